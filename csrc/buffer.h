@@ -1,0 +1,27 @@
+/* A growing byte buffer with a cap. */
+#ifndef TB_BUFFER_H
+#define TB_BUFFER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Invariant: length <= capacity <= limit; data is NULL exactly when capacity is 0. */
+struct tb_buffer {
+  char *data;
+  size_t length;
+  size_t capacity;
+  size_t limit;
+};
+
+/* An empty buffer that never grows past limit bytes. Allocates nothing. */
+void tb_buffer_init(struct tb_buffer *buffer, size_t limit);
+
+/* Room for `extra` more bytes behind `length`. False, with the buffer as it was, when the limit or memory forbids it. */
+bool tb_buffer_reserve(struct tb_buffer *buffer, size_t extra);
+
+bool tb_buffer_append(struct tb_buffer *buffer, const void *bytes, size_t count);
+
+/* Gives the memory back; the buffer is empty then and can be used again. */
+void tb_buffer_free(struct tb_buffer *buffer);
+
+#endif

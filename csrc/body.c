@@ -1,0 +1,173 @@
+/*** Request bodies: JSON that is being written.
+@module thingsboard.core
+*/
+#include "buffer.h"
+#include "core.h"
+#include "json.h"
+
+#include <lauxlib.h>
+#include <stdint.h>
+
+static const char TYPE[] = "thingsboard.body";
+enum { DEFAULT_LIMIT = 64 * 1024 * 1024 };
+
+struct body {
+  struct tb_buffer buffer;
+  bool open;
+};
+
+static struct tb_buffer *buffer_of(lua_State *L, struct body *body, int index) {
+  if (!body->open) luaL_argerror(L, index, "the body was closed");
+  return &body->buffer;
+}
+
+struct tb_buffer *tb_check_body(lua_State *L, int index) {
+  return buffer_of(L, luaL_checkudata(L, index, TYPE), index);
+}
+
+struct tb_buffer *tb_test_body(lua_State *L, int index) {
+  struct body *body = luaL_testudata(L, index, TYPE);
+  return body == NULL ? NULL : buffer_of(L, body, index);
+}
+
+/*** A body with nothing in it.
+@function body
+@tparam[opt=67108864] integer limit how many bytes it may get
+@treturn thingsboard.body
+*/
+static int new_body(lua_State *L) {
+  lua_Integer limit = luaL_optinteger(L, 1, DEFAULT_LIMIT);
+  luaL_argcheck(L, limit > 0 && (lua_Unsigned)limit <= SIZE_MAX / 2, 1, "a limit in bytes above 0 expected");
+  struct body *body = lua_newuserdatauv(L, sizeof *body, 0);
+  *body = (struct body){.open = true};
+  tb_buffer_init(&body->buffer, (size_t)limit);
+  luaL_setmetatable(L, TYPE);
+  return 1;
+}
+
+/* What a writing method returns: the body, or nil with the reason and the path that lie on the stack. */
+static int result(lua_State *L, bool written) {
+  if (written) {
+    lua_settop(L, 1);
+    return 1;
+  }
+  lua_pushnil(L);
+  lua_insert(L, -3);
+  return 3;
+}
+
+/*** Appends text as it is.
+@function body:raw
+@tparam string text
+@treturn thingsboard.body itself; or nil and the reason when the limit is reached: then nothing was appended
+*/
+static int body_raw(lua_State *L) {
+  struct tb_buffer *buffer = tb_check_body(L, 1);
+  size_t length;
+  const char *text = luaL_checklstring(L, 2, &length);
+  if (tb_buffer_append(buffer, text, length)) return result(L, true);
+  if (length <= buffer->limit - buffer->length) return luaL_error(L, "not enough memory");
+  lua_pushfstring(L, "larger than the limit of %I bytes", (LUAI_UACINT)buffer->limit);
+  lua_pushnil(L);
+  return result(L, false);
+}
+
+/*** Appends an object of telemetry or attribute values, such that the server stores what the script has.
+A number keeps its kind: floats go with a point and without an exponent, rounded to 16 decimals where they have more.
+Raises for what is no value at all: functions, keys that are no strings, arrays with holes.
+@function body:values
+@tparam table record values by key: strings, numbers, booleans, tables, null
+@treturn thingsboard.body itself; or nil, the reason and the path of the key (a string, or nil when it is no single one)
+for what cannot be stored: NaN, infinities, floats of 2^63 or more, numbers that 16 decimals would change or that would
+become strings, strings that are not UTF-8 or contain NUL, keys that the server does not take, no value at all, more
+than 250 levels, more bytes than the limit. Then nothing was appended.
+*/
+static int body_values(lua_State *L) {
+  return result(L, tb_json_record(L, 2, tb_check_body(L, 1)));
+}
+
+/*** Appends any value, such as the parameters of an RPC or its answer. All digits of numbers go.
+Raises for what is no JSON: functions, nil, keys of other kinds, arrays with holes.
+@function body:value
+@param value string, number, boolean, table or null
+@treturn thingsboard.body itself; or nil, the reason and the path of the key (nil for the value itself) for what cannot
+be sent: NaN, infinities, strings that are not UTF-8, more than 250 levels, more bytes than the limit. Then nothing
+was appended.
+*/
+static int body_value(lua_State *L) {
+  struct tb_buffer *buffer = tb_check_body(L, 1);
+  luaL_checkany(L, 2);
+  return result(L, tb_json_value(L, 2, buffer));
+}
+
+/*** What was written.
+@function body:text
+@treturn string
+*/
+static int body_text(lua_State *L) {
+  const struct tb_buffer *buffer = tb_check_body(L, 1);
+  lua_pushlstring(L, buffer->data == NULL ? "" : buffer->data, buffer->length);
+  return 1;
+}
+
+/*** Gives the memory back. Closing again does nothing; everything else raises from then on.
+@function body:close
+*/
+static int body_close(lua_State *L) {
+  struct body *body = luaL_checkudata(L, 1, TYPE);
+  body->open = false;
+  tb_buffer_free(&body->buffer);
+  return 0;
+}
+
+/* The length in bytes. */
+static int body_length(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)tb_check_body(L, 1)->length);
+  return 1;
+}
+
+static int body_tostring(lua_State *L) {
+  const struct body *body = luaL_checkudata(L, 1, TYPE);
+  if (body->open)
+    lua_pushfstring(L, "%s (%I bytes)", TYPE, (LUAI_UACINT)body->buffer.length);
+  else
+    lua_pushfstring(L, "%s (closed)", TYPE);
+  return 1;
+}
+
+/*** Marks a table as an array, which an empty one is not otherwise: `[]` instead of `{}`.
+@function array
+@tparam table list
+@treturn table the same
+*/
+static int array(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  tb_json_push_array_mt(L);
+  if (lua_getmetatable(L, 1)) {
+    luaL_argcheck(L, lua_rawequal(L, -1, -2), 1, "the table has a metatable already");
+    lua_pop(L, 1);
+  }
+  lua_setmetatable(L, 1);
+  return 1;
+}
+
+static const luaL_Reg METHODS[] = {
+    {"raw", body_raw},   {"values", body_values}, {"value", body_value},
+    {"text", body_text}, {"close", body_close},   {NULL, NULL},
+};
+
+static const luaL_Reg METAMETHODS[] = {
+    {"__len", body_length}, {"__tostring", body_tostring}, {"__gc", body_close}, {"__close", body_close}, {NULL, NULL},
+};
+
+static const luaL_Reg FUNCTIONS[] = {{"body", new_body}, {"array", array}, {NULL, NULL}};
+
+void tb_open_body(lua_State *L) {
+  tb_new_type(L, TYPE, METHODS, METAMETHODS);
+  luaL_setfuncs(L, FUNCTIONS, 0);
+  /*** The metatable of arrays, for tables that are made elsewhere.
+  @field array_mt */
+  tb_json_push_array_mt(L);
+  lua_setfield(L, -2, "array_mt");
+}

@@ -1,0 +1,474 @@
+#include "json.h"
+
+#include "number.h"
+
+#include <assert.h>
+#include <lauxlib.h>
+#include <stdint.h>
+#include <string.h>
+
+static_assert(sizeof(lua_Integer) == sizeof(int64_t) && sizeof(lua_Number) == sizeof(double), "64-bit Lua numbers");
+
+enum { MOST_LEVELS = 250, MOST_KEY_UNITS = 255 };
+
+static const char TOO_DEEP[] = "more than 250 levels of tables (or one that contains itself) cannot be sent";
+
+/* What is written lies between out->length and `at`. It counts only once all is well: whatever ends the writing
+ * before, a Lua error too, leaves the buffer as it was. */
+struct writer {
+  lua_State *L;
+  struct tb_buffer *out;
+  char *at;
+  char *end; /* of the buffer's memory */
+};
+
+/* A table being written. Its current key is the string at stack index `key`, or the integer `index` when `key` is 0. */
+struct level {
+  const struct level *up;
+  int depth;
+  int key;
+  lua_Integer index;
+};
+
+static void add_path(luaL_Buffer *path, lua_State *L, const struct level *level) {
+  if (level == NULL) return;
+  add_path(path, L, level->up);
+  if (level->key == 0) {
+    lua_pushfstring(L, "[%I]", (LUAI_UACINT)level->index);
+  } else {
+    if (level->up != NULL) luaL_addchar(path, '.');
+    lua_pushvalue(L, level->key);
+  }
+  luaL_addvalue(path);
+}
+
+/* Pushes where the value is, or nil for the outermost. */
+static void push_path(lua_State *L, const struct level *level) {
+  if (level == NULL) {
+    lua_pushnil(L);
+    return;
+  }
+  luaL_Buffer path;
+  luaL_buffinit(L, &path);
+  add_path(&path, L, level);
+  luaL_pushresult(&path);
+}
+
+/* Pushes "path: reason" and the path. Always false. */
+static bool refuse(lua_State *L, const struct level *level, const char *reason) {
+  push_path(L, level);
+  if (level != NULL) {
+    lua_pushvalue(L, -1);
+    lua_pushfstring(L, ": %s", reason);
+    lua_concat(L, 2);
+  } else {
+    lua_pushstring(L, reason);
+  }
+  lua_insert(L, -2);
+  return false;
+}
+
+/* Raises for a programmer's mistake. Returns for the eye only. */
+static bool mistake(lua_State *L, const struct level *level, const char *what) {
+  refuse(L, level, what);
+  lua_pop(L, 1);
+  luaL_where(L, 1);
+  lua_insert(L, -2);
+  lua_concat(L, 2);
+  return lua_error(L) != 0;
+}
+
+static bool grow(struct writer *w, size_t wanted) {
+  struct tb_buffer *out = w->out;
+  size_t pending = w->at == NULL ? 0 : (size_t)(w->at - out->data) - out->length;
+  if (tb_buffer_reserve(out, pending + wanted)) {
+    w->at = out->data + out->length + pending;
+    w->end = out->data + out->capacity;
+    return true;
+  }
+  if (wanted <= out->limit - out->length - pending) luaL_error(w->L, "not enough memory");
+  lua_pushfstring(w->L, "larger than the limit of %I bytes", (LUAI_UACINT)out->limit);
+  return refuse(w->L, NULL, lua_tostring(w->L, -1));
+}
+
+/* Room for `wanted` more bytes at w->at. A text has less than SIZE_MAX / 2 bytes, so the few more cannot overflow. */
+static inline bool room(struct writer *w, size_t wanted) {
+  return wanted <= (size_t)(w->end - w->at) || grow(w, wanted);
+}
+
+static inline void put(struct writer *w, const char *text, size_t length) {
+  memcpy(w->at, text, length);
+  w->at += length;
+}
+
+/* 0: goes as it is. 'u' and other letters: goes as an escape of that letter. 'x': begins a longer character, or none.
+ */
+static const char CLASSES[256] = {
+    'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'b', 't', 'n', 'u', 'f',  'r', 'u', 'u', /* 0x00 */
+    'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u',  'u', 'u', 'u', /* 0x10 */
+    0,   0,   '"', 0,   0,   0,   0,   0,   0,   0,   0,   0,   0,    0,   0,   0,   /* 0x20 */
+    0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,    0,   0,   0,   /* 0x30 */
+    0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,    0,   0,   0,   /* 0x40 */
+    0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   '\\', 0,   0,   0,   /* 0x50 */
+    0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,    0,   0,   0,   /* 0x60 */
+    0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,    0,   0,   0,   /* 0x70 */
+    'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x',  'x', 'x', 'x', /* 0x80 */
+    'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x',  'x', 'x', 'x', /* 0x90 */
+    'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x',  'x', 'x', 'x', /* 0xA0 */
+    'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x',  'x', 'x', 'x', /* 0xB0 */
+    'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x',  'x', 'x', 'x', /* 0xC0 */
+    'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x',  'x', 'x', 'x', /* 0xD0 */
+    'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x',  'x', 'x', 'x', /* 0xE0 */
+    'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x',  'x', 'x', 'x', /* 0xF0 */
+};
+
+/* The bytes of the character beyond ASCII that `text` begins with; 0 when it is not valid UTF-8. */
+static size_t utf8_length(const unsigned char *text, const unsigned char *end) {
+  size_t left = (size_t)(end - text);
+  unsigned lead = text[0];
+  size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  if (lead < 0xC2 || lead > 0xF4 || left < length) return 0;
+  /* The second byte also tells the overlong, the surrogates and what is beyond U+10FFFF. */
+  unsigned lowest = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  unsigned highest = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  if (text[1] < lowest || text[1] > highest) return 0;
+  for (size_t i = 2; i < length; i++)
+    if ((text[i] & 0xC0) != 0x80) return 0;
+  return length;
+}
+
+static bool write_string(struct writer *w, const struct level *level, const char *string, size_t length, bool top) {
+  const unsigned char *text = (const unsigned char *)string, *end = text + length;
+  if (!room(w, length + 2)) return false;
+  *w->at++ = '"';
+  for (;;) {
+    const unsigned char *start = text;
+    char class = 0;
+    while (text < end && (class = CLASSES[*text]) == 0) text++;
+    put(w, (const char *)start, (size_t)(text - start));
+    if (text == end) break;
+    if (class == 'x') {
+      size_t bytes = utf8_length(text, end);
+      if (bytes == 0) return refuse(w->L, level, "a string that is not valid UTF-8 cannot be sent");
+      put(w, (const char *)text, bytes);
+      text += bytes;
+      continue;
+    }
+    if (*text == 0 && top)
+      return refuse(w->L, level, "a string with a NUL character cannot be sent: the server would drop or replace it");
+    /* The escape, and as many bytes as there are still, and the quote. */
+    if (!room(w, (size_t)(end - text) + 6)) return false;
+    *w->at++ = '\\';
+    *w->at++ = class;
+    if (class == 'u') {
+      static const char HEX[] = "0123456789abcdef";
+      put(w, "00", 2);
+      *w->at++ = HEX[*text >> 4];
+      *w->at++ = HEX[*text & 15];
+    }
+    text++;
+  }
+  *w->at++ = '"';
+  return true;
+}
+
+/* The number on the top of the stack. */
+static bool write_number(struct writer *w, const struct level *level, bool top) {
+  if (!room(w, TB_NUMBER_ROOM)) return false;
+  if (lua_isinteger(w->L, -1)) {
+    w->at += tb_number_integer(lua_tointeger(w->L, -1), w->at);
+    return true;
+  }
+  double value = lua_tonumber(w->L, -1);
+  size_t length = 0;
+  switch (top ? tb_number_top(value, w->at, &length) : tb_number_nested(value, w->at, &length)) {
+  case TB_NUMBER_OK:
+    w->at += length;
+    return true;
+  case TB_NUMBER_NAN:
+    return refuse(w->L, level, "NaN cannot be sent");
+  case TB_NUMBER_INFINITE:
+    return refuse(w->L, level, value > 0 ? "infinity cannot be sent" : "-infinity cannot be sent");
+  case TB_NUMBER_HUGE:
+    return refuse(w->L, level, "a float of 2^63 or beyond cannot be sent: the server would store it as a string");
+  case TB_NUMBER_TINY:
+    return refuse(
+        w->L, level,
+        "a number this small cannot be sent: the server keeps 16 decimals, which would change it by more than "
+        "one part in two million (a smaller unit helps)");
+  case TB_NUMBER_LAST16:
+    break;
+  }
+  return refuse(w->L, level,
+                "a number with one digit, at the 16th decimal, cannot be sent: the server would store it as a string "
+                "(a smaller unit helps)");
+}
+
+static bool write_table(struct writer *w, const struct level *up);
+
+static bool is_null(lua_State *L, int index) {
+  return lua_islightuserdata(L, index) && lua_touserdata(L, index) == NULL;
+}
+
+/* Writes the value on the top of the stack; `top` when it is the value of a telemetry or attribute key. On success the
+ * stack is what it was; otherwise the reason and the path are on its top. */
+static bool write_value(struct writer *w, const struct level *level, bool top) {
+  lua_State *L = w->L;
+  switch (lua_type(L, -1)) {
+  case LUA_TSTRING: {
+    size_t length;
+    const char *text = lua_tolstring(L, -1, &length);
+    return write_string(w, level, text, length, top);
+  }
+  case LUA_TNUMBER:
+    return write_number(w, level, top);
+  case LUA_TBOOLEAN:
+    if (!room(w, 5)) return false;
+    if (lua_toboolean(L, -1)) {
+      put(w, "true", 4);
+    } else {
+      put(w, "false", 5);
+    }
+    return true;
+  case LUA_TTABLE:
+    return write_table(w, level);
+  case LUA_TNIL:
+    return mistake(L, level, "nil cannot be sent (null can)");
+  default:
+    if (!is_null(L, -1)) return mistake(L, level, lua_pushfstring(L, "a %s cannot be sent", luaL_typename(L, -1)));
+    if (!room(w, 4)) return false;
+    put(w, "null", 4);
+    return true;
+  }
+}
+
+static bool wrong_keys(lua_State *L, const struct level *level, const char *found) {
+  return mistake(L, level,
+                 lua_pushfstring(L, "a table's keys must be strings, or 1..n without holes; this one has %s", found));
+}
+
+/* Raises for the key at `index`, which does not go with the table's first. */
+static bool wrong_key(lua_State *L, const struct level *level, int index, bool mixed) {
+  if (lua_type(L, index) != LUA_TNUMBER && lua_type(L, index) != LUA_TSTRING)
+    return wrong_keys(L, level, lua_pushfstring(L, "a %s as a key", luaL_typename(L, index)));
+  if (mixed) return wrong_keys(L, level, "both kinds");
+  lua_pushvalue(L, index);
+  return wrong_keys(L, level, lua_pushfstring(L, "the key %s", lua_tostring(L, -1)));
+}
+
+/* The length of the array on the top of the stack. Raises unless its keys are 1..n. */
+static lua_Integer array_length(lua_State *L, const struct level *level) {
+  int table = lua_gettop(L);
+  lua_Integer count = 0, highest = 0;
+  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+    if (lua_type(L, -2) == LUA_TSTRING) wrong_key(L, level, -2, count > 0);
+    lua_Integer key = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
+    if (key < 1) wrong_key(L, level, -2, false);
+    if (key > highest) highest = key;
+    count++;
+  }
+  if (count != highest) wrong_keys(L, level, "holes (null would fill them)");
+  return count;
+}
+
+/* The array on the top of the stack. */
+static bool write_array(struct writer *w, const struct level *up, struct level *level) {
+  lua_State *L = w->L;
+  lua_Integer length = array_length(L, up);
+  if (!room(w, 1)) return false;
+  *w->at++ = '[';
+  for (level->index = 1; level->index <= length; level->index++) {
+    if (!room(w, 1)) return false;
+    if (level->index > 1) *w->at++ = ',';
+    lua_rawgeti(L, -1, level->index);
+    if (!write_value(w, level, false)) return false;
+    lua_pop(L, 1);
+  }
+  if (!room(w, 1)) return false;
+  *w->at++ = ']';
+  return true;
+}
+
+/* An object whose table, first key and first value are on the top of the stack; leaves the table there. */
+static bool write_object(struct writer *w, const struct level *up, struct level *level) {
+  lua_State *L = w->L;
+  char separator = '{';
+  level->key = lua_gettop(L) - 1;
+  do {
+    if (lua_type(L, level->key) != LUA_TSTRING) return wrong_key(L, up, level->key, separator == ',');
+    size_t length;
+    const char *key = lua_tolstring(L, level->key, &length);
+    if (!room(w, 1)) return false;
+    *w->at++ = separator;
+    separator = ',';
+    if (!write_string(w, level, key, length, false)) return false;
+    if (!room(w, 1)) return false;
+    *w->at++ = ':';
+    if (!write_value(w, level, false)) return false;
+    lua_pop(L, 1);
+  } while (lua_next(L, level->key - 1));
+  if (!room(w, 1)) return false;
+  *w->at++ = '}';
+  return true;
+}
+
+static bool is_array(lua_State *L) {
+  if (!lua_getmetatable(L, -1)) return false;
+  tb_json_push_array_mt(L);
+  bool same = lua_rawequal(L, -1, -2) != 0;
+  lua_pop(L, 2);
+  return same;
+}
+
+/* The table on the top of the stack. Nothing but its own keys is looked at: no metamethod runs. */
+static bool write_table(struct writer *w, const struct level *up) {
+  lua_State *L = w->L;
+  struct level level = {.up = up, .depth = up == NULL ? 1 : up->depth + 1};
+  if (level.depth > MOST_LEVELS) return refuse(L, up, TOO_DEEP);
+  luaL_checkstack(L, LUA_MINSTACK, "nested too deep");
+  if (is_array(L)) return write_array(w, up, &level);
+  lua_pushnil(L);
+  if (!lua_next(L, -2)) {
+    if (!room(w, 2)) return false;
+    put(w, "{}", 2);
+    return true;
+  }
+  if (lua_type(L, -2) != LUA_TNUMBER) return write_object(w, up, &level);
+  lua_pop(L, 2);
+  return write_array(w, up, &level);
+}
+
+/* Whether all of a key is what Java calls whitespace. */
+static bool is_blank(const char *key, size_t length) {
+  /* The spaces beyond ASCII that Java counts: not the ones that forbid a line break. */
+  static const char *const BLANKS[] = {"\xE1\x9A\x80", "\xE2\x80\x80", "\xE2\x80\x81", "\xE2\x80\x82", "\xE2\x80\x83",
+                                       "\xE2\x80\x84", "\xE2\x80\x85", "\xE2\x80\x86", "\xE2\x80\x88", "\xE2\x80\x89",
+                                       "\xE2\x80\x8A", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x81\x9F", "\xE3\x80\x80"};
+  for (size_t at = 0; at < length;) {
+    unsigned char byte = (unsigned char)key[at];
+    if (byte == ' ' || (byte >= '\t' && byte <= '\r') || (byte >= 0x1C && byte <= 0x1F)) {
+      at++;
+      continue;
+    }
+    size_t kind = 0, kinds = sizeof BLANKS / sizeof *BLANKS;
+    while (byte >= 0x80 && length - at >= 3 && kind < kinds && memcmp(key + at, BLANKS[kind], 3) != 0) kind++;
+    if (byte < 0x80 || length - at < 3 || kind == kinds) return false;
+    at += 3;
+  }
+  return true;
+}
+
+/* Whether the key contains "{{" and then "}}". */
+static bool has_template(const char *key, size_t length) {
+  const char *end = key + length, *at = memchr(key, '{', length);
+  bool opened = false;
+  for (; at != NULL && at + 1 < end; at++) {
+    if (!opened && at[0] == '{' && at[1] == '{') {
+      opened = true;
+      at++;
+    } else if (opened && at[0] == '}' && at[1] == '}') {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* The UTF-16 units of valid UTF-8. */
+static size_t utf16_units(const char *text, size_t length) {
+  size_t units = 0;
+  for (size_t i = 0; i < length; i++) {
+    unsigned char byte = (unsigned char)text[i];
+    units += (byte & 0xC0) != 0x80;
+    units += byte >= 0xF0;
+  }
+  return units;
+}
+
+static bool write_record_key(struct writer *w, const struct level *level, const char *key, size_t length) {
+  lua_State *L = w->L;
+  if (!write_string(w, level, key, length, true)) return false;
+  /* The server answers 200 to all of these, and then drops every value that came with them. */
+  if (is_blank(key, length)) return refuse(L, level, "a blank key cannot be sent: the server would drop the message");
+  if (length > MOST_KEY_UNITS && utf16_units(key, length) > MOST_KEY_UNITS)
+    return refuse(L, level, "a key of more than 255 characters cannot be sent: the server would drop the message");
+  if (has_template(key, length))
+    return refuse(L, level, "a key with {{...}} cannot be sent: the server would drop the message");
+  return true;
+}
+
+/* The table on the top of the stack. */
+static bool write_record(struct writer *w) {
+  lua_State *L = w->L;
+  struct level level = {.depth = 1, .key = lua_gettop(L) + 1};
+  bool any = false, ts = false, values = false;
+  char separator = '{';
+  lua_pushnil(L);
+  while (lua_next(L, level.key - 1)) {
+    if (lua_type(L, level.key) != LUA_TSTRING)
+      return mistake(
+          L, NULL, lua_pushfstring(L, "the keys of values must be strings; here is a %s", luaL_typename(L, level.key)));
+    size_t length;
+    const char *key = lua_tolstring(L, level.key, &length);
+    ts = ts || (length == 2 && memcmp(key, "ts", 2) == 0);
+    values = values || (length == 6 && memcmp(key, "values", 6) == 0);
+    any = any || !is_null(L, -1);
+    if (!room(w, 1)) return false;
+    *w->at++ = separator;
+    separator = ',';
+    if (!write_record_key(w, &level, key, length)) return false;
+    if (!room(w, 1)) return false;
+    *w->at++ = ':';
+    if (!write_value(w, &level, true)) return false;
+    lua_pop(L, 1);
+  }
+  if (!any) return refuse(L, NULL, "nothing to send: the server drops a record without a value that is not null");
+  if (ts && values) {
+    lua_pushliteral(L, "ts");
+    return refuse(L, &level,
+                  "the keys ts and values cannot be sent together: the server would take them for a time and "
+                  "its values");
+  }
+  if (!room(w, 1)) return false;
+  *w->at++ = '}';
+  return true;
+}
+
+static bool finish(lua_State *L, struct writer *w, bool written) {
+  if (!written) return false;
+  w->out->length = (size_t)(w->at - w->out->data);
+  lua_pop(L, 1);
+  return true;
+}
+
+/* Every value takes a byte at least, so one byte more is no early refusal; and out->data is not NULL from here on. */
+static bool begin(lua_State *L, int index, struct tb_buffer *out, struct writer *w) {
+  *w = (struct writer){.L = L, .out = out};
+  luaL_checkstack(L, LUA_MINSTACK, "nested too deep");
+  lua_pushvalue(L, index);
+  if (out->data == NULL) return grow(w, 1);
+  w->at = out->data + out->length;
+  w->end = out->data + out->capacity;
+  return true;
+}
+
+bool tb_json_value(lua_State *L, int index, struct tb_buffer *out) {
+  struct writer w;
+  return finish(L, &w, begin(L, index, out, &w) && write_value(&w, NULL, false));
+}
+
+bool tb_json_record(lua_State *L, int index, struct tb_buffer *out) {
+  struct writer w;
+  luaL_checktype(L, index, LUA_TTABLE);
+  return finish(L, &w, begin(L, index, out, &w) && write_record(&w));
+}
+
+void tb_json_push_array_mt(lua_State *L) {
+  static const char KEY = 0;
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &KEY) == LUA_TTABLE) return;
+  lua_pop(L, 1);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "thingsboard.array");
+  lua_setfield(L, -2, "__name");
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &KEY);
+}

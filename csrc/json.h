@@ -1,0 +1,27 @@
+/* Writing Lua values as JSON under the server's rules, and the userdata that holds what was written. */
+#ifndef TB_JSON_H
+#define TB_JSON_H
+
+#include "buffer.h"
+
+#include <lua.h>
+#include <stdbool.h>
+
+/* Appends the value at `index` as a part of a nested value: RPC parameters and replies, members of telemetry values.
+ * False for a value of the world that cannot be sent, with two values pushed: the reason, and the path of the key at
+ * fault or nil. A programmer's mistake raises. In both cases out->length is what it was. */
+bool tb_json_value(lua_State *L, int index, struct tb_buffer *out);
+
+/* The same for an object of telemetry or attribute values. */
+bool tb_json_record(lua_State *L, int index, struct tb_buffer *out);
+
+/* Makes the metatable that marks a table as an array, and leaves it on the stack; the same one every time. */
+void tb_json_push_array_mt(lua_State *L);
+
+/* The buffer of the body at `index`; raises when there is none, or when it was closed. */
+struct tb_buffer *tb_check_body(lua_State *L, int index);
+
+/* The same, but NULL when the value at `index` is not a body. */
+struct tb_buffer *tb_test_body(lua_State *L, int index);
+
+#endif

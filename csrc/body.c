@@ -16,17 +16,32 @@ struct body {
   bool open;
 };
 
+/* As luaL_testudata, but the metatable's key in the registry is TYPE's address, which is found sooner than its text. */
+static struct body *test_body(lua_State *L, int index) {
+  struct body *body = lua_touserdata(L, index);
+  if (body == NULL || !lua_getmetatable(L, index)) return NULL;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, TYPE);
+  if (!lua_rawequal(L, -1, -2)) body = NULL;
+  lua_pop(L, 2);
+  return body;
+}
+
+static struct body *check_body(lua_State *L, int index) {
+  struct body *body = test_body(L, index);
+  return body != NULL ? body : luaL_checkudata(L, index, TYPE);
+}
+
 static struct tb_buffer *buffer_of(lua_State *L, struct body *body, int index) {
   if (!body->open) luaL_argerror(L, index, "the body was closed");
   return &body->buffer;
 }
 
 struct tb_buffer *tb_check_body(lua_State *L, int index) {
-  return buffer_of(L, luaL_checkudata(L, index, TYPE), index);
+  return buffer_of(L, check_body(L, index), index);
 }
 
 struct tb_buffer *tb_test_body(lua_State *L, int index) {
-  struct body *body = luaL_testudata(L, index, TYPE);
+  struct body *body = test_body(L, index);
   return body == NULL ? NULL : buffer_of(L, body, index);
 }
 
@@ -41,7 +56,8 @@ static int new_body(lua_State *L) {
   struct body *body = lua_newuserdatauv(L, sizeof *body, 0);
   *body = (struct body){.open = true};
   tb_buffer_init(&body->buffer, (size_t)limit);
-  luaL_setmetatable(L, TYPE);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, TYPE);
+  lua_setmetatable(L, -2);
   return 1;
 }
 
@@ -110,11 +126,20 @@ static int body_text(lua_State *L) {
   return 1;
 }
 
+/*** Empties the body. Its memory stays, for what is written next.
+@function body:clear
+@treturn thingsboard.body itself
+*/
+static int body_clear(lua_State *L) {
+  tb_check_body(L, 1)->length = 0;
+  return result(L, true);
+}
+
 /*** Gives the memory back. Closing again does nothing; everything else raises from then on.
 @function body:close
 */
 static int body_close(lua_State *L) {
-  struct body *body = luaL_checkudata(L, 1, TYPE);
+  struct body *body = check_body(L, 1);
   body->open = false;
   tb_buffer_free(&body->buffer);
   return 0;
@@ -127,7 +152,7 @@ static int body_length(lua_State *L) {
 }
 
 static int body_tostring(lua_State *L) {
-  const struct body *body = luaL_checkudata(L, 1, TYPE);
+  const struct body *body = check_body(L, 1);
   if (body->open)
     lua_pushfstring(L, "%s (%I bytes)", TYPE, (LUAI_UACINT)body->buffer.length);
   else
@@ -153,8 +178,8 @@ static int array(lua_State *L) {
 }
 
 static const luaL_Reg METHODS[] = {
-    {"raw", body_raw},   {"values", body_values}, {"value", body_value},
-    {"text", body_text}, {"close", body_close},   {NULL, NULL},
+    {"raw", body_raw},     {"values", body_values}, {"value", body_value}, {"text", body_text},
+    {"clear", body_clear}, {"close", body_close},   {NULL, NULL},
 };
 
 static const luaL_Reg METAMETHODS[] = {
@@ -165,6 +190,8 @@ static const luaL_Reg FUNCTIONS[] = {{"body", new_body}, {"array", array}, {NULL
 
 void tb_open_body(lua_State *L) {
   tb_new_type(L, TYPE, METHODS, METAMETHODS);
+  luaL_getmetatable(L, TYPE);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, TYPE);
   luaL_setfuncs(L, FUNCTIONS, 0);
   /*** The metatable of arrays, for tables that are made elsewhere.
   @field array_mt */

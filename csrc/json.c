@@ -9,7 +9,7 @@
 
 static_assert(sizeof(lua_Integer) == sizeof(int64_t) && sizeof(lua_Number) == sizeof(double), "64-bit Lua numbers");
 
-enum { MOST_LEVELS = 250, MOST_KEY_UNITS = 255 };
+enum { MOST_LEVELS = 250, MOST_KEY_UNITS = 255, FIRST_BYTES = 512 };
 
 static const char TOO_DEEP[] = "more than 250 levels of tables (or one that contains itself) cannot be sent";
 
@@ -137,16 +137,17 @@ static size_t utf8_length(const unsigned char *text, const unsigned char *end) {
   return length;
 }
 
+/* A Lua string: behind its last byte is a NUL, which stops the scan as any NUL inside does. */
 static bool write_string(struct writer *w, const struct level *level, const char *string, size_t length, bool top) {
   const unsigned char *text = (const unsigned char *)string, *end = text + length;
   if (!room(w, length + 2)) return false;
   *w->at++ = '"';
   for (;;) {
-    const unsigned char *start = text;
-    char class = 0;
-    while (text < end && (class = CLASSES[*text]) == 0) text++;
-    put(w, (const char *)start, (size_t)(text - start));
+    char *at = w->at;
+    while (CLASSES[*text] == 0) *at++ = (char)*text++;
+    w->at = at;
     if (text == end) break;
+    char class = CLASSES[*text];
     if (class == 'x') {
       size_t bytes = utf8_length(text, end);
       if (bytes == 0) return refuse(w->L, level, "a string that is not valid UTF-8 cannot be sent");
@@ -206,10 +207,6 @@ static bool write_number(struct writer *w, const struct level *level, bool top) 
 
 static bool write_table(struct writer *w, const struct level *up);
 
-static bool is_null(lua_State *L, int index) {
-  return lua_islightuserdata(L, index) && lua_touserdata(L, index) == NULL;
-}
-
 /* Writes the value on the top of the stack; `top` when it is the value of a telemetry or attribute key. On success the
  * stack is what it was; otherwise the reason and the path are on its top. */
 static bool write_value(struct writer *w, const struct level *level, bool top) {
@@ -235,7 +232,8 @@ static bool write_value(struct writer *w, const struct level *level, bool top) {
   case LUA_TNIL:
     return mistake(L, level, "nil cannot be sent (null can)");
   default:
-    if (!is_null(L, -1)) return mistake(L, level, lua_pushfstring(L, "a %s cannot be sent", luaL_typename(L, -1)));
+    if (!lua_islightuserdata(L, -1) || lua_touserdata(L, -1) != NULL)
+      return mistake(L, level, lua_pushfstring(L, "a %s cannot be sent", luaL_typename(L, -1)));
     if (!room(w, 4)) return false;
     put(w, "null", 4);
     return true;
@@ -411,7 +409,7 @@ static bool write_record(struct writer *w) {
     const char *key = lua_tolstring(L, level.key, &length);
     ts = ts || (length == 2 && memcmp(key, "ts", 2) == 0);
     values = values || (length == 6 && memcmp(key, "values", 6) == 0);
-    any = any || !is_null(L, -1);
+    any = any || !lua_islightuserdata(L, -1); /* null is the only one that can be written */
     if (!room(w, 1)) return false;
     *w->at++ = separator;
     separator = ',';
@@ -440,12 +438,12 @@ static bool finish(lua_State *L, struct writer *w, bool written) {
   return true;
 }
 
-/* Every value takes a byte at least, so one byte more is no early refusal; and out->data is not NULL from here on. */
+/* The first memory has room for an ordinary record; it is no early refusal, for every value takes a byte at least. */
 static bool begin(lua_State *L, int index, struct tb_buffer *out, struct writer *w) {
   *w = (struct writer){.L = L, .out = out};
   luaL_checkstack(L, LUA_MINSTACK, "nested too deep");
   lua_pushvalue(L, index);
-  if (out->data == NULL) return grow(w, 1);
+  if (out->data == NULL) return grow(w, out->limit < FIRST_BYTES ? out->limit : FIRST_BYTES);
   w->at = out->data + out->length;
   w->end = out->data + out->capacity;
   return true;

@@ -52,23 +52,29 @@ static const char PAIRS[] = "000102030405060708091011121314151617181920212223242
                             "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
                             "8081828384858687888990919293949596979899";
 
+static size_t count_digits(uint64_t value) {
+  for (size_t count = 1;; count += 4, value /= 10000) {
+    if (value < 10) return count;
+    if (value < 100) return count + 1;
+    if (value < 1000) return count + 2;
+    if (value < 10000) return count + 3;
+  }
+}
+
 /* Writes the digits of `value`; returns how many. */
 static size_t write_digits(uint64_t value, char *out) {
-  char text[20];
-  size_t at = sizeof text;
+  size_t count = count_digits(value), at = count;
   while (value >= 100) {
     at -= 2;
-    memcpy(text + at, PAIRS + value % 100 * 2, 2);
+    memcpy(out + at, PAIRS + value % 100 * 2, 2);
     value /= 100;
   }
-  if (value >= 10) {
-    at -= 2;
-    memcpy(text + at, PAIRS + value * 2, 2);
+  if (at == 2) {
+    memcpy(out, PAIRS + value * 2, 2);
   } else {
-    text[--at] = (char)('0' + value);
+    *out = (char)('0' + value);
   }
-  memcpy(out, text + at, sizeof text - at);
-  return sizeof text - at;
+  return count;
 }
 
 size_t tb_number_integer(int64_t value, char *out) {
@@ -219,24 +225,19 @@ static enum tb_number_fault take_decimals(double value, struct decimal *result) 
   return TB_NUMBER_OK;
 }
 
-/* The decimals, one at least, are all written. */
+/* A number with one decimal at least. */
 static size_t write_plain(struct decimal number, char *out) {
-  char digits[20];
-  size_t count = write_digits(number.digits, digits), decimals = (size_t)number.decimals;
-  char *at = out;
-  if (count > decimals) {
-    memcpy(at, digits, count - decimals);
-    at += count - decimals;
-    *at++ = '.';
-    memcpy(at, digits + count - decimals, decimals);
-    return (size_t)(at - out) + decimals;
+  size_t count = count_digits(number.digits), decimals = (size_t)number.decimals;
+  if (count <= decimals) {
+    memcpy(out, "0.", 2);
+    memset(out + 2, '0', decimals - count);
+    return 2 + decimals - count + write_digits(number.digits, out + 2 + decimals - count);
   }
-  *at++ = '0';
-  *at++ = '.';
-  memset(at, '0', decimals - count);
-  at += decimals - count;
-  memcpy(at, digits, count);
-  return (size_t)(at - out) + count;
+  /* One place too far to the right, so that what stands before the point moves left. */
+  write_digits(number.digits, out + 1);
+  for (size_t i = 0; i < count - decimals; i++) out[i] = out[i + 1];
+  out[count - decimals] = '.';
+  return count + 1;
 }
 
 static size_t write_scientific(struct decimal number, char *out) {

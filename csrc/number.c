@@ -147,20 +147,21 @@ static bool shortest_by_division(double value, struct decimal *result) {
   return false;
 }
 
-/* The shortest by exact integers. The texts that read back as the double lie between the midpoints to its neighbours.
- * In units of 10^-n, the largest power of ten that is not above the distance of the neighbours, there is one at least,
- * and the rounder the shorter: so a multiple of ten there, or else the nearer one of the two next to the value.
- * Everything is taken times four, which makes the midpoints whole. */
+/* The shortest by exact integers, in the range that sensors use. The texts that read back as the double lie between the
+ * midpoints to its neighbours. In units of 10^-n, the largest power of ten that is not above the distance of the
+ * neighbours, there is one at least, and the rounder the shorter: so a multiple of ten there, or else the nearer one of
+ * the two next to the value. Everything is taken times four, which makes the midpoints whole. */
 static bool shortest_by_integers(double value, struct decimal *result) {
   int halvings;
   uint64_t mantissa = take_apart(value, &halvings);
   if (halvings < 1 || halvings > MOST_HALVINGS) return false;
-  if (mantissa == UINT64_C(1) << 52) return false; /* a power of two: the neighbour below is nearer */
-  int n = (halvings * 1233 >> 12) + 1;             /* 1233 / 4096 is log10(2), near enough */
+  bool power = mantissa == UINT64_C(1) << 52; /* of two: the neighbour below is half as far as the one above */
+  int n = (halvings * 1233 + (power ? 512 : 0)) / 4096 + 1; /* log10(2) is 1233 / 4096, log10(4/3) 512 / 4096 */
   unsigned shift = (unsigned)(halvings - n);
   uint64_t four = scale(4 * mantissa, FIVES[n], shift);
-  uint64_t low = scale(4 * mantissa - 2, FIVES[n], shift) + (mantissa & 1); /* a midpoint belongs to the even one */
-  uint64_t high = scale(4 * mantissa + 2, FIVES[n], shift) - (mantissa & 1);
+  uint64_t odd = mantissa & 1; /* the midpoints themselves read back as the even neighbour */
+  uint64_t low = scale(4 * mantissa - (power ? 1 : 2), FIVES[n], shift) + odd;
+  uint64_t high = scale(4 * mantissa + 2, FIVES[n], shift) - odd;
   uint64_t below = four / 4, above = below + 1;
   uint64_t round_below = below / 10 * 10, round_above = round_below + 10;
   bool below_fits = low <= 4 * round_below, above_fits = 4 * round_above <= high;
@@ -176,7 +177,8 @@ static bool shortest_by_integers(double value, struct decimal *result) {
   return true;
 }
 
-/* The shortest of any positive double, by the C library. Its decimal point is whatever the locale says: skipped. */
+/* The shortest of any positive double, by the C library; of a few powers of two, one digit more. Its decimal point is
+ * whatever the locale says: skipped. */
 static struct decimal shortest_by_trying(double value) {
   char text[64];
   /* Fifteen digits always survive, so nothing shorter need be tried; but subnormal doubles have fewer. */
@@ -201,12 +203,13 @@ static struct decimal shortest(double value) {
   return shortest_by_trying(value);
 }
 
-/* A positive double below 1 in units of 10^-16, rounded. */
+/* A positive double below 1 in units of 10^-16, rounded, a half to the even one. */
 static uint64_t in_last_units(double value) {
   int halvings;
   uint64_t mantissa = take_apart(value, &halvings);
   int shift = halvings - KEPT_DECIMALS; /* 37 at least */
-  return shift > 120 ? 0 : (scale(mantissa, FIVES[KEPT_DECIMALS], (unsigned)shift - 2) + 2) / 4;
+  uint64_t quarters = shift > 120 ? 0 : scale(mantissa, FIVES[KEPT_DECIMALS], (unsigned)shift - 2);
+  return (quarters + 1 + (quarters / 4 & 1)) / 4;
 }
 
 /* The shortest of a positive number that is not whole, or, where that has more than 16 decimals, the nearest that has

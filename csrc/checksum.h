@@ -1,0 +1,17 @@
+/* Checksums of firmware, fed piece by piece. */
+#ifndef TB_CHECKSUM_H
+#define TB_CHECKSUM_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct tb_checksum;
+
+/* The checksum at `index`; raises when there is none, or when it was closed. */
+struct tb_checksum *tb_check_checksum(lua_State *L, int index);
+
+/* Takes in bytes. Calls nothing of Lua, so that curl's callbacks may call it. False when the crypto library failed. */
+bool tb_checksum_update(struct tb_checksum *checksum, const void *bytes, size_t count);
+
+#endif

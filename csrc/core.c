@@ -3,13 +3,30 @@
 */
 #include "core.h"
 
-#include <lauxlib.h>
+#include <curl/curl.h>
+
+void tb_new_type(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *metamethods) {
+  luaL_newmetatable(L, name);
+  luaL_setfuncs(L, metamethods, 0);
+  lua_newtable(L);
+  luaL_setfuncs(L, methods, 0);
+  lua_setfield(L, -2, "__index");
+  lua_pushliteral(L, "thingsboard");
+  lua_setfield(L, -2, "__metatable"); /* scripts cannot call __gc on the wrong thing */
+  lua_pop(L, 1);
+}
 
 int luaopen_thingsboard_core(lua_State *L);
 
-LUALIB_API int luaopen_thingsboard_core(lua_State *L) {
+LUAMOD_API int luaopen_thingsboard_core(lua_State *L) {
+  if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return luaL_error(L, "libcurl cannot be initialised");
   lua_newtable(L);
+  tb_open_clock(L);
   tb_open_body(L);
   tb_open_checksum(L);
+  tb_open_file(L);
+  tb_open_reactor(L);
+  tb_open_client(L);
+  tb_open_exchange(L);
   return 1;
 }

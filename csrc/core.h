@@ -1,11 +1,19 @@
-/* What the files of thingsboard.core share with luaopen_thingsboard_core: each opens its own part. */
+/* What the files of thingsboard.core share with luaopen_thingsboard_core. */
 #ifndef TB_CORE_H
 #define TB_CORE_H
 
-#include <lua.h>
+#include <lauxlib.h>
+
+/* Registers a userdata type: its methods and metamethods. */
+void tb_new_type(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *metamethods);
 
 /* Each expects the module's table on the top of the stack and adds its functions to it. */
+void tb_open_clock(lua_State *L);
 void tb_open_body(lua_State *L);
 void tb_open_checksum(lua_State *L);
+void tb_open_file(lua_State *L);
+void tb_open_reactor(lua_State *L);
+void tb_open_client(lua_State *L);
+void tb_open_exchange(lua_State *L);
 
 #endif

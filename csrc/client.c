@@ -1,0 +1,246 @@
+#include "client.h"
+
+#include "core.h"
+#include "exchange.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+  REACTOR_VALUE = 1, /* user values: what keeps the reactor alive, */
+  OPTIONS_VALUE,     /* and the table of options, from which every new handle is set up */
+  MOST_IDLE = 64,    /* handles; more than that are freed after a burst */
+  SMALL_RECEIVE_BUFFER = 1024,
+  IDLE_CONNECTION_SECONDS = 50, /* the server closes an idle one after 60 s, over HTTP/2 after 20 s by GOAWAY */
+};
+
+struct tb_client *tb_check_client(lua_State *L, int index) {
+  struct tb_client *client = luaL_checkudata(L, index, TB_CLIENT);
+  if (client->reactor == NULL) luaL_error(L, "the device is closed");
+  if (!tb_reactor_is_own(client->reactor))
+    luaL_error(L, "the device belongs to the parent process: make a new one after fork");
+  return client;
+}
+
+/* Pushes the client's option; returns its type. */
+static int push_option(lua_State *L, int index, const char *name) {
+  lua_getiuservalue(L, index, OPTIONS_VALUE);
+  int type = lua_getfield(L, -1, name);
+  lua_remove(L, -2);
+  return type;
+}
+
+static const char *string_option(lua_State *L, int index, const char *name) {
+  push_option(L, index, name);
+  const char *value = lua_tostring(L, -1);
+  lua_pop(L, 1); /* the options' table holds it */
+  return value;
+}
+
+const char *tb_client_prefix(lua_State *L, int index) {
+  return string_option(L, index, "prefix");
+}
+
+/* Sets what every exchange of the client has in common. May raise: somebody must own the handle already. */
+static void configure(lua_State *L, int index, CURL *easy) {
+  static const struct {
+    const char *name;
+    CURLoption option;
+  } strings[] = {{"ca_file", CURLOPT_CAINFO},         {"ca_path", CURLOPT_CAPATH},
+                 {"pinned_key", CURLOPT_PINNEDPUBLICKEY}, {"client_cert", CURLOPT_SSLCERT},
+                 {"client_key", CURLOPT_SSLKEY},      {"interface", CURLOPT_INTERFACE},
+                 {"user_agent", CURLOPT_USERAGENT}};
+  for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
+    const char *value = string_option(L, index, strings[i].name);
+    if (value != NULL && curl_easy_setopt(easy, strings[i].option, value) != CURLE_OK)
+      luaL_error(L, "this libcurl cannot do with option '%s'", strings[i].name);
+  }
+  const char *proxy = string_option(L, index, "proxy");
+  push_option(L, index, "verify");
+  long verify = lua_isnil(L, -1) || lua_toboolean(L, -1);
+  push_option(L, index, "connect_timeout");
+  long connect_timeout = (long)lua_tointeger(L, -1);
+  lua_pop(L, 2);
+  CURLcode bad = CURLE_OK;
+#define SET(option, value) (bad = bad != CURLE_OK ? bad : curl_easy_setopt(easy, option, value))
+  SET(CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075500
+  SET(CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+  SET(CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
+  SET(CURLOPT_FOLLOWLOCATION, 0L);
+  SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+  SET(CURLOPT_PROXY, proxy != NULL ? proxy : ""); /* not NULL: that would ask the environment */
+  SET(CURLOPT_NOPROXY, "");
+  SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  SET(CURLOPT_CONNECTTIMEOUT_MS, connect_timeout);
+  SET(CURLOPT_TCP_KEEPALIVE, 1L);
+  SET(CURLOPT_MAXAGE_CONN, (long)IDLE_CONNECTION_SECONDS);
+  SET(CURLOPT_BUFFERSIZE, (long)SMALL_RECEIVE_BUFFER);
+  if (bad != CURLE_OK) luaL_error(L, "cannot set up a request: %s", curl_easy_strerror(bad));
+  /* A libcurl without TLS knows none of these; https fails by itself there. */
+  curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, verify);
+  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, verify ? 2L : 0L);
+#undef SET
+}
+
+void tb_client_take(lua_State *L, int index, CURL **handle) {
+  struct tb_client *client = tb_check_client(L, index);
+  if (client->idle_count > 0) {
+    *handle = client->idle[--client->idle_count];
+    return;
+  }
+  *handle = curl_easy_init();
+  if (*handle == NULL) luaL_error(L, "out of memory");
+  configure(L, index, *handle);
+}
+
+void tb_client_give(struct tb_client *client, CURL *easy) {
+  if (client->idle_count == client->idle_capacity && client->idle_capacity < MOST_IDLE) {
+    size_t capacity = client->idle_capacity == 0 ? 1 : client->idle_capacity * 2;
+    CURL **idle = realloc(client->idle, capacity * sizeof *idle);
+    if (idle != NULL) {
+      client->idle = idle;
+      client->idle_capacity = capacity;
+    }
+  }
+  if (client->idle_count < client->idle_capacity) client->idle[client->idle_count++] = easy;
+  else curl_easy_cleanup(easy);
+}
+
+void tb_client_end_unwatched(struct tb_client *client) {
+  struct tb_exchange *next;
+  for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = next) {
+    next = exchange->next;
+    if (exchange->unwatched) tb_exchange_end(exchange, CURLE_OUT_OF_MEMORY);
+  }
+}
+
+void tb_client_close(struct tb_client *client) {
+  if (client->reactor == NULL) return;
+  if (tb_reactor_is_own(client->reactor)) {
+    while (client->exchanges != NULL) {
+      client->exchanges->failure = TB_CLOSED;
+      tb_exchange_end(client->exchanges, CURLE_OK);
+    }
+    while (client->idle_count > 0) curl_easy_cleanup(client->idle[--client->idle_count]);
+  }
+  free(client->idle);
+  client->idle = NULL;
+  client->idle_capacity = client->idle_count = 0;
+  *client->link = client->next;
+  if (client->next != NULL) client->next->link = client->link;
+  client->reactor = NULL;
+}
+
+/*** A client of one server.
+@function client
+@tparam userdata reactor
+@tparam table options kept, and read anew for every connection handle: `prefix` (string: where every URL begins),
+`secrets` (list of strings that no text may show), `max_response` (bytes), `connect_timeout` (milliseconds), `verify`
+(boolean, true when absent), and the strings `ca_file`, `ca_path`, `pinned_key`, `client_cert`, `client_key`, `proxy`,
+`interface`, `user_agent`, each absent or not empty
+@treturn userdata the client; raises when libcurl does not know an option that is set */
+static int client_new(lua_State *L) {
+  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_getfield(L, 2, "prefix");
+  luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 2, "'prefix' missing");
+  lua_getfield(L, 2, "max_response");
+  lua_Integer max_response = lua_tointeger(L, -1);
+  luaL_argcheck(L, max_response > 0 && (lua_Unsigned)max_response <= SIZE_MAX / 2, 2, "'max_response' missing");
+  lua_settop(L, 2);
+  struct tb_client *client = lua_newuserdatauv(L, sizeof *client, 2);
+  *client = (struct tb_client){.max_response = (size_t)max_response};
+  luaL_setmetatable(L, TB_CLIENT);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, REACTOR_VALUE);
+  lua_pushvalue(L, 2);
+  lua_setiuservalue(L, -2, OPTIONS_VALUE);
+  client->reactor = reactor;
+  client->link = &reactor->clients;
+  client->next = reactor->clients;
+  if (client->next != NULL) client->next->link = &client->next;
+  reactor->clients = client;
+  CURL **first = malloc(sizeof *first);
+  if (first == NULL) return luaL_error(L, "out of memory");
+  client->idle = first;
+  client->idle_capacity = 1;
+  *first = curl_easy_init();
+  if (*first == NULL) return luaL_error(L, "out of memory");
+  client->idle_count = 1; /* in the pool before anything can raise */
+  configure(L, 3, *first);
+  return 1;
+}
+
+void tb_client_push_redacted(lua_State *L, int index, const char *text, size_t length) {
+  index = lua_absindex(L, index);
+  lua_pushlstring(L, text, length);
+  push_option(L, index, "secrets");
+  int secrets = lua_gettop(L);
+  lua_Integer count = lua_istable(L, secrets) ? luaL_len(L, secrets) : 0;
+  for (lua_Integer i = 1; i <= count; i++) {
+    size_t secret_length, left;
+    lua_geti(L, secrets, i);
+    const char *secret = lua_tolstring(L, -1, &secret_length);
+    const char *rest = lua_tolstring(L, secrets - 1, &left);
+    const char *found;
+    if (secret == NULL || secret_length == 0) {
+      lua_pop(L, 1);
+      continue;
+    }
+    luaL_Buffer clean;
+    luaL_buffinit(L, &clean);
+    while ((found = memmem(rest, left, secret, secret_length)) != NULL) {
+      luaL_addlstring(&clean, rest, (size_t)(found - rest));
+      luaL_addstring(&clean, "***");
+      left -= (size_t)(found - rest) + secret_length;
+      rest = found + secret_length;
+    }
+    luaL_addlstring(&clean, rest, left);
+    luaL_pushresult(&clean);
+    lua_replace(L, secrets - 1);
+    lua_settop(L, secrets);
+  }
+  lua_pop(L, 1);
+}
+
+/*** Strikes the client's secrets out of a text.
+@function client:redact
+@tparam string text
+@treturn string the text with `***` in the place of each */
+static int client_redact(lua_State *L) {
+  luaL_checkudata(L, 1, TB_CLIENT);
+  size_t length;
+  const char *text = luaL_checklstring(L, 2, &length);
+  tb_client_push_redacted(L, 1, text, length);
+  return 1;
+}
+
+/*** Ends what is in flight (as `CLOSED`) and gives the handles back. Idempotent.
+@function client:close */
+static int client_close(lua_State *L) {
+  tb_client_close(luaL_checkudata(L, 1, TB_CLIENT));
+  return 0;
+}
+
+static int client_tostring(lua_State *L) {
+  const struct tb_client *client = luaL_checkudata(L, 1, TB_CLIENT);
+  lua_pushfstring(L, client->reactor == NULL ? "thingsboard.client (closed)" : "thingsboard.client (%p)",
+                  (const void *)client);
+  return 1;
+}
+
+static const luaL_Reg methods[] = {
+    {"start", tb_exchange_start}, {"redact", client_redact}, {"close", client_close}, {NULL, NULL}};
+
+static const luaL_Reg metamethods[] = {
+    {"__gc", client_close}, {"__close", client_close}, {"__tostring", client_tostring}, {NULL, NULL}};
+
+void tb_open_client(lua_State *L) {
+  tb_new_type(L, TB_CLIENT, methods, metamethods);
+  lua_pushcfunction(L, client_new);
+  lua_setfield(L, -2, "client");
+}

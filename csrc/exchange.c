@@ -1,0 +1,418 @@
+/* Rule of this file: curl's callbacks fill C buffers and never touch Lua, for a Lua error must not unwind curl's frames.
+ * What they gathered is read by the methods, after curl has returned. */
+#include "exchange.h"
+
+#include "checksum.h"
+#include "core.h"
+#include "file.h"
+#include "json.h"
+
+#include <string.h>
+#include <strings.h>
+
+enum { CLIENT_VALUE = 1, REACTOR_VALUE, REQUEST_VALUE, FILE_VALUE, CHECKSUM_VALUE, VALUES = CHECKSUM_VALUE };
+
+enum { MOST_HEADERS = 32768, FILE_RECEIVE_BUFFER = 65536, SMALL_RECEIVE_BUFFER = 1024, STALLED_BYTES_A_SECOND = 64 };
+
+static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
+  struct tb_exchange *exchange = data;
+  size_t length = size * count;
+  /* A status line begins the answer anew: what came before it was an interim one, or a proxy's. */
+  if (length >= 5 && memcmp(bytes, "HTTP/", 5) == 0) exchange->headers.length = 0;
+  if (tb_buffer_append(&exchange->headers, bytes, length)) return length;
+  exchange->failure =
+      length > exchange->headers.limit - exchange->headers.length ? TB_HEADERS_TOO_LARGE : TB_OUT_OF_MEMORY;
+  return 0;
+}
+
+static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
+  struct tb_exchange *exchange = data;
+  size_t length = size * count;
+  if (length > exchange->limit - exchange->received) {
+    exchange->failure = TB_BODY_TOO_LARGE;
+    return 0;
+  }
+  if (exchange->status == 0) curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
+  if (exchange->file == NULL || exchange->status != 200) {
+    if (!tb_buffer_append(&exchange->body, bytes, length)) {
+      bool capped = length > exchange->body.limit - exchange->body.length;
+      exchange->failure = capped ? TB_BODY_TOO_LARGE : TB_OUT_OF_MEMORY;
+      return 0;
+    }
+  } else {
+    exchange->file_error = tb_file_write(exchange->file, bytes, length);
+    if (exchange->file_error == 0 && exchange->checksum != NULL &&
+        !tb_checksum_update(exchange->checksum, bytes, length)) {
+      exchange->failure = TB_OUT_OF_MEMORY;
+      return 0;
+    }
+    if (exchange->file_error != 0) {
+      exchange->failure = TB_FILE_FAILED;
+      return 0;
+    }
+  }
+  exchange->received += length;
+  return length;
+}
+
+static void unlink_exchange(struct tb_exchange *exchange) {
+  if (exchange->link == NULL) return;
+  *exchange->link = exchange->next;
+  if (exchange->next != NULL) exchange->next->link = exchange->link;
+  exchange->link = NULL;
+  exchange->next = NULL;
+}
+
+/* Off the wire: an unfinished transfer's connection is closed, a finished one's is kept for the next. */
+static void leave_wire(struct tb_exchange *exchange) {
+  struct tb_client *client = exchange->client;
+  curl_multi_remove_handle(client->reactor->multi, exchange->easy);
+  curl_easy_setopt(exchange->easy, CURLOPT_PRIVATE, NULL);
+  curl_easy_setopt(exchange->easy, CURLOPT_ERRORBUFFER, NULL);
+  tb_client_give(client, exchange->easy);
+  exchange->easy = NULL;
+  exchange->client = NULL;
+  unlink_exchange(exchange);
+  tb_buffer_free(&exchange->request);
+}
+
+void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
+  struct tb_reactor *reactor = exchange->client->reactor;
+  curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
+  exchange->code = code;
+  exchange->done = true;
+  leave_wire(exchange);
+  struct tb_exchange **end = reactor->finished == NULL ? &reactor->finished : &reactor->last_finished->next;
+  *end = exchange;
+  exchange->link = end;
+  exchange->queue = reactor;
+  reactor->last_finished = exchange;
+}
+
+void tb_exchange_leave_queue(struct tb_exchange *exchange) {
+  struct tb_reactor *reactor = exchange->queue;
+  if (reactor->last_finished == exchange) {
+    struct tb_exchange *before = NULL; /* only the first leaves, but for a close() in between */
+    for (struct tb_exchange *e = reactor->finished; e != exchange; e = e->next) before = e;
+    reactor->last_finished = before;
+  }
+  unlink_exchange(exchange);
+  exchange->queue = NULL;
+}
+
+void tb_exchange_push(lua_State *L, int reactor, const struct tb_exchange *exchange) {
+  lua_getiuservalue(L, reactor, 1);
+  lua_rawgetp(L, -1, exchange);
+  lua_remove(L, -2);
+}
+
+void tb_exchange_release(lua_State *L, int reactor, const struct tb_exchange *exchange) {
+  lua_getiuservalue(L, reactor, 1);
+  lua_pushnil(L);
+  lua_rawsetp(L, -2, exchange);
+  lua_pop(L, 1);
+}
+
+/* The request's body: a string, kept alive by a user value, or a written body, whose bytes become the exchange's. */
+static void take_request(lua_State *L, int index, struct tb_exchange *exchange, int self) {
+  struct tb_buffer *body = tb_test_body(L, index);
+  size_t length = 0;
+  const char *bytes = "";
+  if (body != NULL) {
+    exchange->request = *body;
+    tb_buffer_init(body, body->limit);
+    if (exchange->request.length > 0) bytes = exchange->request.data;
+    length = exchange->request.length;
+  } else if (!lua_isnoneornil(L, index)) {
+    bytes = lua_tolstring(L, index, &length);
+    lua_pushvalue(L, index);
+    lua_setiuservalue(L, self, REQUEST_VALUE);
+  }
+  curl_easy_setopt(exchange->easy, CURLOPT_POSTFIELDS, bytes); /* not copied */
+  curl_easy_setopt(exchange->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)length);
+}
+
+/* What an exchange asks of its handle, beside what its client asked already. */
+static void set_up(struct tb_exchange *exchange, bool post, long timeout) {
+  /* Never freed and never changed: curl only reads them. "Expect:" spares a large post a round trip and a wait. */
+  static struct curl_slist no_expect = {(char *)"Expect:", NULL};
+  static struct curl_slist json = {(char *)"Content-Type: application/json", &no_expect};
+  CURL *easy = exchange->easy;
+  curl_easy_setopt(easy, CURLOPT_PRIVATE, (void *)exchange);
+  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, exchange->error);
+  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, exchange);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, exchange);
+  curl_easy_setopt(easy, post ? CURLOPT_POST : CURLOPT_HTTPGET, 1L);
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, post ? &json : NULL);
+  /* How long a file takes nobody knows: there the time-out bounds a standstill. */
+  bool file = exchange->file != NULL;
+  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, file ? 0L : timeout);
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, file ? (long)STALLED_BYTES_A_SECOND : 0L);
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, file ? (timeout + 999) / 1000 : 0L);
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, file ? (long)FILE_RECEIVE_BUFFER : (long)SMALL_RECEIVE_BUFFER);
+}
+
+/*** Sends a request; `step` of the reactor carries it on, `finished` of the reactor tells its end.
+@function client:start
+@tparam string method `"GET"` or `"POST"`
+@tparam string path what follows the client's prefix in the URL, percent-encoded
+@tparam nil|string|userdata body JSON text, or a body, whose bytes it takes over
+@tparam integer timeout milliseconds for the whole exchange; with a file, for a standstill
+@tparam ?userdata file where the body of a 200 goes; other bodies stay in memory
+@tparam ?userdata checksum fed with what goes to the file
+@tparam ?integer limit bytes that the answer's body may have; the client's `max_response` when absent
+@treturn userdata the exchange; raises for bad arguments, closed clients, and when memory is short */
+int tb_exchange_start(lua_State *L) {
+  static const char *const verbs[] = {"GET", "POST", NULL};
+  struct tb_client *client = tb_check_client(L, 1);
+  bool post = luaL_checkoption(L, 2, NULL, verbs) == 1;
+  size_t path_length;
+  const char *path = luaL_checklstring(L, 3, &path_length);
+  luaL_argcheck(L, strlen(path) == path_length, 3, "contains a zero byte");
+  luaL_argexpected(L, lua_isnoneornil(L, 4) || lua_type(L, 4) == LUA_TSTRING || tb_test_body(L, 4) != NULL, 4,
+                   "string or body");
+  lua_Integer timeout = luaL_checkinteger(L, 5);
+  luaL_argcheck(L, timeout > 0 && timeout <= INT32_MAX, 5, "not a time-out in milliseconds");
+  struct tb_file *file = lua_isnoneornil(L, 6) ? NULL : tb_check_file(L, 6);
+  struct tb_checksum *checksum = lua_isnoneornil(L, 7) ? NULL : tb_check_checksum(L, 7);
+  lua_Integer limit = luaL_optinteger(L, 8, (lua_Integer)client->max_response);
+  luaL_argcheck(L, limit >= 0, 8, "negative");
+  lua_settop(L, 8);
+
+  struct tb_exchange *exchange = lua_newuserdatauv(L, sizeof *exchange, VALUES);
+  int self = lua_gettop(L);
+  memset(exchange, 0, sizeof *exchange);
+  exchange->file = file;
+  exchange->checksum = checksum;
+  exchange->limit = (lua_Unsigned)limit > SIZE_MAX ? SIZE_MAX : (size_t)limit;
+  tb_buffer_init(&exchange->headers, MOST_HEADERS);
+  tb_buffer_init(&exchange->body, exchange->limit < client->max_response ? exchange->limit : client->max_response);
+  luaL_setmetatable(L, TB_EXCHANGE);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, self, CLIENT_VALUE);
+  lua_getiuservalue(L, 1, 1);
+  int reactor = lua_gettop(L);
+  lua_pushvalue(L, reactor);
+  lua_setiuservalue(L, self, REACTOR_VALUE);
+  lua_pushvalue(L, 6);
+  lua_setiuservalue(L, self, FILE_VALUE);
+  lua_pushvalue(L, 7);
+  lua_setiuservalue(L, self, CHECKSUM_VALUE);
+  const char *url = lua_pushfstring(L, "%s%s", tb_client_prefix(L, 1), path);
+  lua_getiuservalue(L, reactor, 1);
+  int flying = lua_gettop(L);
+  lua_pushvalue(L, self);
+
+  tb_client_take(L, 1, &exchange->easy);
+  if (post) take_request(L, 4, exchange, self);
+  set_up(exchange, post, (long)timeout);
+  lua_pushvalue(L, self);
+  lua_rawsetp(L, flying, exchange);
+  if (curl_easy_setopt(exchange->easy, CURLOPT_URL, url) != CURLE_OK ||
+      curl_multi_add_handle(client->reactor->multi, exchange->easy) != CURLM_OK) {
+    tb_exchange_release(L, reactor, exchange);
+    return luaL_error(L, "cannot start a request: out of memory");
+  }
+  exchange->client = client;
+  exchange->link = &client->exchanges;
+  exchange->next = client->exchanges;
+  if (exchange->next != NULL) exchange->next->link = &exchange->next;
+  client->exchanges = exchange;
+  return 1;
+}
+
+static struct tb_exchange *check_exchange(lua_State *L) {
+  return luaL_checkudata(L, 1, TB_EXCHANGE);
+}
+
+/*** Whether the exchange has ended.
+@function exchange:done
+@treturn boolean */
+static int exchange_done(lua_State *L) {
+  lua_pushboolean(L, check_exchange(L)->done);
+  return 1;
+}
+
+/* curl's name for a code, from a table of ours: a libcurl built without strings has none. */
+static const char *code_name(CURLcode code) {
+  switch (code) {
+#define NAME(name)                                                                                                     \
+  case CURLE_##name: return #name;
+    NAME(UNSUPPORTED_PROTOCOL)
+    NAME(FAILED_INIT)
+    NAME(URL_MALFORMAT)
+    NAME(NOT_BUILT_IN)
+    NAME(COULDNT_RESOLVE_PROXY)
+    NAME(COULDNT_RESOLVE_HOST)
+    NAME(COULDNT_CONNECT)
+    NAME(WEIRD_SERVER_REPLY)
+    NAME(REMOTE_ACCESS_DENIED)
+    NAME(HTTP2)
+    NAME(PARTIAL_FILE)
+    NAME(HTTP_RETURNED_ERROR)
+    NAME(WRITE_ERROR)
+    NAME(READ_ERROR)
+    NAME(OUT_OF_MEMORY)
+    NAME(OPERATION_TIMEDOUT)
+    NAME(RANGE_ERROR)
+    NAME(HTTP_POST_ERROR)
+    NAME(SSL_CONNECT_ERROR)
+    NAME(FUNCTION_NOT_FOUND)
+    NAME(ABORTED_BY_CALLBACK)
+    NAME(BAD_FUNCTION_ARGUMENT)
+    NAME(INTERFACE_FAILED)
+    NAME(TOO_MANY_REDIRECTS)
+    NAME(GOT_NOTHING)
+    NAME(SSL_ENGINE_NOTFOUND)
+    NAME(SEND_ERROR)
+    NAME(RECV_ERROR)
+    NAME(SSL_CERTPROBLEM)
+    NAME(SSL_CIPHER)
+    NAME(PEER_FAILED_VERIFICATION)
+    NAME(BAD_CONTENT_ENCODING)
+    NAME(FILESIZE_EXCEEDED)
+    NAME(USE_SSL_FAILED)
+    NAME(SEND_FAIL_REWIND)
+    NAME(SSL_ENGINE_INITFAILED)
+    NAME(LOGIN_DENIED)
+    NAME(SSL_CACERT_BADFILE)
+    NAME(SSL_SHUTDOWN_FAILED)
+    NAME(AGAIN)
+    NAME(SSL_CRL_BADFILE)
+    NAME(SSL_ISSUER_ERROR)
+    NAME(NO_CONNECTION_AVAILABLE)
+    NAME(SSL_PINNEDPUBKEYNOTMATCH)
+    NAME(SSL_INVALIDCERTSTATUS)
+    NAME(HTTP2_STREAM)
+#undef NAME
+  default: return NULL;
+  }
+}
+
+/* Pushes what went wrong: a code's name and the text to it. */
+static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
+  static const char *const names[] = {[TB_CLOSED] = "CLOSED",
+                                      [TB_BODY_TOO_LARGE] = "BODY_TOO_LARGE",
+                                      [TB_HEADERS_TOO_LARGE] = "HEADERS_TOO_LARGE",
+                                      [TB_FILE_FAILED] = "FILE_FAILED",
+                                      [TB_OUT_OF_MEMORY] = "OUT_OF_MEMORY"};
+  if (exchange->failure != TB_NO_FAILURE) lua_pushstring(L, names[exchange->failure]);
+  else if (code_name(exchange->code) != NULL) lua_pushstring(L, code_name(exchange->code));
+  else lua_pushfstring(L, "CURLE_%d", (int)exchange->code);
+  switch (exchange->failure) {
+  case TB_CLOSED: lua_pushliteral(L, "the device was closed"); return;
+  case TB_BODY_TOO_LARGE: lua_pushfstring(L, "the answer has more than %I bytes", (LUAI_UACINT)exchange->body.limit); return;
+  case TB_HEADERS_TOO_LARGE:
+    lua_pushfstring(L, "the answer's headers have more than %d bytes", (int)MOST_HEADERS);
+    return;
+  case TB_FILE_FAILED: lua_pushfstring(L, "cannot write the file: %s", strerror(exchange->file_error)); return;
+  case TB_OUT_OF_MEMORY: lua_pushliteral(L, "out of memory"); return;
+  case TB_NO_FAILURE: break;
+  }
+  const char *text = exchange->error[0] != '\0' ? exchange->error : curl_easy_strerror(exchange->code);
+  lua_getiuservalue(L, 1, CLIENT_VALUE);
+  tb_client_push_redacted(L, -1, text, strlen(text));
+  lua_remove(L, -2);
+}
+
+/*** What came of it, once it is done.
+@function exchange:result
+@treturn[1] integer the status
+@treturn[1] string the body, empty when it went to a file
+@treturn[2] nil
+@treturn[2] string curl's name of the error, or `CLOSED`, `BODY_TOO_LARGE`, `HEADERS_TOO_LARGE`, `FILE_FAILED`
+@treturn[2] string the text to it, without secrets */
+static int exchange_result(lua_State *L) {
+  struct tb_exchange *exchange = check_exchange(L);
+  if (!exchange->done) return luaL_error(L, "the exchange has not ended");
+  if (exchange->code != CURLE_OK || exchange->failure != TB_NO_FAILURE) {
+    lua_pushnil(L);
+    push_failure(L, exchange);
+    return 3;
+  }
+  lua_pushinteger(L, exchange->status);
+  lua_pushlstring(L, exchange->body.data, exchange->body.length);
+  return 2;
+}
+
+/*** One of the answer's headers.
+@function exchange:header
+@tparam string name in any case
+@treturn ?string its value, blanks around it gone; the first, when there are several */
+static int exchange_header(lua_State *L) {
+  struct tb_exchange *exchange = check_exchange(L);
+  size_t wanted;
+  const char *name = luaL_checklstring(L, 2, &wanted);
+  const char *line = exchange->headers.data;
+  const char *end = line == NULL ? NULL : line + exchange->headers.length;
+  while (line < end) {
+    const char *stop = memchr(line, '\n', (size_t)(end - line));
+    if (stop == NULL) stop = end;
+    if ((size_t)(stop - line) > wanted && line[wanted] == ':' && strncasecmp(line, name, wanted) == 0) {
+      const char *from = line + wanted + 1;
+      while (from < stop && (*from == ' ' || *from == '\t')) from++;
+      while (stop > from && (stop[-1] == ' ' || stop[-1] == '\t' || stop[-1] == '\r')) stop--;
+      lua_pushlstring(L, from, (size_t)(stop - from));
+      return 1;
+    }
+    line = stop + 1;
+  }
+  return 0;
+}
+
+/*** How much of the answer's body has come.
+@function exchange:received
+@treturn integer bytes
+@treturn ?integer bytes in all, when the server has said so; nothing once the exchange has ended */
+static int exchange_received(lua_State *L) {
+  struct tb_exchange *exchange = check_exchange(L);
+  curl_off_t total = -1;
+  lua_pushinteger(L, (lua_Integer)exchange->received);
+  if (exchange->easy != NULL) curl_easy_getinfo(exchange->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &total);
+  if (total < 0) return 1;
+  lua_pushinteger(L, (lua_Integer)total);
+  return 2;
+}
+
+/*** Drops the exchange, in flight or not. Idempotent. What it brought is gone.
+@function exchange:close */
+static int exchange_close(lua_State *L) {
+  struct tb_exchange *exchange = check_exchange(L);
+  bool flying = exchange->client != NULL;
+  if (flying && !tb_reactor_is_own(exchange->client->reactor)) return 0;
+  if (flying || exchange->queue != NULL) {
+    lua_getiuservalue(L, 1, REACTOR_VALUE);
+    if (flying) leave_wire(exchange);
+    else tb_exchange_leave_queue(exchange);
+    tb_exchange_release(L, lua_gettop(L), exchange);
+  }
+  if (exchange->easy != NULL) curl_easy_cleanup(exchange->easy); /* start raised before it was on the wire */
+  exchange->easy = NULL;
+  if (!exchange->done) {
+    exchange->done = true;
+    exchange->failure = TB_CLOSED;
+  }
+  tb_buffer_free(&exchange->request);
+  tb_buffer_free(&exchange->headers);
+  tb_buffer_free(&exchange->body);
+  return 0;
+}
+
+static int exchange_tostring(lua_State *L) {
+  const struct tb_exchange *exchange = check_exchange(L);
+  lua_pushfstring(L, "thingsboard.exchange (%s)", exchange->done ? "ended" : "in flight");
+  return 1;
+}
+
+static const luaL_Reg methods[] = {{"done", exchange_done},         {"result", exchange_result},
+                                   {"header", exchange_header},     {"received", exchange_received},
+                                   {"close", exchange_close},       {NULL, NULL}};
+
+static const luaL_Reg metamethods[] = {
+    {"__gc", exchange_close}, {"__close", exchange_close}, {"__tostring", exchange_tostring}, {NULL, NULL}};
+
+void tb_open_exchange(lua_State *L) {
+  tb_new_type(L, TB_EXCHANGE, methods, metamethods);
+}

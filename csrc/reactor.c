@@ -1,0 +1,267 @@
+/* The shape of an object that an event loop can poll: pollfd, events, timeout, step. Below it curl's multi handle tells,
+ * by two callbacks, which sockets it waits for and when it wants to be called; both only write down what they are told. */
+#include "reactor.h"
+
+#include "client.h"
+#include "clock.h"
+#include "core.h"
+#include "exchange.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <math.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+enum { EVENTS_A_STEP = 64, MICROSECONDS = 1000000 };
+
+static int64_t next_wake(const struct tb_reactor *reactor) {
+  return reactor->curl_wake < reactor->lua_wake ? reactor->curl_wake : reactor->lua_wake;
+}
+
+/* Keeps the timerfd, when there is one, at the next wake-up. */
+static void arm(struct tb_reactor *reactor) {
+  int64_t wake = next_wake(reactor);
+  if (reactor->timer < 0 || reactor->armed == wake) return;
+  struct itimerspec setting = {0};
+  if (wake != TB_NEVER) {
+    if (wake <= 0) wake = 1; /* all zero would disarm it */
+    setting.it_value.tv_sec = (time_t)(wake / MICROSECONDS);
+    setting.it_value.tv_nsec = (long)(wake % MICROSECONDS) * 1000;
+  }
+  timerfd_settime(reactor->timer, TFD_TIMER_ABSTIME, &setting, NULL);
+  reactor->armed = next_wake(reactor);
+}
+
+static int on_timer(CURLM *multi, long milliseconds, void *data) {
+  struct tb_reactor *reactor = data;
+  (void)multi;
+  reactor->curl_wake = milliseconds < 0 ? TB_NEVER : tb_monotonic() + (int64_t)milliseconds * 1000;
+  arm(reactor);
+  return 0;
+}
+
+/* curl closes descriptors, and the system gives their numbers out again, before it says so here: what epoll then has to
+ * say about a number that it knows no more, or knows already, is not an error. */
+static bool watch(int epoll, int fd, uint32_t events) {
+  struct epoll_event event = {.events = events, .data.fd = fd};
+  if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0) return true;
+  return errno == EEXIST && epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event) == 0;
+}
+
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *known) {
+  struct tb_reactor *reactor = data;
+  (void)known;
+  if (what == CURL_POLL_REMOVE) {
+    epoll_ctl(reactor->epoll, EPOLL_CTL_DEL, fd, NULL);
+    return 0;
+  }
+  uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
+  if (watch(reactor->epoll, fd, events)) return 0;
+  char *exchange = NULL;
+  curl_easy_getinfo(easy, CURLINFO_PRIVATE, &exchange);
+  if (exchange != NULL) {
+    ((struct tb_exchange *)(void *)exchange)->unwatched = true;
+    reactor->unwatched = true;
+  }
+  return 0;
+}
+
+bool tb_reactor_is_own(const struct tb_reactor *reactor) {
+  return reactor->owner == getpid();
+}
+
+struct tb_reactor *tb_check_reactor(lua_State *L, int index) {
+  struct tb_reactor *reactor = luaL_checkudata(L, index, TB_REACTOR);
+  if (reactor->multi == NULL) luaL_error(L, "the reactor is closed");
+  if (!tb_reactor_is_own(reactor)) luaL_error(L, "the reactor belongs to the parent process: make a new one after fork");
+  return reactor;
+}
+
+/*** A new reactor.
+@function reactor
+@treturn userdata the reactor; raises when the system has no more descriptors or memory */
+static int reactor_new(lua_State *L) {
+  struct tb_reactor *reactor = lua_newuserdatauv(L, sizeof *reactor, 1);
+  *reactor = (struct tb_reactor){
+      .epoll = -1, .timer = -1, .owner = getpid(), .curl_wake = TB_NEVER, .lua_wake = TB_NEVER, .armed = TB_NEVER};
+  luaL_setmetatable(L, TB_REACTOR);
+  lua_newtable(L); /* the exchanges in flight, by address: see exchange.c */
+  lua_setiuservalue(L, -2, 1);
+  reactor->epoll = epoll_create1(EPOLL_CLOEXEC);
+  if (reactor->epoll < 0) return luaL_error(L, "cannot make a reactor: %s", strerror(errno));
+  reactor->multi = curl_multi_init();
+  if (reactor->multi == NULL) return luaL_error(L, "cannot make a reactor: out of memory");
+  curl_multi_setopt(reactor->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+  curl_multi_setopt(reactor->multi, CURLMOPT_SOCKETDATA, reactor);
+  curl_multi_setopt(reactor->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+  curl_multi_setopt(reactor->multi, CURLMOPT_TIMERDATA, reactor);
+  return 1;
+}
+
+/*** The descriptor to watch: readable when `step` has something to do, its timers included.
+@function reactor:pollfd
+@treturn integer the descriptor; the reactor's own, not to be closed or read */
+static int reactor_pollfd(lua_State *L) {
+  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  if (reactor->timer < 0) {
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (timer < 0 || !watch(reactor->epoll, timer, EPOLLIN)) {
+      int error = errno;
+      if (timer >= 0) close(timer);
+      return luaL_error(L, "cannot make the reactor's timer: %s", strerror(error));
+    }
+    reactor->timer = timer;
+    arm(reactor);
+  }
+  lua_pushinteger(L, reactor->epoll);
+  return 1;
+}
+
+/*** What to watch the descriptor for.
+@function reactor:events
+@treturn string always `"r"` */
+static int reactor_events(lua_State *L) {
+  tb_check_reactor(L, 1);
+  lua_pushliteral(L, "r");
+  return 1;
+}
+
+/*** How long until `step` has something to do though no descriptor stirs.
+@function reactor:timeout
+@treturn ?number seconds, 0 when it is due; nil when there is no such time */
+static int reactor_timeout(lua_State *L) {
+  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  int64_t wake = reactor->finished != NULL ? 0 : next_wake(reactor);
+  if (wake == TB_NEVER) return 0;
+  int64_t left = wake - tb_monotonic();
+  lua_pushnumber(L, left > 0 ? (lua_Number)left / MICROSECONDS : 0);
+  return 1;
+}
+
+/*** Says when the Lua side wants a `step` at the latest.
+@function reactor:wake_at
+@tparam ?number time seconds of `core.monotonic`; nil for never */
+static int reactor_wake_at(lua_State *L) {
+  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  lua_Number time = luaL_optnumber(L, 2, HUGE_VAL);
+  luaL_argcheck(L, !isnan(time), 2, "not a time");
+  /* Rounded up: woken a moment early, the Lua side would find nothing due. */
+  if (time >= (lua_Number)TB_NEVER / MICROSECONDS) reactor->lua_wake = TB_NEVER;
+  else reactor->lua_wake = time > 0 ? (int64_t)ceil(time * MICROSECONDS) : 0;
+  arm(reactor);
+  return 0;
+}
+
+/* Ends the exchanges that curl has done with, and those whose socket nobody watches. */
+static void collect(struct tb_reactor *reactor) {
+  CURLMsg *message;
+  int left;
+  while ((message = curl_multi_info_read(reactor->multi, &left)) != NULL) {
+    if (message->msg != CURLMSG_DONE) continue;
+    char *exchange = NULL;
+    CURLcode code = message->data.result; /* the message goes when its handle leaves the multi */
+    curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &exchange);
+    tb_exchange_end((struct tb_exchange *)(void *)exchange, code);
+  }
+  if (reactor->unwatched) {
+    reactor->unwatched = false;
+    for (struct tb_client *client = reactor->clients; client != NULL; client = client->next)
+      tb_client_end_unwatched(client);
+  }
+}
+
+/* How long epoll may wait, in milliseconds, rounded up; -1 for as long as it takes. */
+static int patience(const struct tb_reactor *reactor, lua_Number seconds) {
+  if (reactor->finished != NULL) return 0;
+  lua_Number wait = seconds;
+  int64_t wake = next_wake(reactor);
+  if (wake != TB_NEVER) wait = fmin(wait, (lua_Number)(wake - tb_monotonic()) / MICROSECONDS);
+  if (wait <= 0) return 0;
+  if (isinf(wait)) return -1;
+  return wait < 1e6 ? (int)ceil(wait * 1000) : 1000000000;
+}
+
+/*** Waits until something stirs, lets curl work, and notes what has finished. Returns early on a signal.
+@function reactor:step
+@tparam ?number timeout seconds to wait at most; nil for as long as it takes */
+static int reactor_step(lua_State *L) {
+  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  lua_Number timeout = luaL_optnumber(L, 2, HUGE_VAL);
+  luaL_argcheck(L, !isnan(timeout), 2, "not a time");
+  struct epoll_event events[EVENTS_A_STEP];
+  int running;
+  int count = epoll_wait(reactor->epoll, events, EVENTS_A_STEP, patience(reactor, timeout));
+  if (count < 0 && errno != EINTR) return luaL_error(L, "cannot wait: %s", strerror(errno));
+  for (int i = 0; i < count; i++) {
+    if (events[i].data.fd == reactor->timer) {
+      uint64_t expirations;
+      if (read(reactor->timer, &expirations, sizeof expirations) > 0) reactor->armed = TB_NEVER;
+      continue;
+    }
+    int what = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+               (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
+    curl_multi_socket_action(reactor->multi, events[i].data.fd, what, &running);
+  }
+  if (reactor->curl_wake != TB_NEVER && reactor->curl_wake <= tb_monotonic()) {
+    reactor->curl_wake = TB_NEVER; /* curl sets it anew while it is called */
+    curl_multi_socket_action(reactor->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+  }
+  collect(reactor);
+  arm(reactor);
+  return 0;
+}
+
+/*** The next exchange that has ended, each once, in order of their ends.
+@function reactor:finished
+@treturn ?userdata the exchange; nil when there is none for now */
+static int reactor_finished(lua_State *L) {
+  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  struct tb_exchange *exchange = reactor->finished;
+  if (exchange == NULL) return 0;
+  tb_exchange_leave_queue(exchange);
+  tb_exchange_push(L, 1, exchange);
+  tb_exchange_release(L, 1, exchange);
+  return 1;
+}
+
+/*** Ends what is in flight, closes all connections and the clients. Idempotent.
+@function reactor:close */
+static int reactor_close(lua_State *L) {
+  struct tb_reactor *reactor = luaL_checkudata(L, 1, TB_REACTOR);
+  if (reactor->multi != NULL && tb_reactor_is_own(reactor)) {
+    while (reactor->clients != NULL) tb_client_close(reactor->clients);
+    while (reactor->finished != NULL) tb_exchange_leave_queue(reactor->finished);
+    curl_multi_cleanup(reactor->multi); /* calls on_socket still: the descriptors go after it */
+  }
+  /* In a forked child curl's memory is left alone: its cleanup would speak on the parent's connections. */
+  reactor->multi = NULL;
+  if (reactor->timer >= 0) close(reactor->timer);
+  if (reactor->epoll >= 0) close(reactor->epoll);
+  reactor->timer = -1;
+  reactor->epoll = -1;
+  return 0;
+}
+
+static int reactor_tostring(lua_State *L) {
+  const struct tb_reactor *reactor = luaL_checkudata(L, 1, TB_REACTOR);
+  lua_pushfstring(L, reactor->multi == NULL ? "thingsboard.reactor (closed)" : "thingsboard.reactor (%p)",
+                  (const void *)reactor);
+  return 1;
+}
+
+static const luaL_Reg methods[] = {
+    {"pollfd", reactor_pollfd},   {"events", reactor_events}, {"timeout", reactor_timeout}, 
+    {"wake_at", reactor_wake_at}, {"step", reactor_step},     {"close", reactor_close},     {"finished", reactor_finished},
+    {NULL, NULL}};
+
+static const luaL_Reg metamethods[] = {
+    {"__gc", reactor_close}, {"__close", reactor_close}, {"__tostring", reactor_tostring}, {NULL, NULL}};
+
+void tb_open_reactor(lua_State *L) {
+  tb_new_type(L, TB_REACTOR, methods, metamethods);
+  lua_pushcfunction(L, reactor_new);
+  lua_setfield(L, -2, "reactor");
+}

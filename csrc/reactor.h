@@ -1,0 +1,40 @@
+/* The reactor: all of curl's sockets and timers behind one descriptor. */
+#ifndef TB_REACTOR_H
+#define TB_REACTOR_H
+
+#include <curl/curl.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct tb_client;
+struct tb_exchange;
+
+#define TB_REACTOR "thingsboard.reactor"
+
+/* Times are microseconds of the monotonic clock; TB_NEVER is later than all of them. */
+#define TB_NEVER INT64_MAX
+
+struct tb_reactor {
+  CURLM *multi; /* NULL once closed */
+  int epoll;    /* -1 once closed */
+  int timer;    /* a timerfd inside epoll, made when the first foreign loop asks for pollfd(); -1 before */
+  pid_t owner;
+  int64_t curl_wake; /* when curl wants to be called */
+  int64_t lua_wake;  /* when the Lua side wants to be called */
+  int64_t armed;     /* what the timerfd is set to */
+  bool unwatched;    /* an exchange's socket could not be added to epoll: see tb_exchange.unwatched */
+  struct tb_client *clients;
+  struct tb_exchange *finished; /* a queue: ended, and not yet handed over by finished() */
+  struct tb_exchange *last_finished;
+};
+
+/* The open reactor at the index; raises when it is none, closed, or used in a forked child. */
+struct tb_reactor *tb_check_reactor(lua_State *L, int index);
+
+/* False in a process forked from the one that made the reactor: its sockets are the parent's. */
+bool tb_reactor_is_own(const struct tb_reactor *reactor);
+
+
+#endif

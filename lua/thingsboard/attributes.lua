@@ -1,0 +1,188 @@
+--- Updates of shared attributes, without a gap.
+--
+-- The server keeps no update for a device that is not listening, and tells one assignment in two messages. So the
+-- attributes are requested around every poll, and what is handed out is the difference from what was last handed out.
+-- @module thingsboard.attributes
+local core = require "thingsboard.core"
+local backoff = require "thingsboard.backoff"
+local poll = require "thingsboard.poll"
+
+local attributes = {}
+
+local PERIOD = 20 -- seconds that a poll stays open
+-- A request can overtake the poll that was sent before it, and miss what happens between the two: so it goes out later.
+local BEHIND_POLL = 1
+
+local function same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b and math.type(a) == math.type(b) end
+  for key, value in next, a do
+    if not same(value, b[key]) then return false end
+  end
+  for key in next, b do
+    if a[key] == nil then return false end
+  end
+  return true
+end
+
+local function set(state, key, value)
+  state.current[key] = value
+  state.touched[key] = true
+  state.changed:raise()
+end
+
+-- A message of the server: values by key, or {"deleted": [keys]}.
+local function apply_update(state, message)
+  state.updates = state.updates + 1
+  local deleted = message.deleted
+  if type(deleted) == "table" and next(message, "deleted") == nil and next(message) == "deleted" then
+    for _, key in ipairs(deleted) do
+      if state.wants(key) then set(state, key, nil) end
+    end
+    return
+  end
+  for key, value in next, message do
+    if state.wants(key) then set(state, key, value) end
+  end
+end
+
+-- All that there is: what is not in it is deleted.
+local function apply_all(state, values)
+  for key, value in next, values do
+    if state.wants(key) then set(state, key, value) end
+  end
+  for key in next, state.current do
+    if values[key] == nil then set(state, key, nil) end
+  end
+end
+
+local function fail(state, err)
+  state.err = state.err or err
+  state.changed:raise()
+end
+
+local function run_poll(state)
+  local updates = poll.new(state.client, "attribute_updates", "/attributes/updates")
+  while true do
+    local exchange <close> = updates:send(state.period)
+    state.opened_at = updates.opened_at
+    state.sent:raise()
+    local message, err = updates:receive(exchange)
+    if message then
+      apply_update(state, message)
+    elseif err then
+      if not err.retryable then return fail(state, err) end
+      updates:recover()
+    end
+  end
+end
+
+-- One request; false when its answer is stale, or might be the server's word for trouble.
+local function refresh(state)
+  local updates = state.updates
+  local answer, err = state.request()
+  if not answer then return nil, err end
+  if state.updates ~= updates then return false end -- it could turn a newer value back
+  -- A server whose database fails answers that there are no attributes: it must say so twice.
+  if next(answer.shared) == nil and next(state.current) ~= nil and not state.emptied then
+    state.emptied = true
+    return false
+  end
+  state.emptied = false
+  apply_all(state, answer.shared)
+  return true
+end
+
+-- Requests the attributes once every poll has been open for a while.
+local function run_refresh(state)
+  local loop, pause = state.client.loop, backoff.new(1, 60)
+  local covered = 0 -- polls opened before this moment need no request any more
+  while true do
+    if state.opened_at == nil or state.opened_at < covered then
+      state.sent:lower()
+      loop:wait(state.sent)
+    end
+    loop:sleep(math.max(0, state.opened_at + state.behind - core.monotonic()))
+    local at = core.monotonic()
+    local fresh, err = refresh(state)
+    if fresh then
+      covered = at - state.behind
+      pause:reset()
+    elseif err then
+      if not err.retryable then return fail(state, err) end
+      loop:sleep(pause:next())
+    else
+      loop:sleep(state.behind)
+    end
+  end
+end
+
+-- What differs from what was last handed out.
+local function difference(state)
+  local values, deleted, any = {}, {}, false
+  for key in next, state.touched do
+    local now, before = state.current[key], state.handed[key]
+    if not same(now, before) then
+      any = true
+      if now == nil then deleted[#deleted + 1] = key else values[key] = now end
+      state.handed[key] = now
+    end
+  end
+  state.touched = {}
+  if any then return values, deleted end
+end
+
+-- The first request goes before the first poll, and is handed out as it is.
+local function begin(state)
+  local pause = backoff.new(1, 60)
+  while true do
+    local answer, err = state.request()
+    if answer then
+      apply_all(state, answer.shared)
+      local values = difference(state) or {}
+      local loop = state.client.loop
+      state.tasks = { loop:spawn_background(run_poll, state), loop:spawn_background(run_refresh, state) }
+      return values, {}
+    end
+    if not err.retryable then return nil, err end
+    state.client.loop:sleep(pause:next())
+  end
+end
+
+local function next_change(state)
+  if not state.tasks then return begin(state) end
+  while true do
+    state.changed:lower()
+    local values, deleted = difference(state)
+    if values then return values, deleted end
+    if state.err then return nil, state.err.kind ~= "closed" and state.err or nil end
+    state.client.loop:wait(state.changed)
+  end
+end
+
+--- The changes of shared attributes, beginning with their values.
+-- @tparam table client
+-- @tparam function request returns all of the attributes that are wanted, as `request_attributes` does
+-- @tparam ?table keys names; nil for all
+-- @tparam ?number period seconds that a poll stays open
+-- @treturn iterator of a table of values and a list of deleted keys
+function attributes.updates(client, request, keys, period)
+  local wanted
+  if keys then
+    wanted = {}
+    for _, key in ipairs(keys) do wanted[key] = true end
+  end
+  period = period or PERIOD
+  local loop = client.loop
+  local state = {
+    client = client, request = request, period = period, behind = math.min(BEHIND_POLL, period / 2),
+    wants = function(key) return wanted == nil or wanted[key] or false end,
+    current = {}, handed = {}, touched = {},
+    updates = 0, -- messages that have come: a request during which one came is stale
+    changed = loop:signal(), sent = loop:signal(),
+  }
+  return poll.iterator(function() return next_change(state) end, function()
+    for _, task in ipairs(state.tasks or {}) do task:cancel() end
+  end)
+end
+
+return attributes

@@ -1,0 +1,267 @@
+--- A device: the endpoints of the server's device API, a method each. Every method blocks in a plain script and
+-- suspends in a task.
+-- @module thingsboard.device
+local attributes = require "thingsboard.attributes"
+local backoff = require "thingsboard.backoff"
+local check = require "thingsboard.check"
+local client = require "thingsboard.client"
+local errors = require "thingsboard.error"
+local json = require "thingsboard.json"
+local ota = require "thingsboard.ota"
+local payload = require "thingsboard.payload"
+local rpc = require "thingsboard.rpc"
+
+local device = {}
+device.__index = device
+device.__name = "thingsboard.device"
+
+local options = { token = "text!" }
+for name, wanted in next, client.options do options[name] = wanted end
+
+-- Methods find the client here, not in the device: what a script prints of a device shows nothing of it.
+local clients = setmetatable({}, { __mode = "k" })
+
+--- A device.
+-- @tparam table given `url` and `token`; `timeout`, `connect_timeout` (seconds), `ca_file`, `ca_path`, `pinned_key`,
+-- `verify` (true), `client_cert`, `client_key`, `proxy`, `interface`, `max_response` (bytes), `user_agent`
+-- @treturn device
+function device.new(given)
+  check.options("device", given, options)
+  check.token("device", given.token)
+  local escaped = client.escape(given.token)
+  local self = setmetatable({}, device)
+  clients[self] = client.new("device", given, "/api/v1/" .. escaped, { given.token, escaped })
+  return self
+end
+
+local function client_of(self)
+  return clients[self] or error("a device expected: call its methods with a colon", 3)
+end
+
+local function read_json(what, body)
+  local value, reason = json.decode(body)
+  if value == nil then return nil, errors.new("answer", what .. ": the answer is no JSON: " .. reason) end
+  return value
+end
+
+-- A post whose answer is nothing but its status.
+local function post(self, what, path, body, err)
+  if not body then return nil, err end
+  body, err = client_of(self):call(what, "POST", path, body)
+  return body and true, err
+end
+
+--- Posts telemetry (device API, "telemetry").
+-- @tparam table|string value a table of values; `{ts=, values=}` with `ts` in milliseconds; a list of both; or JSON
+-- text
+-- @treturn[1] boolean true: the server has taken it
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function device:send_telemetry(value)
+  return post(self, "send_telemetry", "/telemetry", payload.telemetry("send_telemetry", value))
+end
+
+--- Publishes client attributes (device API, "attributes").
+-- @tparam table|string values a table of values, or JSON text
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function device:send_attributes(values)
+  return post(self, "send_attributes", "/attributes", payload.attributes("send_attributes", values))
+end
+
+local function check_keys(what, keys)
+  if type(keys) ~= "table" then error(what .. ": a list of keys expected, got " .. type(keys), 4) end
+  local escaped = {}
+  for i = 1, #keys do
+    local key = keys[i]
+    if type(key) ~= "string" or key == "" then error(("%s: key %d must be a non-empty string"):format(what, i), 4) end
+    if key:find(",", 1, true) then
+      error(("%s: key '%s' holds a comma, and the server would take it for two keys"):format(what, key), 4)
+    end
+    escaped[i] = client.escape(key)
+  end
+  return table.concat(escaped, ",")
+end
+
+local LONGEST_PATH = 7000 -- the server takes a request line of 8 KiB, the token in it
+
+local function attributes_path(what, keys)
+  local query = {}
+  for group, name in next, { client = "clientKeys", shared = "sharedKeys" } do
+    local list = keys[group] and check_keys(what, keys[group]) or ""
+    if list ~= "" then query[#query + 1] = name .. "=" .. list end
+  end
+  local path = "/attributes" .. (#query > 0 and "?" .. table.concat(query, "&") or "")
+  if #path > LONGEST_PATH then error(what .. ": too many keys for one request: ask in parts", 3) end
+  return path
+end
+
+local function request(self, what, path)
+  local body, err = client_of(self):call(what, "GET", path)
+  if not body then return nil, err end
+  local answer
+  answer, err = read_json(what, body)
+  if not answer then return nil, err end
+  if type(answer) ~= "table" or type(answer.client or {}) ~= "table" or type(answer.shared or {}) ~= "table" then
+    return nil, errors.new("answer", what .. ": the answer holds no attributes")
+  end
+  return { client = answer.client or {}, shared = answer.shared or {} }
+end
+
+--- Requests attributes (device API, "attributes").
+-- @tparam ?table keys `client` and `shared`, lists of keys; all attributes when neither names any
+-- @treturn[1] table `client` and `shared`, a table of values each; what does not exist is absent
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function device:request_attributes(keys)
+  keys = keys or {}
+  check.options("request_attributes", keys, { client = "table", shared = "table" })
+  return request(self, "request_attributes", attributes_path("request_attributes", keys))
+end
+
+--- The changes of shared attributes, beginning with their values (device API, "attributes/updates"). No change that
+-- stands is missed, none is handed out twice; what changes while the script is busy comes as one.
+-- @tparam ?table keys names; all when absent
+-- @tparam ?table given `period`: seconds that a poll stays open (20)
+-- @treturn iterator of a table of values and a list of the keys that are deleted; its `error` says why it ended by
+-- itself
+function device:attribute_updates(keys, given)
+  check.options("attribute_updates", given or {}, { period = "positive number" })
+  local path = attributes_path("attribute_updates", { shared = keys })
+  return attributes.updates(client_of(self), function() return request(self, "attribute_updates", path) end,
+    keys and #keys > 0 and keys or nil, given and given.period)
+end
+
+--- The server's RPC requests, as they come (device API, "rpc"): `id`, `method`, `params` and `reply(value)` each.
+-- No request is lost between two polls, none comes twice. Two-way requests want an answer; until one is answered the
+-- server keeps those behind it.
+-- @tparam ?table given `period`: seconds of a poll (18)
+-- @treturn iterator of requests; its `error` says why it ended by itself
+function device:rpc_requests(given)
+  check.options("rpc_requests", given or {}, { period = "positive number" })
+  return rpc.requests(self, client_of(self), given and given.period)
+end
+
+--- Answers an RPC request of the server (device API, "rpc/{id}").
+-- @tparam integer id
+-- @param value any JSON value; nil goes as null
+-- @treturn[1] boolean true: the server has taken it; it says so for ids that nobody waits for, too
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function device:reply_rpc(id, value)
+  check.argument("reply_rpc", "id", id, "integer")
+  if value == nil then value = json.null end
+  local body, err = payload.value("reply_rpc", value)
+  local ok
+  ok, err = post(self, "reply_rpc", ("/rpc/%d"):format(id), body, err)
+  if ok then rpc.answered(client_of(self), id) end
+  return ok, err
+end
+
+local REPLY_TRIES = 4 -- the caller waits for 10 s; more tries than that find nobody
+
+-- The answer must reach the server, or else the request blocks those behind it.
+local function answer(self, asked, value)
+  local pause = backoff.new(0.5, 4)
+  local ok, err
+  for try = 1, REPLY_TRIES do
+    ok, err = asked:reply(value)
+    if ok or not err.retryable then break end
+    if try < REPLY_TRIES then client_of(self).loop:sleep(pause:next()) end
+  end
+  if err and err.kind == "value" then return asked:reply { error = err.message } end
+  return ok, err
+end
+
+--- Answers the server's RPC requests by handlers, one after another, until the device is closed.
+-- A handler is called with `params` and the request; what it returns is the answer. One that raises is answered
+-- `{error = message}`, and so is a method without a handler.
+-- @tparam table handlers functions by method
+-- @tparam ?table given as of `rpc_requests`
+-- @treturn nil
+-- @treturn ?table the error that ended it
+function device:serve_rpc(handlers, given)
+  if type(handlers) ~= "table" then error("serve_rpc: a table of handlers expected, got " .. type(handlers), 2) end
+  local requests = self:rpc_requests(given)
+  for asked in requests, nil, nil, requests do
+    local handler = handlers[asked.method]
+    local ok, result = false, "no such method: " .. asked.method
+    if handler then ok, result = pcall(handler, asked.params, asked) end
+    if ok then
+      answer(self, asked, result)
+    else
+      answer(self, asked, { error = tostring(result) })
+    end
+  end
+  return nil, requests.error
+end
+
+--- Asks the server (device API, "rpc"): the server's rule chain answers.
+-- @tparam string method
+-- @param params any JSON value; nil goes as null
+-- @return[1] the decoded answer
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function device:send_rpc(method, params)
+  check.argument("send_rpc", "method", method, "non-empty string")
+  if params == nil then params = json.null end
+  local body, err = payload.value("send_rpc", { method = method, params = params })
+  if not body then return nil, err end
+  body, err = client_of(self):call("send_rpc", "POST", "/rpc", body)
+  if not body then
+    if err.status == 503 or err.status == 408 then
+      err.message = err.message .. "; does the server's rule chain reply to requests of devices?"
+    end
+    return nil, err
+  end
+  local value
+  value, err = read_json("send_rpc", body)
+  if type(value) == "table" and value.error == "timeout" and next(value, (next(value))) == nil then
+    return nil, errors.new("timeout", "send_rpc: the server's rule chain gave no answer in time", { retryable = true })
+  end
+  return value, err
+end
+
+--- Lets a user claim the device (device API, "claim"). The server says yes to every claim; whether claiming is allowed
+-- shows when a user claims.
+-- @tparam ?table given `secret_key` (string), `duration_ms` (integer)
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function device:claim(given)
+  given = given or {}
+  check.options("claim", given, { secret_key = "string", duration_ms = "positive integer" })
+  local claim = { secretKey = given.secret_key, durationMs = given.duration_ms }
+  if next(claim) == nil then return post(self, "claim", "/claim", "") end
+  return post(self, "claim", "/claim", payload.value("claim", claim))
+end
+
+--- Downloads the firmware that is assigned (device API, "firmware").
+-- @tparam table given `title`, `version`; `size`, `checksum`, `checksum_algorithm` to verify it; `path` of a file to
+-- write; `chunk_size` bytes of a request; `progress(received, total)`
+-- @treturn[1] string the package, or the path of the file that holds it
+-- @treturn[2] nil
+-- @treturn[2] table the error; no file is written then
+function device:firmware(given)
+  return ota.download(client_of(self), "firmware", given)
+end
+
+--- Downloads the software that is assigned (device API, "software"); as `firmware`.
+function device:software(given)
+  return ota.download(client_of(self), "software", given)
+end
+
+--- Ends what is in flight, polls included. Idempotent.
+function device:close()
+  client_of(self):close()
+end
+
+device.__close = device.close
+
+function device:__tostring()
+  return ("thingsboard.device (%s)"):format(tostring(client_of(self).core):match("closed") or "open")
+end
+
+
+return device

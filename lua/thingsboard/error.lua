@@ -1,0 +1,90 @@
+--- The one error type: what is returned behind nil when the world fails.
+--
+-- Fields: `kind` (below), `status` (integer, of an answer), `message` (string, what is wrong and what may help),
+-- `retryable` (boolean: the same call may succeed later), `code` (string, libcurl's name of the error).
+--
+-- Kinds: `value` (cannot be sent as it is), `http` (the server answered with a status that is no success), `answer`
+-- (the answer makes no sense, or is too large), `timeout`, `network`, `tls`, `closed` (the device was closed
+-- meanwhile), `memory`, `file` (cannot be written), `package` (the download is not what was announced), `not_found`
+-- and `refused` (provisioning).
+-- @module thingsboard.error
+local error_type = { __name = "thingsboard.error" }
+error_type.__index = error_type
+
+function error_type:__tostring()
+  return self.message
+end
+
+local M = {}
+
+local retryable_status = { [408] = true, [429] = true, [500] = true, [502] = true, [503] = true, [504] = true }
+
+local meaning = {
+  [400] = "the server could not make sense of the request",
+  [401] = "the server knows no device with this token; check it, and that the device's credentials are an access token",
+  [403] = "the server forbids it",
+  [404] = "the server has no such thing",
+  [408] = "the server got no result in time",
+  [413] = "the request is too large for the server; send less at once",
+  [429] = "too many requests; send less often",
+  [500] = "the server failed: it does so for a bad value, for a rate limit, and for trouble of its own",
+  [502] = "the server behind the gateway does not answer",
+  [503] = "the server is not available, or got no result in time",
+  [504] = "the server behind the gateway did not answer in time",
+}
+
+local code_kinds = {
+  OPERATION_TIMEDOUT = "timeout",
+  BODY_TOO_LARGE = "answer", HEADERS_TOO_LARGE = "answer", WEIRD_SERVER_REPLY = "answer",
+  BAD_CONTENT_ENCODING = "answer", UNSUPPORTED_PROTOCOL = "answer", TOO_MANY_REDIRECTS = "answer",
+  CLOSED = "closed", OUT_OF_MEMORY = "memory", FILE_FAILED = "file",
+  PEER_FAILED_VERIFICATION = "tls", USE_SSL_FAILED = "tls",
+}
+
+local advice = {
+  BODY_TOO_LARGE = "; raise max_response, or let a package go to a file",
+  PEER_FAILED_VERIFICATION = "; give the server's authority as ca_file, and check the clock",
+  SSL_PINNEDPUBKEYNOTMATCH = "; the server's key is not the pinned one",
+  COULDNT_RESOLVE_HOST = "; check the url's host name and the name servers",
+  COULDNT_CONNECT = "; check the url's host and port, and that the server runs",
+}
+
+--- An error of a kind.
+-- @tparam string kind
+-- @tparam string message
+-- @tparam ?table more fields to add: `status`, `retryable`, `code`
+-- @treturn table
+function M.new(kind, message, more)
+  local err = setmetatable(more or {}, error_type)
+  err.kind = kind
+  err.message = message
+  err.retryable = err.retryable or false
+  return err
+end
+
+--- The error for an answer whose status is no success.
+-- @tparam string what was tried
+-- @tparam integer status
+-- @tparam string text what the server said, without secrets
+function M.of_status(what, status, text)
+  local said = text ~= "" and (": " .. text) or ""
+  local message = ("%s: %s (status %d)%s"):format(what, meaning[status] or "the server refused", status, said)
+  return M.new("http", message, { status = status, retryable = retryable_status[status] or false })
+end
+
+--- The error for an exchange that came to no answer.
+-- @tparam string what was tried
+-- @tparam string code libcurl's name, or one of the core's
+-- @tparam string text
+function M.of_code(what, code, text)
+  local kind = code_kinds[code] or (code:find("^SSL_") and "tls") or "network"
+  local message = ("%s: %s (%s)%s"):format(what, text, code, advice[code] or "")
+  return M.new(kind, message, { code = code, retryable = kind == "network" or kind == "timeout" or kind == "memory" })
+end
+
+--- Whether a value is such an error.
+function M.is(value)
+  return getmetatable(value) == error_type
+end
+
+return M

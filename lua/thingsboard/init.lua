@@ -1,0 +1,59 @@
+--- The ThingsBoard HTTP device API as plain Lua functions that also run in coroutines.
+-- @module thingsboard
+local core = require "thingsboard.core"
+local check = require "thingsboard.check"
+local device = require "thingsboard.device"
+local json = require "thingsboard.json"
+local loop = require "thingsboard.loop"
+local provision = require "thingsboard.provision"
+
+local thingsboard = {
+  version = "0.1.0",
+  device = device.new,
+  provision = provision,
+  --- JSON's null.
+  null = json.null,
+  --- Marks a table as an array, so that an empty one is written `[]`.
+  -- @function array
+  -- @tparam table list
+  -- @treturn table the same
+  array = core.array,
+  --- The time for `ts`.
+  -- @function now
+  -- @treturn integer milliseconds since 1970
+  now = core.now,
+}
+
+--- Starts a task: a function that is suspended, alone, in every call that waits. It runs in `run`, and whenever other
+-- code waits.
+-- @tparam function body
+-- @param ... its arguments
+-- @treturn task with `cancel()`, `join()` and `done()`
+function thingsboard.spawn(body, ...)
+  check.argument("spawn", "body", body, "function")
+  return loop.default():spawn(body, ...)
+end
+
+--- Lets time pass; other tasks go on.
+-- @tparam number seconds
+function thingsboard.sleep(seconds)
+  if type(seconds) ~= "number" or seconds < 0 or seconds ~= seconds then
+    error("sleep: seconds must be a number, not negative", 2)
+  end
+  loop.default():sleep(seconds)
+end
+
+--- Runs until no task is left.
+function thingsboard.run()
+  loop.default():run()
+end
+
+--- Says what happens when a task raises an error. It is written to the standard error and the others go on, unless a
+-- handler is set here; a handler that raises stops `run` with its error.
+-- @tparam function handler called with the task and the message with its traceback
+function thingsboard.on_error(handler)
+  check.argument("on_error", "handler", handler, "function")
+  loop.default().on_error = handler
+end
+
+return thingsboard

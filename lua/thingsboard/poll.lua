@@ -1,0 +1,104 @@
+--- The long poll that both RPC and attribute updates use, and the iterator that hands out what they bring.
+-- @module thingsboard.poll
+local core = require "thingsboard.core"
+local backoff = require "thingsboard.backoff"
+local errors = require "thingsboard.error"
+local json = require "thingsboard.json"
+
+local poll = {}
+poll.__index = poll
+
+-- The client waits this much longer than the server was asked to, seconds.
+local GRACE = 10
+
+-- The server's ways to say that nothing came.
+local nothing_came = { [408] = true, [503] = true, [504] = true }
+
+--- A poll of a path, sent again and again; one at a time.
+-- @tparam table client
+-- @tparam string what for messages
+-- @tparam string path
+function poll.new(client, what, path)
+  return setmetatable({ client = client, what = what, path = path, backoff = backoff.new(1, 60) }, poll)
+end
+
+--- Sends the poll. From now on `opened_at` says when it was sent and `ends_at` when the server will end it, in seconds
+-- of the monotonic clock.
+-- @tparam number seconds that the server is asked to wait; below 30, which no server exceeds
+-- @treturn userdata the exchange, to be handed to `receive` and closed
+function poll:send(seconds)
+  local path = ("%s?timeout=%d"):format(self.path, math.ceil(seconds * 1000))
+  local exchange = self.client:start("GET", path, nil, seconds + GRACE)
+  self.opened_at = core.monotonic()
+  self.ends_at = self.opened_at + seconds
+  return exchange
+end
+
+--- Waits for the end of the poll.
+-- @treturn[1] table what came, as an object
+-- @treturn[2] nil nothing came; the next poll may go out at once
+-- @treturn[3] nil
+-- @treturn[3] table the error; unless it is retryable, there is no use in another poll
+function poll:receive(exchange)
+  local client = self.client
+  client.loop:wait(exchange)
+  local in_time = core.monotonic() - self.opened_at >= (self.ends_at - self.opened_at) * 0.9
+  self.ends_at = nil
+  local body, err = client:outcome(self.what, exchange)
+  if body then
+    local value, reason = json.decode(body)
+    if type(value) == "table" then
+      self.backoff:reset()
+      return value
+    end
+    return nil, errors.new("answer", self.what .. ": the answer is no JSON object" .. (reason and ": " .. reason or ""),
+      { retryable = true })
+  end
+  -- A server that is down says the same words at once: what ends before its time is a failure.
+  if (nothing_came[err.status] or err.kind == "timeout") and in_time then
+    self.backoff:reset()
+    return nil
+  end
+  return nil, err
+end
+
+--- After a failure: waits for a while, ever longer.
+function poll:recover()
+  self.client.loop:sleep(self.backoff:next())
+end
+
+local iterator = {}
+iterator.__index = iterator
+iterator.__name = "thingsboard.iterator"
+
+--- What a `for` iterates over. Leaving the `for` closes it; so does the collector.
+-- When it has ended by itself, `error` says why; a device that was closed is no error.
+-- @tparam function next_values
+-- @tparam function close called once
+function poll.iterator(next_values, close)
+  local it = setmetatable({ next_values = next_values, on_close = close }, iterator)
+  return it, nil, nil, it
+end
+
+function iterator:__call()
+  if not self.on_close then return nil, self.error end
+  local first, second = self.next_values()
+  if first == nil then
+    self.error = second
+    self:close()
+    return nil, second
+  end
+  return first, second
+end
+
+--- Ends the polls. Idempotent.
+function iterator:close()
+  local close = self.on_close
+  self.on_close = nil
+  if close then close() end
+end
+
+iterator.__close = iterator.close
+iterator.__gc = iterator.close
+
+return poll

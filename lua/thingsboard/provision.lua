@@ -1,0 +1,89 @@
+--- Provisioning: how a device that has no credentials gets them.
+-- @module thingsboard.provision
+local check = require "thingsboard.check"
+local client = require "thingsboard.client"
+local errors = require "thingsboard.error"
+local json = require "thingsboard.json"
+local payload = require "thingsboard.payload"
+
+local options = {
+  key = "non-empty string!", secret = "non-empty string!", -- of the device profile
+  device_name = "string",
+  credentials_type = "non-empty string", -- ACCESS_TOKEN, X509_CERTIFICATE, MQTT_BASIC, LWM2M_CREDENTIALS
+  token = "non-empty string", -- a wish of the device's, each of these
+  client_id = "string", username = "string", password = "string",
+  hash = "non-empty string", -- the certificate
+  gateway = "boolean",
+}
+for name, wanted in next, client.options do options[name] = wanted end
+
+local wire_names = {
+  key = "provisionDeviceKey", secret = "provisionDeviceSecret", device_name = "deviceName",
+  credentials_type = "credentialsType", token = "token", client_id = "clientId", username = "username",
+  password = "password", hash = "hash", gateway = "gateway",
+}
+
+local credentials_types = { ACCESS_TOKEN = true, X509_CERTIFICATE = true, MQTT_BASIC = true, LWM2M_CREDENTIALS = true }
+
+-- The server's credentials in Lua terms. Unset members of MQTT_BASIC are empty strings on the wire.
+local function read_credentials(answer)
+  local kind, value = answer.credentialsType, answer.credentialsValue
+  local credentials = { credentials_type = kind }
+  if kind == "ACCESS_TOKEN" and type(value) == "string" then
+    credentials.token = value
+  elseif kind == "X509_CERTIFICATE" and type(value) == "string" then
+    credentials.certificate = value
+  elseif kind == "MQTT_BASIC" and type(value) == "table" then
+    for name, wire in next, { client_id = "clientId", username = "userName", password = "password" } do
+      if type(value[wire]) == "string" and value[wire] ~= "" then credentials[name] = value[wire] end
+    end
+  elseif kind ~= "LWM2M_CREDENTIALS" then
+    return nil
+  end
+  return credentials
+end
+
+local function read_answer(from, body)
+  local answer = json.decode(body)
+  if type(answer) ~= "table" then return nil, errors.new("answer", "provision: the answer is no JSON object") end
+  if answer.status == "SUCCESS" then
+    local credentials = read_credentials(answer)
+    if credentials then return credentials end
+    return nil, errors.new("answer", "provision: the answer holds credentials that this library does not know")
+  end
+  local said = from:quote(tostring(answer.errorMsg))
+  if answer.status == "NOT_FOUND" then
+    return nil, errors.new("not_found", "provision: " .. said ..
+      " Check the key and the secret, and that the device profile allows provisioning")
+  end
+  if answer.status == "FAILURE" then
+    return nil, errors.new("refused", "provision: " .. said ..
+      " The name may be taken, unknown or provisioned already, or the credentials may be in use")
+  end
+  return nil, errors.new("answer", "provision: the answer has no status")
+end
+
+--- Asks the server for credentials (device API, "provision").
+-- @tparam table given `url`, `key`, `secret`; `device_name`, `credentials_type` and the wishes that go with it; the
+-- connection's options as of `device`
+-- @treturn[1] table `credentials_type`, and `token`, or `certificate`, or `client_id`, `username`, `password`
+-- @treturn[2] nil
+-- @treturn[2] table the error; kind `not_found`: the server knows no such key and secret; `refused`: it gives no
+-- credentials for this device
+return function(given)
+  check.options("provision", given, options)
+  if given.credentials_type and not credentials_types[given.credentials_type] then
+    error("provision: option 'credentials_type' must be ACCESS_TOKEN, X509_CERTIFICATE, MQTT_BASIC " ..
+      "or LWM2M_CREDENTIALS", 2)
+  end
+  if given.token then check.token("provision", given.token) end
+  local request = {}
+  for name, wire in next, wire_names do request[wire] = given[name] end
+  local from = client.new("provision", given, "/api/v1", { given.key, given.secret, given.password, given.token })
+  local body, err = payload.value("provision", request)
+  if body then body, err = from:call("provision", "POST", "/provision", body) end
+  local credentials
+  if body then credentials, err = read_answer(from, body) end
+  from:close()
+  return credentials, err
+end

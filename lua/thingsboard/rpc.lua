@@ -1,0 +1,207 @@
+--- Server-side RPC: two long polls that lose no request, and bring none twice.
+--
+-- The server takes a poll that has ended empty for one that still listens, and sends the next one-way request there:
+-- it is lost. So there are two polls, kept half a period apart, and one of them is always open.
+-- @module thingsboard.rpc
+local core = require "thingsboard.core"
+local errors = require "thingsboard.error"
+local poll = require "thingsboard.poll"
+
+local rpc = {}
+
+-- Seconds. A poll asks for one period and a half at most, which stays below the server's 30 s.
+local PERIOD = 18
+-- A poll must have been open for this long before the other follows it: then nothing was waiting.
+local SETTLED = 0.1
+-- A 200 for a reply means that it is queued: for so long the next poll may bring the request again.
+local REMEMBERED = 5
+-- While a request stays unanswered the server brings it to every poll, at once: a try now and then is enough.
+local FIRST_TRY, LAST_TRY = 0.5, 10
+
+local request_type = {}
+request_type.__index = request_type
+request_type.__name = "thingsboard.rpc_request"
+
+--- Answers the request.
+-- @param value any JSON value
+-- @treturn[1] boolean true: the server has taken it
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function request_type:reply(value)
+  return self.device:reply_rpc(self.id, value)
+end
+
+-- One poll, seen with its twin.
+local function other(state, which)
+  return which == state.polls[1] and state.polls[2] or state.polls[1]
+end
+
+-- How long to ask the server for, so that this poll ends half a period from the other's end.
+local function seconds_for(state, which)
+  local period, ends_at = state.period, other(state, which).ends_at
+  if not ends_at then return period * 10 / 9 end
+  local left = math.max(0, ends_at - core.monotonic())
+  return left <= period and left + period / 2 or left - period / 2
+end
+
+-- From when on the poll may be sent; math.huge: not before something changes.
+local function when_to_send(state, which)
+  local hold, leader = state.hold, state.leader
+  if hold then return which == leader and hold.try_at or math.huge end
+  if leader == nil or leader == which then return 0 end
+  return leader.ends_at and leader.opened_at + SETTLED or math.huge
+end
+
+local function notify(state)
+  for _, which in ipairs(state.polls) do which.changed:raise() end
+end
+
+local function wait_to_send(state, which)
+  local loop = state.client.loop
+  while true do
+    which.changed:lower()
+    local at = when_to_send(state, which)
+    if at <= core.monotonic() then return end
+    loop:wait(which.changed, at < math.huge and at or nil)
+  end
+end
+
+-- The poll would have brought every request that came before `before` and still waits: what it has not brought is gone
+-- from the server, and its id may come again, for another request.
+local function forget(state, which, before)
+  local now = core.monotonic()
+  for id, old in next, state.seen do
+    local settled_at = old.answered_at or old.first_at
+    if old.first_at < before and settled_at < which.opened_at and now - settled_at >= REMEMBERED then
+      state.seen[id] = nil
+    end
+  end
+end
+
+local function hold_back(state, which, id)
+  local hold = state.hold
+  if hold and hold.id == id then
+    hold.delay = math.min(LAST_TRY, hold.delay * 2)
+  else
+    hold = { id = id, delay = FIRST_TRY }
+    state.hold = hold
+  end
+  hold.try_at = core.monotonic() + hold.delay
+  state.leader = which
+end
+
+-- Whether the request is one that has been handed out already.
+local function is_copy(state, which, id)
+  local old = state.seen[id]
+  if not old then return false end
+  local since = core.monotonic() - (old.answered_at or math.huge)
+  return not old.answered_at or since < REMEMBERED or which.opened_at <= old.first_at
+end
+
+local function arrive(state, which, message)
+  local id = message.id
+  local old = state.seen[id]
+  if is_copy(state, which, id) then
+    local came_back = which.opened_at > old.first_at
+    forget(state, which, old.first_at)
+    if came_back and not old.answered_at then
+      hold_back(state, which, id)
+    elseif came_back then
+      state.client.loop:sleep(SETTLED) -- the server has the reply, and has not come to it yet
+    end
+    return
+  end
+  forget(state, which, math.huge)
+  state.hold = nil
+  state.leader = which
+  state.seen[id] = { first_at = core.monotonic() }
+  state.last = state.last + 1
+  state.queue[state.last] = setmetatable({
+    id = id, method = message.method, params = message.params, device = state.device,
+  }, request_type)
+  state.arrived:raise()
+end
+
+local function check_message(message)
+  if math.type(message.id) == "integer" and type(message.method) == "string" then return message end
+  return nil, errors.new("answer", "rpc_requests: the answer is no RPC: an integer id and a method were expected",
+    { retryable = true })
+end
+
+local function run(state, which)
+  while true do
+    wait_to_send(state, which)
+    local exchange <close> = which:send(seconds_for(state, which))
+    notify(state)
+    local message, err = which:receive(exchange)
+    if message then message, err = check_message(message) end
+    if message then
+      arrive(state, which, message)
+    elseif not err then
+      forget(state, which, math.huge)
+      if state.hold == nil or state.leader == which then state.hold = nil end
+      if state.leader == which then state.leader = nil end
+    else
+      if not err.retryable then
+        state.err = err
+        state.arrived:raise()
+        return
+      end
+      if state.leader == which and not state.hold then state.leader = nil end
+      notify(state)
+      which:recover()
+    end
+    notify(state)
+  end
+end
+
+local function next_request(state)
+  while true do
+    local request = state.queue[state.first]
+    if request then
+      state.queue[state.first] = nil
+      state.first = state.first + 1
+      return request
+    end
+    if state.err then return nil, state.err.kind ~= "closed" and state.err or nil end
+    state.arrived:lower()
+    state.client.loop:wait(state.arrived)
+  end
+end
+
+--- The requests of the server, as they come.
+-- @tparam table device whose `reply_rpc` answers them
+-- @tparam table client
+-- @tparam ?number period seconds
+-- @treturn iterator
+function rpc.requests(device, client, period)
+  if client.rpc then error("rpc_requests: the device's requests are being iterated over already", 3) end
+  local loop = client.loop
+  local state = {
+    device = device, client = client, period = period or PERIOD,
+    seen = {}, -- what has been handed out, by id: first_at, answered_at
+    queue = {}, first = 1, last = 0,
+    arrived = loop:signal(),
+  }
+  state.polls = { poll.new(client, "rpc_requests", "/rpc"), poll.new(client, "rpc_requests", "/rpc") }
+  for _, which in ipairs(state.polls) do which.changed = loop:signal() end
+  local tasks = {}
+  for i, which in ipairs(state.polls) do tasks[i] = loop:spawn_background(run, state, which) end
+  client.rpc = state
+  return poll.iterator(function() return next_request(state) end, function()
+    client.rpc = nil
+    for _, task in ipairs(tasks) do task:cancel() end
+  end)
+end
+
+--- Says that a request has been answered.
+function rpc.answered(client, id)
+  local state = client.rpc
+  local old = state and state.seen[id]
+  if not old then return end
+  old.answered_at = core.monotonic()
+  if state.hold and state.hold.id == id then state.hold = nil end
+  notify(state)
+end
+
+return rpc

@@ -1,0 +1,31 @@
+--- Answers before they become bytes: a status, headers and a body.
+-- Fields: `status`; `headers`, a list of name and value pairs; `body`; `chunked` for a body without a length; `plain` for one
+-- without the security headers.
+local media = require "spec.emulator.media"
+
+local answers = {}
+
+--- An answer with nothing in it.
+function answers.empty(status)
+  return { status = status, headers = {}, body = "" }
+end
+
+--- JSON with status 200.
+function answers.json(body)
+  return { status = 200, headers = { { "Content-Type", "application/json" } }, body = body }
+end
+
+--- A bare text: which type it is called depends on what the client accepts.
+function answers.text(exchange, status, body)
+  local kind = media.text_type(exchange.headers.accept) or "text/plain;charset=UTF-8"
+  return { status = status, headers = { { "Content-Type", kind } }, body = body }
+end
+
+--- What a device hears that is deleted while it waits.
+function answers.deleted(exchange)
+  local answer = answers.text(exchange, 403, "Device was deleted!")
+  if exchange.method ~= "POST" then answer.headers[1][2] = "application/json" end
+  return answer
+end
+
+return answers

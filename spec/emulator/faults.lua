@@ -1,0 +1,162 @@
+--- Broken answers, ordered through the control interface.
+-- Some stand in place of an answer, so that the request is never handled; others spoil the true one.
+local cqueues = require "cqueues"
+local socket = require "socket"
+
+local faults = {}
+
+local Faults = {}
+Faults.__index = Faults
+
+--- Makes an empty list of faults.
+function faults.new() return setmetatable({ list = {} }, Faults) end
+
+--- Orders a fault.
+-- @param fault `how`; `path` (a Lua pattern for the target), `method`, `count` say which answers it breaks, all of them if missing
+function Faults:add(fault)
+  assert(faults.instead[fault.how] or faults.spoil[fault.how] or fault.how == "delay",
+    "no such fault: " .. tostring(fault.how))
+  self.list[#self.list + 1] = fault
+end
+
+--- Forgets all faults.
+function Faults:clear() self.list = {} end
+
+--- The fault for a request, or nil; it is counted.
+function Faults:take(method, target)
+  for index, fault in ipairs(self.list) do
+    if (not fault.method or fault.method == method) and (not fault.path or target:find(fault.path)) then
+      if fault.count then
+        fault.count = fault.count - 1
+        if fault.count <= 0 then table.remove(self.list, index) end
+      end
+      return fault
+    end
+  end
+end
+
+-- Twelve letters are enough of a body for what breaks elsewhere.
+local HELLO = '{"hello":"w"}'
+local HEAD = "HTTP/1.1 200 \r\nContent-Type: application/json\r\n"
+
+local function pour(wire, bytes, limit)
+  local poured = 0
+  while poured < limit and wire:write(bytes) do poured = poured + #bytes end
+end
+
+local function stay_silent(wire, fault)
+  wire:wait_for_end(fault.seconds)
+end
+
+local function reset(wire)
+  local file = socket.tcp()
+  file:close()
+  file:setfd(wire:pollfd())
+  file:setoption("linger", { on = true, timeout = 0 })
+  file:setfd(-1)
+end
+
+-- A deflate stream of zeros: after the first byte come copies of 258 bytes, thirteen bits each, so that
+-- thirteen bytes of it stand for eight copies and repeat.
+local function gzip_of_zeros(size)
+  local copies = size // 258 // 8 * 8 + 16
+  local bits = { "110" .. "00110000" }
+  for _ = 1, 16 do bits[#bits + 1] = "11000101" .. "00000" end
+  local start = table.concat(bits):sub(1, 16 + 104)
+  local packed = start:gsub("%d%d%d%d%d%d%d%d", function(byte) return string.char(tonumber(byte:reverse(), 2)) end)
+  local body = packed:sub(1, 2) .. packed:sub(3):rep(copies // 8)
+  return "\x1F\x8B\x08\0\0\0\0\0\0\xFF" .. body
+end
+
+--- Faults in place of an answer. Each gets the wire (`write`, `pollfd`, `wait_for_end`) and the fault; after it the connection
+-- is closed, unless it returns an answer to give.
+faults.instead = {
+  close = function() end,
+  reset = reset,
+  stall = stay_silent,
+  status = function(_, fault)
+    local headers = {}
+    for name, value in pairs(fault.headers or {}) do headers[#headers + 1] = { name, value } end
+    return { status = fault.status or 500, headers = headers, body = fault.body or "", close = fault.close }
+  end,
+  redirect = function(_, fault)
+    local location = fault.headers and fault.headers.Location or "/api/v1/elsewhere"
+    return { status = fault.status or 302, headers = { { "Location", location } }, body = fault.body or "" }
+  end,
+  raw = function(wire, fault) wire:write(fault.raw or "") end,
+  garbage = function(wire, fault)
+    local bytes = {}
+    for index = 1, fault.bytes or 512 do bytes[index] = string.char(math.random(0, 255)) end
+    wire:write(table.concat(bytes))
+  end,
+  huge_headers = function(wire, fault)
+    wire:write(HEAD .. "X-Huge: " .. ("x"):rep(fault.bytes or 1048576) .. "\r\nContent-Length: " .. #HELLO .. "\r\n\r\n" .. HELLO)
+  end,
+  endless_headers = function(wire, fault)
+    wire:write(HEAD)
+    pour(wire, ("X-Endless: and so it goes on\r\n"):rep(100), fault.bytes or math.huge)
+  end,
+  endless_body = function(wire, fault)
+    wire:write(HEAD .. "Connection: close\r\n\r\n")
+    pour(wire, ("x"):rep(65536), fault.bytes or math.huge)
+  end,
+  endless_chunked = function(wire, fault)
+    wire:write(HEAD .. "Transfer-Encoding: chunked\r\n\r\n")
+    pour(wire, "10000\r\n" .. ("x"):rep(65536) .. "\r\n", fault.bytes or math.huge)
+  end,
+  gzip_bomb = function(wire, fault)
+    local body = gzip_of_zeros(fault.bytes or 1073741824)
+    wire:write(HEAD .. "Content-Encoding: gzip\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body)
+  end,
+}
+
+local function split_head(bytes)
+  local stop = select(2, bytes:find("\r\n\r\n", 1, true))
+  return bytes:sub(1, stop - 2), bytes:sub(stop + 1)
+end
+
+local function change_length(bytes, change)
+  local head, body = split_head(bytes)
+  return change(head, #body) .. "\r\n" .. body
+end
+
+--- Faults that spoil a true answer: each gets the wire, the fault and the answer's bytes. The connection is closed after them.
+faults.spoil = {
+  close_after = function(wire, fault, bytes) wire:write(bytes:sub(1, fault.bytes or 1)) end,
+  reset_after = function(wire, fault, bytes)
+    wire:write(bytes:sub(1, fault.bytes or 1))
+    reset(wire)
+  end,
+  stall_after = function(wire, fault, bytes)
+    wire:write(bytes:sub(1, fault.bytes or 1))
+    stay_silent(wire, fault)
+  end,
+  slow = function(wire, fault, bytes)
+    local step = fault.bytes or 1
+    for at = 1, #bytes, step do
+      if not wire:write(bytes:sub(at, at + step - 1)) then return end
+      cqueues.sleep(fault.seconds or 0.05)
+    end
+  end,
+  wrong_length = function(wire, fault, bytes)
+    wire:write(change_length(bytes, function(head, length)
+      local told = math.max(0, length + (fault.bytes or 10))
+      return (head:gsub("[%w-]+%-[LE]n[gc][to][hd][^\r]*\r\n", "")) .. "Content-Length: " .. told .. "\r\n"
+    end))
+  end,
+  two_lengths = function(wire, fault, bytes)
+    wire:write(change_length(bytes, function(head, length)
+      return head .. "Content-Length: " .. length + (fault.bytes or 10) .. "\r\n"
+    end))
+  end,
+  no_length = function(wire, _, bytes)
+    wire:write(change_length(bytes, function(head) return (head:gsub("Content%-Length: %d+\r\n", "")) end))
+  end,
+}
+
+--- Whether the request is handled before its answer is broken.
+function faults.handles_first(fault)
+  return fault.handled or faults.spoil[fault.how] ~= nil or fault.how == "delay"
+end
+
+return faults

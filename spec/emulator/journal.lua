@@ -1,0 +1,53 @@
+--- What arrived, for specs to look at and for people to read.
+local socket = require "socket"
+
+local journal = {}
+
+local Journal = {}
+Journal.__index = Journal
+
+--- Makes an empty journal.
+function journal.new(settings)
+  return setmetatable({ settings = settings, entries = {}, connections = 0 }, Journal)
+end
+
+--- Number for a new connection.
+function Journal:next_connection()
+  self.connections = self.connections + 1
+  return self.connections
+end
+
+--- Notes a request.
+function Journal:arrived(entry)
+  entry.at = socket.gettime()
+  local entries = self.entries
+  entries[#entries + 1] = entry
+  if #entries > 2 * self.settings.journal_size then
+    self.entries = table.move(entries, self.settings.journal_size + 1, #entries, 1, {})
+  end
+  return entry
+end
+
+--- Notes that it was answered.
+function Journal:ended(entry, status)
+  entry.status = status
+  entry.ended_at = socket.gettime()
+  if self.print then self.print(entry) end
+end
+
+--- Forgets everything.
+function Journal:clear() self.entries = {} end
+
+--- Prints a line for every request from now on.
+function Journal:print_to(file)
+  self.print = function(entry)
+    local body = entry.body or ""
+    if #body > 200 then body = ("%s... (%d bytes)"):format(body:sub(1, 200), #body) end
+    body = body:gsub("[%c]", function(char) return ("\\x%02x"):format(char:byte()) end)
+    file:write(("%s %s %s -> %s %s\n"):format(os.date("%H:%M:%S", math.floor(entry.at)), entry.method or "-",
+      entry.target or "-", entry.status or "nothing", body))
+    file:flush()
+  end
+end
+
+return journal

@@ -81,9 +81,10 @@ struct tb_checksum *tb_check_checksum(lua_State *L, int index) {
 
 /* As luaL_checkoption, but the message lists what there is. */
 static enum algorithm check_algorithm(lua_State *L, int index) {
-  const char *name = luaL_checkstring(L, index);
+  size_t length;
+  const char *name = luaL_checklstring(L, index, &length);
   for (int i = 0; NAMES[i] != NULL; i++)
-    if (strcmp(name, NAMES[i]) == 0) return (enum algorithm)i;
+    if (length == strlen(NAMES[i]) && memcmp(name, NAMES[i], length) == 0) return (enum algorithm)i;
   luaL_Buffer message;
   luaL_buffinit(L, &message);
   luaL_addstring(&message, "one of");

@@ -16,9 +16,9 @@ void tb_new_type(lua_State *L, const char *name, const luaL_Reg *methods, const 
   lua_pop(L, 1);
 }
 
-int luaopen_thingsboard_core(lua_State *L);
+__attribute__((visibility("default"))) int luaopen_thingsboard_core(lua_State *L); /* all else is hidden */
 
-LUAMOD_API int luaopen_thingsboard_core(lua_State *L) {
+int luaopen_thingsboard_core(lua_State *L) {
   if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return luaL_error(L, "libcurl cannot be initialised");
   lua_newtable(L);
   tb_open_clock(L);

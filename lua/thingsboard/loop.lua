@@ -192,11 +192,10 @@ local function next_deadline(self)
   return entry and entry.at
 end
 
---- Runs the tasks that are ready, waits until something stirs, and runs those that it made ready.
+--- Waits until something stirs, unless a task is ready already, and runs the tasks that are ready then.
 -- @tparam ?number timeout seconds to wait at most; nil for as long as it takes
 function loop:step(timeout)
   local reactor = self.reactor
-  run_ready(self)
   local deadline = next_deadline(self)
   if deadline then timeout = math.min(timeout or math.huge, deadline - core.monotonic()) end
   if self.first <= self.last then timeout = 0 end

@@ -37,7 +37,8 @@ describe("a checksum", function()
         for length = 0, #text do
           local whole <const> = core.checksum(algorithm):update(text:sub(1, length)):hex()
           for first = 0, length do
-            local parts <const> = core.checksum(algorithm):update(text:sub(1, first)):update(text:sub(first + 1, length))
+            local parts <const> = core.checksum(algorithm):update(text:sub(1, first))
+            parts:update(text:sub(first + 1, length))
             assert(parts:hex() == whole, ("%d bytes and %d"):format(first, length - first))
           end
         end

@@ -96,9 +96,17 @@ static inline bool room(struct writer *w, size_t wanted) {
   return wanted <= (size_t)(w->end - w->at) || grow(w, wanted);
 }
 
-static inline void put(struct writer *w, const char *text, size_t length) {
+static inline bool put(struct writer *w, const char *text, size_t length) {
+  if (!room(w, length)) return false;
   memcpy(w->at, text, length);
   w->at += length;
+  return true;
+}
+
+static inline bool put_byte(struct writer *w, char byte) {
+  if (!room(w, 1)) return false;
+  *w->at++ = byte;
+  return true;
 }
 
 /* 0: goes as it is. 'u' and other letters: goes as an escape of that letter. 'x': begins a longer character, or none.
@@ -151,19 +159,21 @@ static bool write_string(struct writer *w, const struct level *level, const char
     if (class == 'x') {
       size_t bytes = utf8_length(text, end);
       if (bytes == 0) return refuse(w->L, level, "a string that is not valid UTF-8 cannot be sent");
-      put(w, (const char *)text, bytes);
+      memcpy(w->at, text, bytes);
+      w->at += bytes;
       text += bytes;
       continue;
     }
     if (*text == 0 && top)
       return refuse(w->L, level, "a string with a NUL character cannot be sent: the server would drop or replace it");
-    /* The escape, and as many bytes as there are still, and the quote. */
-    if (!room(w, (size_t)(end - text) + 6)) return false;
+    /* The escape in place of this byte, as many bytes as there are still, and the quote. */
+    if (!room(w, (size_t)(end - text) + (class == 'u' ? 6 : 2))) return false;
     *w->at++ = '\\';
     *w->at++ = class;
     if (class == 'u') {
       static const char HEX[] = "0123456789abcdef";
-      put(w, "00", 2);
+      *w->at++ = '0';
+      *w->at++ = '0';
       *w->at++ = HEX[*text >> 4];
       *w->at++ = HEX[*text & 15];
     }
@@ -175,17 +185,16 @@ static bool write_string(struct writer *w, const struct level *level, const char
 
 /* The number on the top of the stack. */
 static bool write_number(struct writer *w, const struct level *level, bool top) {
-  if (!room(w, TB_NUMBER_ROOM)) return false;
+  char text[TB_NUMBER_ROOM];
+  size_t length = 0;
   if (lua_isinteger(w->L, -1)) {
-    w->at += tb_number_integer(lua_tointeger(w->L, -1), w->at);
-    return true;
+    length = tb_number_integer(lua_tointeger(w->L, -1), text);
+    return put(w, text, length);
   }
   double value = lua_tonumber(w->L, -1);
-  size_t length = 0;
-  switch (top ? tb_number_top(value, w->at, &length) : tb_number_nested(value, w->at, &length)) {
+  switch (top ? tb_number_top(value, text, &length) : tb_number_nested(value, text, &length)) {
   case TB_NUMBER_OK:
-    w->at += length;
-    return true;
+    return put(w, text, length);
   case TB_NUMBER_NAN:
     return refuse(w->L, level, "NaN cannot be sent");
   case TB_NUMBER_INFINITE:
@@ -220,13 +229,7 @@ static bool write_value(struct writer *w, const struct level *level, bool top) {
   case LUA_TNUMBER:
     return write_number(w, level, top);
   case LUA_TBOOLEAN:
-    if (!room(w, 5)) return false;
-    if (lua_toboolean(L, -1)) {
-      put(w, "true", 4);
-    } else {
-      put(w, "false", 5);
-    }
-    return true;
+    return lua_toboolean(L, -1) ? put(w, "true", 4) : put(w, "false", 5);
   case LUA_TTABLE:
     return write_table(w, level);
   case LUA_TNIL:
@@ -234,9 +237,7 @@ static bool write_value(struct writer *w, const struct level *level, bool top) {
   default:
     if (!lua_islightuserdata(L, -1) || lua_touserdata(L, -1) != NULL)
       return mistake(L, level, lua_pushfstring(L, "a %s cannot be sent", luaL_typename(L, -1)));
-    if (!room(w, 4)) return false;
-    put(w, "null", 4);
-    return true;
+    return put(w, "null", 4);
   }
 }
 
@@ -273,18 +274,14 @@ static lua_Integer array_length(lua_State *L, const struct level *level) {
 static bool write_array(struct writer *w, const struct level *up, struct level *level) {
   lua_State *L = w->L;
   lua_Integer length = array_length(L, up);
-  if (!room(w, 1)) return false;
-  *w->at++ = '[';
+  if (!put_byte(w, '[')) return false;
   for (level->index = 1; level->index <= length; level->index++) {
-    if (!room(w, 1)) return false;
-    if (level->index > 1) *w->at++ = ',';
+    if (level->index > 1 && !put_byte(w, ',')) return false;
     lua_rawgeti(L, -1, level->index);
     if (!write_value(w, level, false)) return false;
     lua_pop(L, 1);
   }
-  if (!room(w, 1)) return false;
-  *w->at++ = ']';
-  return true;
+  return put_byte(w, ']');
 }
 
 /* An object whose table, first key and first value are on the top of the stack; leaves the table there. */
@@ -296,18 +293,14 @@ static bool write_object(struct writer *w, const struct level *up, struct level 
     if (lua_type(L, level->key) != LUA_TSTRING) return wrong_key(L, up, level->key, separator == ',');
     size_t length;
     const char *key = lua_tolstring(L, level->key, &length);
-    if (!room(w, 1)) return false;
-    *w->at++ = separator;
+    if (!put_byte(w, separator)) return false;
     separator = ',';
     if (!write_string(w, level, key, length, false)) return false;
-    if (!room(w, 1)) return false;
-    *w->at++ = ':';
+    if (!put_byte(w, ':')) return false;
     if (!write_value(w, level, false)) return false;
     lua_pop(L, 1);
   } while (lua_next(L, level->key - 1));
-  if (!room(w, 1)) return false;
-  *w->at++ = '}';
-  return true;
+  return put_byte(w, '}');
 }
 
 static bool is_array(lua_State *L) {
@@ -326,11 +319,7 @@ static bool write_table(struct writer *w, const struct level *up) {
   luaL_checkstack(L, LUA_MINSTACK, "nested too deep");
   if (is_array(L)) return write_array(w, up, &level);
   lua_pushnil(L);
-  if (!lua_next(L, -2)) {
-    if (!room(w, 2)) return false;
-    put(w, "{}", 2);
-    return true;
-  }
+  if (!lua_next(L, -2)) return put(w, "{}", 2);
   if (lua_type(L, -2) != LUA_TNUMBER) return write_object(w, up, &level);
   lua_pop(L, 2);
   return write_array(w, up, &level);
@@ -410,12 +399,10 @@ static bool write_record(struct writer *w) {
     ts = ts || (length == 2 && memcmp(key, "ts", 2) == 0);
     values = values || (length == 6 && memcmp(key, "values", 6) == 0);
     any = any || !lua_islightuserdata(L, -1); /* null is the only one that can be written */
-    if (!room(w, 1)) return false;
-    *w->at++ = separator;
+    if (!put_byte(w, separator)) return false;
     separator = ',';
     if (!write_record_key(w, &level, key, length)) return false;
-    if (!room(w, 1)) return false;
-    *w->at++ = ':';
+    if (!put_byte(w, ':')) return false;
     if (!write_value(w, &level, true)) return false;
     lua_pop(L, 1);
   }
@@ -426,38 +413,36 @@ static bool write_record(struct writer *w) {
                   "the keys ts and values cannot be sent together: the server would take them for a time and "
                   "its values");
   }
-  if (!room(w, 1)) return false;
-  *w->at++ = '}';
-  return true;
-}
-
-static bool finish(lua_State *L, struct writer *w, bool written) {
-  if (!written) return false;
-  w->out->length = (size_t)(w->at - w->out->data);
-  lua_pop(L, 1);
-  return true;
+  return put_byte(w, '}');
 }
 
 /* The first memory has room for an ordinary record; it is no early refusal, for every value takes a byte at least. */
-static bool begin(lua_State *L, int index, struct tb_buffer *out, struct writer *w) {
-  *w = (struct writer){.L = L, .out = out};
-  luaL_checkstack(L, LUA_MINSTACK, "nested too deep");
-  lua_pushvalue(L, index);
+static bool begin(struct writer *w, int index) {
+  const struct tb_buffer *out = w->out;
+  luaL_checkstack(w->L, LUA_MINSTACK, "nested too deep");
+  lua_pushvalue(w->L, index);
   if (out->data == NULL) return grow(w, out->limit < FIRST_BYTES ? out->limit : FIRST_BYTES);
   w->at = out->data + out->length;
   w->end = out->data + out->capacity;
   return true;
 }
 
+/* Takes the value off the stack, and makes what was written count. */
+static bool finish(struct writer *w) {
+  lua_pop(w->L, 1);
+  w->out->length = (size_t)(w->at - w->out->data);
+  return true;
+}
+
 bool tb_json_value(lua_State *L, int index, struct tb_buffer *out) {
-  struct writer w;
-  return finish(L, &w, begin(L, index, out, &w) && write_value(&w, NULL, false));
+  struct writer w = {.L = L, .out = out};
+  return begin(&w, index) && write_value(&w, NULL, false) && finish(&w);
 }
 
 bool tb_json_record(lua_State *L, int index, struct tb_buffer *out) {
-  struct writer w;
+  struct writer w = {.L = L, .out = out};
   luaL_checktype(L, index, LUA_TTABLE);
-  return finish(L, &w, begin(L, index, out, &w) && write_record(&w));
+  return begin(&w, index) && write_record(&w) && finish(&w);
 }
 
 void tb_json_push_array_mt(lua_State *L) {

@@ -136,10 +136,10 @@ static struct decimal without_zeros(struct decimal number) {
  * reads back as; below 2^50 no second text of as many decimals does. */
 static bool shortest_by_division(double value, struct decimal *result) {
   if (value >= 1e12) return false;
-  double power = 10;
-  for (int decimals = 1; decimals <= 3; decimals++, power *= 10) {
-    int64_t digits = (int64_t)(value * power + 0.5);
-    if ((double)digits / power == value) {
+  static const double POWERS[] = {1, 10, 100, 1000};
+  for (int decimals = 1; decimals <= 3; decimals++) {
+    int64_t digits = (int64_t)(value * POWERS[decimals] + 0.5);
+    if ((double)digits / POWERS[decimals] == value) {
       *result = (struct decimal){(uint64_t)digits, decimals};
       return true;
     }
@@ -183,7 +183,7 @@ static struct decimal shortest_by_trying(double value) {
   char text[64];
   /* Fifteen digits always survive, so nothing shorter need be tried; but subnormal doubles have fewer. */
   for (int precision = value < DBL_MIN ? 0 : 14; precision <= 16; precision++) {
-    snprintf(text, sizeof text, "%.*e", precision, value);
+    (void)snprintf(text, sizeof text, "%.*e", precision, value);
     if (precision == 16 || strtod(text, NULL) == value) break;
   }
   struct decimal result = {0, -1};
@@ -232,7 +232,8 @@ static enum tb_number_fault take_decimals(double value, struct decimal *result) 
 static size_t write_plain(struct decimal number, char *out) {
   size_t count = count_digits(number.digits), decimals = (size_t)number.decimals;
   if (count <= decimals) {
-    memcpy(out, "0.", 2);
+    out[0] = '0';
+    out[1] = '.';
     memset(out + 2, '0', decimals - count);
     return 2 + decimals - count + write_digits(number.digits, out + 2 + decimals - count);
   }
@@ -260,7 +261,8 @@ static size_t write_scientific(struct decimal number, char *out) {
 
 static size_t write_whole(double value, char *out) {
   size_t count = write_digits((uint64_t)value, out);
-  memcpy(out + count, ".0", 2);
+  out[count] = '.';
+  out[count + 1] = '0';
   return count + 2;
 }
 

@@ -94,14 +94,19 @@ describe("a body", function()
     full(body:value(1))
     full(body:values { a = 1 })
     assert.equal("1234567890", body:raw(""):text())
-    for limit = 1, 26 do
+    local every <const> = { "ab\n\1é\"", array {}, {}, true, false, null, 1, -2.5, { a = 1e300 } }
+    local text <const> = core.body():value(every):text()
+    for limit = 1, #text - 1 do
       local small <const> = core.body(limit)
-      full = function(...)
-        assert.same({ nil, ("larger than the limit of %d bytes"):format(limit), nil, n = 3 }, table.pack(...))
-      end
-      full(small:value { { "ab\n\1é" }, array {}, {}, true, false })
+      local ok, reason, path = small:value(every)
+      assert.is_nil(ok)
+      assert.equal(("larger than the limit of %d bytes"):format(limit), reason)
+      assert.is_nil(path)
       assert.equal(0, #small)
+      small:raw(("x"):rep(limit))
     end
+    assert.equal(text, core.body(#text):value(every):text())
+    assert.equal('{"a":1}', core.body(7):values({ a = 1 }):text())
     local large <const> = core.body(1 << 21)
     assert.equal((1 << 20) + 2, #assert(large:value(("x"):rep(1 << 20))))
     assert.is_nil((large:value(("\1"):rep(1 << 18))))
@@ -157,7 +162,8 @@ end)
 describe("any value", function()
   for text, any in pairs {
     ["null"] = null, ["true"] = true, ["false"] = false, ["0"] = 0, ["-1"] = -1,
-    ["9223372036854775807"] = math.maxinteger, ["1.5"] = 1.5, ['""'] = "", ['"text"'] = "text", ["{}"] = {}, ["[]"] = array {}, ["[1,2,3]"] = { 1, 2, 3 },
+    ["9223372036854775807"] = math.maxinteger, ["1.5"] = 1.5, ['""'] = "", ['"text"'] = "text", ["{}"] = {},
+    ["[]"] = array {}, ["[1,2,3]"] = { 1, 2, 3 },
     ['["a",null,[[]],{"b":{}}]'] = { "a", null, { array {} }, { b = {} } }, ['{"a":1}'] = { a = 1 },
     ['{"":""}'] = { [""] = "" }, ['{"1":2}'] = { ["1"] = 2 }, ["[1]"] = array { 1 },
     [ [["\"\\/\b\t\n\f\r\u0000\u0001\u001f]] .. '\x7F"'] = '"\\/\b\t\n\f\r\0\1\31\127',

@@ -1,6 +1,6 @@
 --- How true the emulator is to a server: the requests that a ThingsBoard 4.3.1.3 was sent, and what it answered.
--- All go over raw sockets and all at once, for some answers take half a minute. Here a second lasts a twentieth: the async
--- timeout and the timeouts of polls are divided by TIME, and the seconds compared are multiplied by it.
+-- All go over raw sockets and all at once, for some answers take half a minute. Here a second lasts a twentieth: the
+-- async timeout and the timeouts of polls are divided by TIME, and the seconds compared are multiplied by it.
 local cjson = require "cjson"
 local socket = require "socket"
 local emulator = require "spec.support.emulator"

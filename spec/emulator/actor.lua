@@ -135,7 +135,8 @@ local function params_text(params)
 end
 
 --- The server's user sends a request to the device.
--- @param fields `method`, `params` (JSON text), `oneway`, `persistent`, `timeout` (milliseconds), `version` of the user's API
+-- @param fields `method`, `params` (JSON text), `oneway`, `persistent`, `timeout` (milliseconds), `version` of the
+-- user's API
 -- @return the request; its `result` appears when the user gets an answer
 function actor.send(world, device, fields)
   local state = device.actor

@@ -29,7 +29,9 @@ local function find_route(segments)
   return routes[table.concat(segments, "/", 4)]
 end
 
-local FIREWALL_METHODS = { GET = true, HEAD = true, POST = true, PUT = true, PATCH = true, DELETE = true, OPTIONS = true }
+local FIREWALL_METHODS = {
+  GET = true, HEAD = true, POST = true, PUT = true, PATCH = true, DELETE = true, OPTIONS = true,
+}
 
 local function size_limit(world, segments)
   if segments[1] ~= "api" then return math.huge end
@@ -64,8 +66,9 @@ local BODY_TYPES = "application/json, text/plain, application/cbor, application/
 -- The body as text; or nil and the answer.
 local function bind_body(world, exchange, endpoint)
   local header = exchange.headers["content-type"]
-  local kind, message = nil, nil
+  local kind
   if header and header ~= "" then
+    local message
     kind, message = media.parse(header)
     if not kind then return nil, errors.json(world, exchange, 415, message, { { "Accept", BODY_TYPES } }) end
   end
@@ -75,7 +78,8 @@ local function bind_body(world, exchange, endpoint)
     bytes = reassembled(bytes)
   end
   if bytes == "" and endpoint.body == "required" then
-    return nil, errors.json(world, exchange, 400, "Required request body is missing: " .. CONTROLLER .. endpoint.method_name)
+    local message = "Required request body is missing: " .. CONTROLLER .. endpoint.method_name
+    return nil, errors.json(world, exchange, 400, message)
   end
   return text.decode(bytes, kind and kind.parameters.charset)
 end
@@ -101,8 +105,8 @@ local function answer_endpoint(world, exchange, endpoint)
 end
 
 --- Answers a request.
--- @param exchange `method`, `raw_target`, `headers` (names in lower case), `body` with a `read` method, `length` as announced,
--- `watch` for the client's going away
+-- @param exchange `method`, `raw_target`, `headers` (names in lower case), `body` with a `read` method, `length` as
+-- announced, `watch` for the client's going away, `continue` to ask for the body
 function application.answer(world, exchange)
   local parsed, refused_by, path = target.parse(exchange.raw_target)
   exchange.path = parsed and parsed.path or path

@@ -1,6 +1,6 @@
 --- The endpoints of the device API. Each says what it needs of a request and what it answers.
--- Fields: `body` ("required" or "optional"); `method_name` for the message about a missing one; `parameters`, a function that
--- reads the rest of the request; `wants_json` where the client has to accept JSON; `handle`.
+-- Fields: `body` ("required" or "optional"); `method_name` for the message about a missing one; `parameters`, a
+-- function that reads the rest of the request; `wants_json` where the client has to accept JSON; `handle`.
 local actor = require "spec.emulator.actor"
 local answers = require "spec.emulator.answers"
 local attributes = require "spec.emulator.attributes"
@@ -22,7 +22,8 @@ local function failed(exchange, message)
   return answers.text(exchange, 500, message)
 end
 
--- Opens a session, lets `begin` work with it, and waits. Over the rate limit nothing happens until the request is given up.
+-- Opens a session, lets `begin` work with it, and waits. Over the rate limit nothing happens until the request is
+-- given up.
 local function wait_in_session(world, exchange, device, timeout, begin)
   local within_limit = timeout < 0 or world.limits:pass(device)
   local open = session.open(world, device, within_limit and timeout or nil, {

@@ -25,7 +25,8 @@ function errors.page(status)
   local body = '<!doctype html><html lang="en"><head><title>' .. title .. '</title><style type="text/css">'
     .. "body {font-family:Tahoma,Arial,sans-serif;} h1, h2, h3, b {color:white;background-color:#525D76;} "
     .. "h1 {font-size:22px;} h2 {font-size:16px;} h3 {font-size:14px;} p {font-size:12px;} a {color:black;} "
-    .. ".line {height:1px;background-color:#525D76;border:none;}</style></head><body><h1>" .. title .. "</h1></body></html>"
+    .. ".line {height:1px;background-color:#525D76;border:none;}</style></head><body><h1>" .. title
+    .. "</h1></body></html>"
   return {
     status = status, body = body, plain = true, close = true,
     headers = { { "Content-Type", "text/html;charset=utf-8" }, { "Content-Language", "en" } },

@@ -7,7 +7,9 @@ local faults = require "spec.emulator.faults"
 
 local http1 = {}
 
-local CLOSING = { [400] = true, [408] = true, [411] = true, [413] = true, [414] = true, [500] = true, [501] = true, [503] = true }
+local CLOSING = {
+  [400] = true, [408] = true, [411] = true, [413] = true, [414] = true, [500] = true, [501] = true, [503] = true,
+}
 local SWALLOWED = 2097152 -- so much of an unread body is read to keep a connection
 local UPLOAD_TIMEOUT = 60
 
@@ -218,6 +220,10 @@ end
 
 -- Gives the answer, or what a fault makes of it. Returns whether the connection lives on.
 local function give(connection, exchange, answer, fault)
+  if answer.never then
+    connection:wait_for_end()
+    return false
+  end
   connection.entry.status = answer.status
   local bytes, keep = render(connection, exchange, answer)
   if fault and faults.spoil[fault.how] then
@@ -250,11 +256,10 @@ local function handle(connection, exchange)
   return answer and give(connection, exchange, answer, fault) or false
 end
 
-local function refuse(connection, status, exchange)
-  exchange = exchange or setmetatable({ version = "1.1", headers = {}, body = { finished = function() return true end } },
-    Exchange)
-  give(connection, exchange, errors.page(status))
-  return false
+-- Answers what cannot be taken for a request.
+local function refuse(connection, status)
+  local body = { finished = function() return true end }
+  return give(connection, { version = "1.1", headers = {}, body = body }, errors.page(status))
 end
 
 local function new_exchange(connection, lines)

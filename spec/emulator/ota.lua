@@ -9,6 +9,9 @@ local ota = {}
 
 local prefixes = { firmware = "fw_", software = "sw_" }
 
+-- What an unassignment removes.
+local TOLD = { "title", "version", "ts", "state", "size", "checksum", "checksum_algorithm", "url", "tag" }
+
 local function text_value(key, value) return { key = key, type = "STRING", value = value } end
 
 local function told_attributes(prefix, package)
@@ -77,9 +80,7 @@ end
 --- Takes the package away again.
 function ota.unassign(device, kind)
   local names = {}
-  for index, name in ipairs { "title", "version", "ts", "state", "size", "checksum", "checksum_algorithm", "url", "tag" } do
-    names[index] = prefixes[kind] .. name
-  end
+  for index, name in ipairs(TOLD) do names[index] = prefixes[kind] .. name end
   device.packages[kind] = nil
   attributes.delete_shared(device, names)
 end

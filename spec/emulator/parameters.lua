@@ -58,7 +58,7 @@ local function to_number(trimmed, kind)
   end
   local range = ranges[kind]
   if value and value >= range[1] and value <= range[2] then return value end
-  return nil, hex and ('For input string: "%s" under radix 16'):format(hex) or ('For input string: "%s"'):format(trimmed)
+  return nil, ('For input string: "%s"%s'):format(hex or trimmed, hex and " under radix 16" or "")
 end
 
 --- A whole number of a text.
@@ -67,8 +67,8 @@ end
 function parameters.integer(string, name, kind)
   local value, why = to_number(string:gsub("%s", ""), kind)
   if value then return value end
-  return nil, ("Method parameter '%s': Failed to convert value of type 'java.lang.String' to required type '%s'; %s"):format(
-    name, kind, why)
+  local message = "Method parameter '%s': Failed to convert value of type 'java.lang.String' to required type '%s'; %s"
+  return nil, message:format(name, kind, why)
 end
 
 --- A whole number of a query: the first of several; the default for none or an empty one.

@@ -6,6 +6,7 @@ local cjson = require "cjson"
 local control = require "spec.emulator.control"
 local server = require "spec.emulator.server"
 local settings = require "spec.emulator.settings"
+local tls = require "spec.emulator.tls"
 local worlds = require "spec.emulator.world"
 
 local TOKEN = "A1_TEST_TOKEN"
@@ -74,7 +75,16 @@ local function announce(options, lines)
   end
 end
 
-local function start(queue, options, changes, finish)
+-- Returns the port, the address and the file with the authority's certificate, which goes when the emulator ends.
+local function serve_tls(queue, world, at_end)
+  local context, ca_file = tls.new()
+  local listener, port = server.listen(0)
+  server.tls(queue, world, listener, context)
+  at_end(function() os.remove(ca_file) end)
+  return port, "https://127.0.0.1:" .. port, ca_file
+end
+
+local function start(queue, options, changes, finish, at_end)
   local world = worlds.new(settings.new(changes))
   world.devices:create({ name = "Test Device", token = TOKEN })
   local listener, port = open_listener(options)
@@ -84,6 +94,7 @@ local function start(queue, options, changes, finish)
   if options.control then
     local about = { url = "http://127.0.0.1:" .. port, port = port, token = TOKEN }
     about.control = control.serve(queue, world)
+    if options.tls then about.tls_port, about.tls_url, about.ca_file = serve_tls(queue, world, at_end) end
     lines[2] = cjson.encode(about)
   end
   if not options.quiet then world.journal:print_to(io.stdout) end
@@ -102,8 +113,10 @@ return function(arguments)
   end
   math.randomseed()
   local queue = cqueues.new()
-  local finished = false
-  local started, why = start(queue, options, changes, function() finished = true end)
+  local finished, endings = false, {}
+  local function finish() finished = true end
+  local function at_end(act) endings[#endings + 1] = act end
+  local started, why = start(queue, options, changes, finish, at_end)
   if not started then
     io.stderr:write("emulator: ", why, "\n")
     return false
@@ -112,5 +125,6 @@ return function(arguments)
     local stepped, message = queue:step()
     if not stepped then io.stderr:write("emulator: ", tostring(message), "\n") end
   end
+  for _, act in ipairs(endings) do act() end
   return true
 end

@@ -1,9 +1,13 @@
 --- The listening sockets and what comes in on them.
 local cqueues = require "cqueues"
 local cqueues_socket = require "cqueues.socket"
+local connection_common = require "http.connection_common"
 local http1 = require "spec.emulator.http1"
+local http2 = require "spec.emulator.http2"
 
 local server = {}
+
+local HANDSHAKE_TIMEOUT = 10
 
 --- Listens on a port of 127.0.0.1, 0 for any free one.
 -- @return the socket and its port; or nil
@@ -35,6 +39,20 @@ end
 --- Serves HTTP without TLS.
 function server.plain(queue, world, listener)
   server.accept(queue, listener, function(socket) http1.serve(world, socket) end)
+end
+
+--- Serves HTTP over TLS: 1.1 or 2, as the client prefers.
+function server.tls(queue, world, listener, context)
+  server.accept(queue, listener, function(socket)
+    socket:setmode("b", "b")
+    socket:onerror(connection_common.onerror)
+    if not socket:starttls(context, HANDSHAKE_TIMEOUT) then return end
+    if socket:checktls():getAlpnSelected() == "h2" then
+      http2.serve(world, socket)
+    else
+      http1.serve(world, socket)
+    end
+  end)
 end
 
 return server

@@ -1,6 +1,6 @@
 --- A request that waits for its answer, and its session with the device's actor.
--- The two end apart: the server gives the request up with 503 at its async timeout, while the session lives on until its own
--- timer, and what is delivered to it then is lost.
+-- The two end apart: the server gives the request up with 503 at its async timeout, while the session lives on until
+-- its own timer, and what is delivered to it then is lost.
 local cqueues = require "cqueues"
 local condition = require "cqueues.condition"
 

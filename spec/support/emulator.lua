@@ -98,7 +98,8 @@ function Emulator:delete_device(token) call(self, "delete_device", { token = tok
 function Emulator:change_token(token, new) call(self, "change_token", { token = token, new = new }) end
 
 --- What is stored of a device's telemetry, in order of arrival.
--- @return a list of `{ ts=, server_ts=, key=, type=, value= }`; `type` is LONG, DOUBLE, STRING, BOOL or JSON, `value` text
+-- @return a list of `{ ts=, server_ts=, key=, type=, value= }`;
+-- `type` is LONG, DOUBLE, STRING, BOOL or JSON, `value` text
 function Emulator:telemetry(token)
   local list = call(self, "telemetry", { token = token })
   for _, entry in ipairs(list) do entry.ts = number(entry.ts) end
@@ -125,7 +126,8 @@ function Emulator:series(token)
 end
 
 --- The messages that the rule engine got, the empty ones too.
--- @return a list of `{ ts=, server_ts=, json=, transport=, stored= }`: the message's text, and the values before it and after it
+-- @return a list of `{ ts=, server_ts=, json=, transport=, stored= }`: the message's text, and the values before and
+-- after it
 function Emulator:messages(token)
   local list = call(self, "messages", { token = token })
   for _, message in ipairs(list) do message.ts = number(message.ts) end
@@ -149,8 +151,8 @@ function Emulator:set_server(token, json) call(self, "set_server", { token = tok
 
 --- Sends a request to a device; returns at once.
 -- @tparam string token the device's
--- @tparam table fields `method`, `params` (JSON text), `oneway`, `persistent`, `timeout` (milliseconds), `version` (1 for the
--- older API of the server's users, which has other statuses)
+--- How requests of devices are answered: nil: not at all; "echo": with themselves, and `getTime` with the time; else with
+-- this JSON text.
 -- @return a handle for `rpc_result` and `rpc_status`
 function Emulator:rpc(token, fields)
   local line = { token = token }
@@ -180,9 +182,11 @@ function Emulator:restart_rpc_ids(token) call(self, "restart_rpc_ids", { token =
 --- Assigns a package.
 -- @tparam string token the device's
 -- @tparam string kind "firmware" or "software"
--- @tparam table package `title`, `version`, `tag`, `data` or `size` of a made up pattern, `checksum_algorithm`, `checksum`,
--- `file_name`, `content_type`, `url`
-function Emulator:assign(token, kind, package) call(self, "assign", { token = token, kind = kind, package = package }) end
+-- @tparam table package `title`, `version`, `tag`, `data` or `size` of a made up pattern, `checksum_algorithm`,
+-- `checksum`, `file_name`, `content_type`, `url`
+function Emulator:assign(token, kind, package)
+  call(self, "assign", { token = token, kind = kind, package = package })
+end
 
 --- Takes a package away.
 function Emulator:unassign(token, kind) call(self, "unassign", { token = token, kind = kind }) end
@@ -190,7 +194,8 @@ function Emulator:unassign(token, kind) call(self, "unassign", { token = token, 
 --- Loses a package's bytes between lookup and reading.
 function Emulator:evict_package(token, kind) call(self, "evict_package", { token = token, kind = kind }) end
 
---- How requests of devices are answered: nil: not; "echo": with themselves, `getTime` with the time; else with this JSON text.
+--- How requests of devices are answered: nil: not at all; "echo": with themselves, `getTime` with the time; else
+-- with this JSON text.
 function Emulator:on_client_rpc(reply) call(self, "on_client_rpc", { reply = reply }) end
 
 --- A user claims a device: "SUCCESS", "FAILURE" or "CLAIMED".

@@ -1,0 +1,114 @@
+--- HTTP/2, which the server takes over TLS. No answer closes a connection here.
+local cqueues = require "cqueues"
+local h2_connection = require "http.h2_connection"
+local new_headers = require "http.headers".new
+local application = require "spec.emulator.application"
+local faults = require "spec.emulator.faults"
+
+local http2 = {}
+
+local IDLE = 20 -- seconds without an open stream
+local STREAMS = 100
+local BODY_TIMEOUT = 60
+
+local security = {
+  { "vary", "Origin" }, { "vary", "Access-Control-Request-Method" }, { "vary", "Access-Control-Request-Headers" },
+  { "x-content-type-options", "nosniff" }, { "x-xss-protection", "0" },
+  { "cache-control", "no-cache, no-store, max-age=0, must-revalidate" }, { "pragma", "no-cache" }, { "expires", "0" },
+  { "x-frame-options", "DENY" },
+}
+
+local Body = {}
+Body.__index = Body
+
+function Body:read()
+  if self.bytes then return self.bytes end
+  self.bytes = self.stream:get_body_as_string(BODY_TIMEOUT)
+  if not self.bytes then return nil, "EOFException: " end
+  self.entry.body = self.bytes
+  return self.bytes
+end
+
+local function new_exchange(stream, entry)
+  local received = stream:get_headers(BODY_TIMEOUT)
+  if not received then return nil end
+  local headers = {}
+  for name, value in received:each() do
+    if name:sub(1, 1) ~= ":" then headers[name] = headers[name] and headers[name] .. ", " .. value or value end
+  end
+  entry.method, entry.target, entry.headers = received:get(":method"), received:get(":path"), headers
+  return {
+    method = entry.method, raw_target = entry.target, headers = headers,
+    length = math.tointeger(tonumber(headers["content-length"])),
+    body = setmetatable({ stream = stream, entry = entry }, Body),
+    continue = function()
+      if headers.expect and headers.expect:lower() == "100-continue" then stream:write_continue(BODY_TIMEOUT) end
+    end,
+  }
+end
+
+local function give(stream, exchange, answer)
+  local headers = new_headers()
+  headers:append(":status", tostring(answer.status))
+  if not answer.plain then
+    for _, header in ipairs(security) do headers:append(header[1], header[2]) end
+  end
+  for _, header in ipairs(answer.headers) do headers:append(header[1]:lower(), header[2]) end
+  if not answer.chunked then headers:append("content-length", tostring(#answer.body)) end
+  headers:append("date", os.date("!%a, %d %b %Y %H:%M:%S GMT"))
+  local body = exchange.method == "HEAD" and "" or answer.body
+  if stream:write_headers(headers, body == "", BODY_TIMEOUT) and body ~= "" then
+    stream:write_chunk(body, true, BODY_TIMEOUT)
+  end
+end
+
+-- Of the faults only those can be had here that stand for an answer or wait before it; others end the stream.
+local function answer_of(world, exchange)
+  local fault = world.faults:take(exchange.method, exchange.raw_target)
+  if not fault then return application.answer(world, exchange) end
+  if fault.how == "delay" then
+    cqueues.sleep(fault.seconds or 1)
+    return application.answer(world, exchange)
+  end
+  if fault.handled then application.answer(world, exchange) end
+  if fault.how == "status" or fault.how == "redirect" then return faults.instead[fault.how](nil, fault) end
+end
+
+local function serve_stream(world, id, stream)
+  local entry = world.journal:arrived({ connection = id })
+  local exchange = new_exchange(stream, entry)
+  local answer = exchange and answer_of(world, exchange)
+  if answer and not answer.never then
+    entry.status = answer.status
+    give(stream, exchange, answer)
+  end
+  world.journal:ended(entry, entry.status)
+  stream:shutdown()
+end
+
+--- Serves a connection to its end.
+function http2.serve(world, socket)
+  local connection = h2_connection.new(socket, "server", { MAX_CONCURRENT_STREAMS = STREAMS })
+  if not connection then return end
+  local id, open = world.journal:next_connection(), 0
+  local idle_since = cqueues.monotime()
+  while true do
+    local stream = connection:get_next_incoming_stream(1)
+    if stream then
+      open = open + 1
+      cqueues.running():wrap(function()
+        serve_stream(world, id, stream)
+        open = open - 1
+        idle_since = cqueues.monotime()
+      end)
+    elseif socket:eof("r") or open == 0 and cqueues.monotime() - idle_since >= IDLE then
+      break
+    else
+      socket:clearerr("r")
+    end
+  end
+  connection:shutdown()
+  connection:close()
+end
+
+return http2

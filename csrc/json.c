@@ -80,7 +80,7 @@ static bool mistake(lua_State *L, const struct level *level, const char *what) {
 
 static bool grow(struct writer *w, size_t wanted) {
   struct tb_buffer *out = w->out;
-  size_t pending = w->at == NULL ? 0 : (size_t)(w->at - out->data) - out->length;
+  size_t pending = (size_t)(w->at - out->data) - out->length;
   if (tb_buffer_reserve(out, pending + wanted)) {
     w->at = out->data + out->length + pending;
     w->end = out->data + out->capacity;
@@ -416,15 +416,15 @@ static bool write_record(struct writer *w) {
   return put_byte(w, '}');
 }
 
-/* The first memory has room for an ordinary record; it is no early refusal, for every value takes a byte at least. */
-static bool begin(struct writer *w, int index) {
-  const struct tb_buffer *out = w->out;
+/* Pushes the value. The first memory has room for an ordinary record. */
+static void begin(struct writer *w, int index) {
+  struct tb_buffer *out = w->out;
   luaL_checkstack(w->L, LUA_MINSTACK, "nested too deep");
   lua_pushvalue(w->L, index);
-  if (out->data == NULL) return grow(w, out->limit < FIRST_BYTES ? out->limit : FIRST_BYTES);
+  if (out->data == NULL && !tb_buffer_reserve(out, out->limit < FIRST_BYTES ? out->limit : FIRST_BYTES))
+    luaL_error(w->L, "not enough memory");
   w->at = out->data + out->length;
   w->end = out->data + out->capacity;
-  return true;
 }
 
 /* Takes the value off the stack, and makes what was written count. */
@@ -436,13 +436,15 @@ static bool finish(struct writer *w) {
 
 bool tb_json_value(lua_State *L, int index, struct tb_buffer *out) {
   struct writer w = {.L = L, .out = out};
-  return begin(&w, index) && write_value(&w, NULL, false) && finish(&w);
+  begin(&w, index);
+  return write_value(&w, NULL, false) && finish(&w);
 }
 
 bool tb_json_record(lua_State *L, int index, struct tb_buffer *out) {
   struct writer w = {.L = L, .out = out};
   luaL_checktype(L, index, LUA_TTABLE);
-  return begin(&w, index) && write_record(&w) && finish(&w);
+  begin(&w, index);
+  return write_record(&w) && finish(&w);
 }
 
 void tb_json_push_array_mt(lua_State *L) {

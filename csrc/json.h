@@ -9,7 +9,8 @@
 
 /* Appends the value at `index` as a part of a nested value: RPC parameters and replies, members of telemetry values.
  * False for a value of the world that cannot be sent, with two values pushed: the reason, and the path of the key at
- * fault or nil. A programmer's mistake raises. In both cases out->length is what it was. */
+ * fault or nil. A programmer's mistake raises. In both cases out->length is what it was.
+ * The buffer's limit must be above 0. */
 bool tb_json_value(lua_State *L, int index, struct tb_buffer *out);
 
 /* The same for an object of telemetry or attribute values. */

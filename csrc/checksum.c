@@ -7,39 +7,70 @@
 #include "murmur3.h"
 
 #include <lauxlib.h>
-#include <openssl/evp.h>
 #include <string.h>
 #include <zlib.h>
+
+#ifdef TB_MBEDTLS
+#include <mbedtls/md.h>
+typedef mbedtls_md_context_t digest_context;
+#else
+#include <openssl/evp.h>
+typedef EVP_MD_CTX *digest_context;
+#endif
 
 static const char TYPE[] = "thingsboard.checksum";
 
 static const char *const NAMES[] = {"MD5", "SHA256", "SHA384", "SHA512", "CRC32", "MURMUR3_32", "MURMUR3_128", NULL};
+enum { MOST_BYTES = 64 }; /* of SHA512 */
 enum algorithm { MD5, SHA256, SHA384, SHA512, CRC32, MURMUR3_32, MURMUR3_128 };
 
 struct tb_checksum {
   enum algorithm algorithm;
   bool open;
-  EVP_MD_CTX *digest; /* of MD5 and the SHAs */
+  digest_context digest; /* of MD5 and the SHAs; all zeros before it starts and after it ends */
   uLong crc;
   struct tb_murmur3 murmur;
 };
 
-/* The crypto library, all that is asked of it. */
+/* All that is asked of the crypto library: to start, take in bytes, finish a copy so that more can be taken in (the
+ * length, 0 on failure), and end. */
+#ifdef TB_MBEDTLS
 
 static bool start_digest(struct tb_checksum *checksum) {
-  const EVP_MD *kind = checksum->algorithm == MD5      ? EVP_md5()
-                       : checksum->algorithm == SHA256 ? EVP_sha256()
-                       : checksum->algorithm == SHA384 ? EVP_sha384()
-                                                       : EVP_sha512();
+  const mbedtls_md_info_t *kind = mbedtls_md_info_from_string(NAMES[checksum->algorithm]);
+  return kind != NULL && mbedtls_md_setup(&checksum->digest, kind, 0) == 0 && mbedtls_md_starts(&checksum->digest) == 0;
+}
+
+static bool update_digest(struct tb_checksum *checksum, const void *bytes, size_t count) {
+  return mbedtls_md_update(&checksum->digest, bytes, count) == 0;
+}
+
+static size_t copy_digest(const struct tb_checksum *checksum, unsigned char *out) {
+  const mbedtls_md_info_t *kind = mbedtls_md_info_from_string(NAMES[checksum->algorithm]);
+  mbedtls_md_context_t copy;
+  mbedtls_md_init(&copy);
+  bool done = mbedtls_md_setup(&copy, kind, 0) == 0 && mbedtls_md_clone(&copy, &checksum->digest) == 0 &&
+              mbedtls_md_finish(&copy, out) == 0;
+  mbedtls_md_free(&copy);
+  return done ? mbedtls_md_get_size(kind) : 0;
+}
+
+static void end_digest(struct tb_checksum *checksum) {
+  mbedtls_md_free(&checksum->digest);
+}
+
+#else
+
+static bool start_digest(struct tb_checksum *checksum) {
+  const EVP_MD *kind = EVP_get_digestbyname(NAMES[checksum->algorithm]);
   checksum->digest = EVP_MD_CTX_new();
-  return checksum->digest != NULL && EVP_DigestInit_ex(checksum->digest, kind, NULL) == 1;
+  return kind != NULL && checksum->digest != NULL && EVP_DigestInit_ex(checksum->digest, kind, NULL) == 1;
 }
 
 static bool update_digest(struct tb_checksum *checksum, const void *bytes, size_t count) {
   return EVP_DigestUpdate(checksum->digest, bytes, count) == 1;
 }
 
-/* Finishes a copy, so that more can be taken in. Returns the length, 0 on failure. */
 static size_t copy_digest(const struct tb_checksum *checksum, unsigned char *out) {
   unsigned length = 0;
   EVP_MD_CTX *copy = EVP_MD_CTX_new();
@@ -54,7 +85,7 @@ static void end_digest(struct tb_checksum *checksum) {
   checksum->digest = NULL;
 }
 
-/* ---- */
+#endif
 
 bool tb_checksum_update(struct tb_checksum *checksum, const void *bytes, size_t count) {
   if (count == 0) return true; /* zlib would begin anew for no bytes at NULL */
@@ -153,8 +184,8 @@ static size_t take_result(const struct tb_checksum *checksum, unsigned char *out
 static int checksum_hex(lua_State *L) {
   static const char DIGITS[] = "0123456789abcdef";
   const struct tb_checksum *checksum = tb_check_checksum(L, 1);
-  unsigned char bytes[EVP_MAX_MD_SIZE];
-  char text[2 * EVP_MAX_MD_SIZE];
+  unsigned char bytes[MOST_BYTES];
+  char text[2 * MOST_BYTES];
   size_t length = take_result(checksum, bytes);
   if (length == 0) return luaL_error(L, "%s: the crypto library failed", NAMES[checksum->algorithm]);
   for (size_t i = 0; i < length; i++) {

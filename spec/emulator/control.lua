@@ -129,6 +129,8 @@ function commands.clear_faults(world) world.faults:clear() end
 
 function commands.requests(world) return world.journal.entries end
 
+function commands.arrived(world, line) return world.journal:wait_for(line.count, line.wait) end
+
 function commands.clear(world) world.journal:clear() end
 
 local function execute(world, state, line)

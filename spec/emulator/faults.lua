@@ -14,8 +14,9 @@ function faults.new() return setmetatable({ list = {} }, Faults) end
 --- Orders a fault.
 -- @param fault `how`; `path` (a Lua pattern for the target), `method` and `count` say which answers it breaks
 function Faults:add(fault)
-  assert(faults.instead[fault.how] or faults.spoil[fault.how] or fault.how == "delay",
-    "no such fault: " .. tostring(fault.how))
+  if not faults.instead[fault.how] and not faults.spoil[fault.how] and fault.how ~= "delay" then
+    error("no such fault: " .. tostring(fault.how), 0)
+  end
   self.list[#self.list + 1] = fault
 end
 
@@ -47,7 +48,9 @@ local function stay_silent(wire, fault)
   wire:wait_for_end(fault.seconds)
 end
 
+-- With nothing to linger for, closing sends a reset.
 local function reset(wire)
+  wire.aborted = true
   local file = socket.tcp()
   file:close()
   file:setfd(wire:pollfd())

@@ -312,7 +312,7 @@ end
 -- Closes so that the client can still read what was sent to it: what it sends is read away for a while.
 local function close(connection)
   local socket = connection.socket
-  socket:shutdown("w")
+  if not connection.aborted then socket:shutdown("w") end
   if connection.unread then
     local deadline = cqueues.monotime() + 5
     repeat

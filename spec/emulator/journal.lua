@@ -1,4 +1,6 @@
 --- What arrived, for specs to look at and for people to read.
+local cqueues = require "cqueues"
+local condition = require "cqueues.condition"
 local socket = require "socket"
 
 local journal = {}
@@ -8,7 +10,9 @@ Journal.__index = Journal
 
 --- Makes an empty journal.
 function journal.new(settings)
-  return setmetatable({ settings = settings, entries = {}, connections = 0 }, Journal)
+  return setmetatable({
+    settings = settings, entries = {}, connections = 0, requests = 0, more = condition.new(),
+  }, Journal)
 end
 
 --- Number for a new connection.
@@ -22,6 +26,8 @@ function Journal:arrived(entry)
   entry.at = socket.gettime()
   local entries = self.entries
   entries[#entries + 1] = entry
+  self.requests = self.requests + 1
+  self.more:signal()
   if #entries > 2 * self.settings.journal_size then
     self.entries = table.move(entries, self.settings.journal_size + 1, #entries, 1, {})
   end
@@ -33,6 +39,13 @@ function Journal:ended(entry, status)
   entry.status = status
   entry.ended_at = socket.gettime()
   if self.print then self.print(entry) end
+end
+
+--- Waits until so many requests have arrived, some seconds at most; returns how many have.
+function Journal:wait_for(count, seconds)
+  local deadline = cqueues.monotime() + seconds
+  while self.requests < count and cqueues.monotime() < deadline do self.more:wait(deadline - cqueues.monotime()) end
+  return self.requests
 end
 
 --- Forgets everything.

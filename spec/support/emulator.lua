@@ -151,8 +151,8 @@ function Emulator:set_server(token, json) call(self, "set_server", { token = tok
 
 --- Sends a request to a device; returns at once.
 -- @tparam string token the device's
---- How requests of devices are answered: nil: not at all; "echo": with themselves, and `getTime` with the time; else with
--- this JSON text.
+-- @tparam table fields `method`, `params` (JSON text), `oneway`, `persistent`, `timeout` (milliseconds), `version` (1
+-- for the older API of the server's users, which has other statuses)
 -- @return a handle for `rpc_result` and `rpc_status`
 function Emulator:rpc(token, fields)
   local line = { token = token }
@@ -194,7 +194,7 @@ function Emulator:unassign(token, kind) call(self, "unassign", { token = token, 
 --- Loses a package's bytes between lookup and reading.
 function Emulator:evict_package(token, kind) call(self, "evict_package", { token = token, kind = kind }) end
 
---- How requests of devices are answered: nil: not at all; "echo": with themselves, `getTime` with the time; else
+--- How requests of devices are answered: nil: not at all; "echo": with themselves, and `getTime` with the time; else
 -- with this JSON text.
 function Emulator:on_client_rpc(reply) call(self, "on_client_rpc", { reply = reply }) end
 
@@ -229,6 +229,13 @@ function Emulator:requests()
     entry.status, entry.connection = number(entry.status), number(entry.connection)
   end
   return list
+end
+
+--- How many requests have arrived since the start, waiting until there are so many if told to.
+-- @tparam[opt] number count
+-- @tparam[opt=5] number seconds to wait at most
+function Emulator:arrived(count, seconds)
+  return number(call(self, "arrived", { count = count or 0, wait = seconds or 5 }))
 end
 
 --- Forgets what arrived.

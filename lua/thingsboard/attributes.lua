@@ -55,8 +55,9 @@ local function apply_all(state, values)
   end
 end
 
-local function fail(state, err)
+local function finish(state, err)
   state.err = state.err or err
+  state.ended = true
   state.changed:raise()
 end
 
@@ -64,13 +65,14 @@ local function run_poll(state)
   local updates = poll.new(state.client, "attribute_updates", "/attributes/updates")
   while true do
     local exchange <close> = updates:send(state.period)
+    if not exchange then return end -- the device was closed, and the iterator with it
     state.opened_at = updates.opened_at
     state.sent:raise()
     local message, err = updates:receive(exchange)
     if message then
       apply_update(state, message)
     elseif err then
-      if not err.retryable then return fail(state, err) end
+      if not err.retryable then return finish(state, err) end
       updates:recover()
     end
   end
@@ -108,7 +110,7 @@ local function run_refresh(state)
       covered = at - state.behind
       pause:reset()
     elseif err then
-      if not err.retryable then return fail(state, err) end
+      if not err.retryable then return finish(state, err) end
       loop:sleep(pause:next())
     else
       loop:sleep(state.behind)
@@ -134,16 +136,16 @@ end
 -- The first request goes before the first poll, and is handed out as it is.
 local function begin(state)
   local pause = backoff.new(1, 60)
-  while true do
+  while not state.ended do
     local answer, err = state.request()
-    if answer then
+    if answer and not state.ended then
       apply_all(state, answer.shared)
       local values = difference(state) or {}
       local loop = state.client.loop
       state.tasks = { loop:spawn_background(run_poll, state), loop:spawn_background(run_refresh, state) }
       return values, {}
     end
-    if not err.retryable then return nil, err end
+    if err and not err.retryable then return nil, err.kind ~= "closed" and err or nil end
     state.client.loop:sleep(pause:next())
   end
 end
@@ -154,7 +156,7 @@ local function next_change(state)
     state.changed:lower()
     local values, deleted = difference(state)
     if values then return values, deleted end
-    if state.err then return nil, state.err.kind ~= "closed" and state.err or nil end
+    if state.ended then return nil, state.err end
     state.client.loop:wait(state.changed)
   end
 end
@@ -180,7 +182,8 @@ function attributes.updates(client, request, keys, period)
     updates = 0, -- messages that have come: a request during which one came is stale
     changed = loop:signal(), sent = loop:signal(),
   }
-  return poll.iterator(function() return next_change(state) end, function()
+  return poll.iterator(client, function() return next_change(state) end, function()
+    finish(state)
     for _, task in ipairs(state.tasks or {}) do task:cancel() end
   end)
 end

@@ -53,13 +53,17 @@ function client.new(what, options, path, secrets)
     core = core.client(on.reactor, config),
     loop = on,
     timeout = options.timeout or TIMEOUT,
+    iterators = setmetatable({}, { __mode = "k" }), -- those that poll; they end with the client
   }, client)
 end
 
 --- Starts a request without waiting for it.
 -- @tparam ?number timeout seconds; the device's when absent
--- @treturn userdata the exchange, to be closed by the caller
+-- @treturn[1] userdata the exchange, to be closed by the caller
+-- @treturn[2] nil
+-- @treturn[2] table the error: the client is closed
 function client:start(method, path, body, timeout, ...)
+  if self.closed then return nil, errors.new("closed", "the device is closed") end
   return self.core:start(method, path, body, math.ceil((timeout or self.timeout) * 1000), ...)
 end
 
@@ -92,13 +96,16 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function client:call(what, method, path, body, timeout)
-  local exchange <close> = self:start(method, path, body, timeout)
+  local exchange <close>, err = self:start(method, path, body, timeout)
+  if not exchange then return nil, err end
   self.loop:wait(exchange)
   return self:outcome(what, exchange)
 end
 
---- Ends what is in flight, as `closed`. Idempotent.
+--- Ends what is in flight, as `closed`, and the iterators. Idempotent.
 function client:close()
+  self.closed = true
+  for iterator in next, self.iterators do iterator:close() end
   self.core:close()
 end
 

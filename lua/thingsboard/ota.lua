@@ -57,7 +57,8 @@ local function put(sink, bytes)
 end
 
 local function fetch_whole(from, what, path, options, sink)
-  local exchange <close> = from:start("GET", path, nil, nil, sink.file, sink.checksum, options.size)
+  local exchange <close>, closed = from:start("GET", path, nil, nil, sink.file, sink.checksum, options.size)
+  if not exchange then return nil, closed end
   wait(from.loop, exchange, options.progress, options.size)
   local body, err = from:outcome(what, exchange)
   if not body then

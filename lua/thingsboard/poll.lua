@@ -25,10 +25,13 @@ end
 --- Sends the poll. From now on `opened_at` says when it was sent and `ends_at` when the server will end it, in seconds
 -- of the monotonic clock.
 -- @tparam number seconds that the server is asked to wait; below 30, which no server exceeds
--- @treturn userdata the exchange, to be handed to `receive` and closed
+-- @treturn[1] userdata the exchange, to be handed to `receive` and closed
+-- @treturn[2] nil
+-- @treturn[2] table the error
 function poll:send(seconds)
   local path = ("%s?timeout=%d"):format(self.path, math.ceil(seconds * 1000))
-  local exchange = self.client:start("GET", path, nil, seconds + GRACE)
+  local exchange, err = self.client:start("GET", path, nil, seconds + GRACE)
+  if not exchange then return nil, err end
   self.opened_at = core.monotonic()
   self.ends_at = self.opened_at + seconds
   return exchange
@@ -71,12 +74,14 @@ local iterator = {}
 iterator.__index = iterator
 iterator.__name = "thingsboard.iterator"
 
---- What a `for` iterates over. Leaving the `for` closes it; so does the collector.
--- When it has ended by itself, `error` says why; a device that was closed is no error.
--- @tparam function next_values
+--- What a `for` iterates over. Leaving the `for` closes it; so does closing the device, and the collector.
+-- When it has ended by itself, `error` says why; that it was closed is no error.
+-- @tparam table client
+-- @tparam function next_values what to hand out; nil and perhaps an error at the end. It has to return nil after `close`
 -- @tparam function close called once
-function poll.iterator(next_values, close)
+function poll.iterator(client, next_values, close)
   local it = setmetatable({ next_values = next_values, on_close = close }, iterator)
+  client.iterators[it] = true
   return it, nil, nil, it
 end
 

@@ -128,10 +128,16 @@ local function check_message(message)
     { retryable = true })
 end
 
+local function finish(state)
+  state.ended = true
+  state.arrived:raise()
+end
+
 local function run(state, which)
   while true do
     wait_to_send(state, which)
     local exchange <close> = which:send(seconds_for(state, which))
+    if not exchange then return end -- the device was closed, and the iterator with it
     notify(state)
     local message, err = which:receive(exchange)
     if message then message, err = check_message(message) end
@@ -139,13 +145,11 @@ local function run(state, which)
       arrive(state, which, message)
     elseif not err then
       forget(state, which, math.huge)
-      if state.hold == nil or state.leader == which then state.hold = nil end
-      if state.leader == which then state.leader = nil end
+      if state.leader == which then state.leader, state.hold = nil, nil end
     else
       if not err.retryable then
         state.err = err
-        state.arrived:raise()
-        return
+        return finish(state)
       end
       if state.leader == which and not state.hold then state.leader = nil end
       notify(state)
@@ -163,7 +167,7 @@ local function next_request(state)
       state.first = state.first + 1
       return request
     end
-    if state.err then return nil, state.err.kind ~= "closed" and state.err or nil end
+    if state.ended then return nil, state.err end
     state.arrived:lower()
     state.client.loop:wait(state.arrived)
   end
@@ -188,8 +192,9 @@ function rpc.requests(device, client, period)
   local tasks = {}
   for i, which in ipairs(state.polls) do tasks[i] = loop:spawn_background(run, state, which) end
   client.rpc = state
-  return poll.iterator(function() return next_request(state) end, function()
+  return poll.iterator(client, function() return next_request(state) end, function()
     client.rpc = nil
+    finish(state)
     for _, task in ipairs(tasks) do task:cancel() end
   end)
 end

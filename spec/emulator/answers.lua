@@ -17,14 +17,16 @@ end
 
 --- A bare text: which type it is called depends on what the client accepts.
 function answers.text(exchange, status, body)
-  local kind = media.text_type(exchange.headers.accept) or "text/plain;charset=UTF-8"
+  local kind = media.text_type(exchange.headers.accept)
+  -- Where Accept cannot be read an error loses its text, and anything else becomes an error.
+  if not kind then return answers.empty(status >= 400 and status or 406) end
   return { status = status, headers = { { "Content-Type", kind } }, body = body }
 end
 
 --- What a device hears that is deleted while it waits.
 function answers.deleted(exchange)
   local answer = answers.text(exchange, 403, "Device was deleted!")
-  if exchange.method ~= "POST" then answer.headers[1][2] = "application/json" end
+  if exchange.method ~= "POST" then answer.headers = { { "Content-Type", "application/json" } } end
   return answer
 end
 

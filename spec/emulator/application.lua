@@ -110,10 +110,12 @@ end
 function application.answer(world, exchange)
   local parsed, refused_by, path = target.parse(exchange.raw_target)
   exchange.path = parsed and parsed.path or path
+  if exchange.method == "CONNECT" then return errors.page(501) end
   if not parsed and refused_by == "tomcat" then return errors.page(400) end
-  if not parsed or not FIREWALL_METHODS[exchange.method] then return errors.refused(world, exchange) end
-  exchange.target = parsed
   exchange:continue()
+  if not FIREWALL_METHODS[exchange.method] then return { status = 400, headers = {}, body = "", plain = true } end
+  if not parsed then return errors.refused(world, exchange) end
+  exchange.target = parsed
   local limit = size_limit(world, parsed.segments)
   if (exchange.length or 0) > limit then return too_large(limit) end
   if exchange.method == "OPTIONS" then return errors.json(world, exchange, 403, "Forbidden") end

@@ -32,6 +32,12 @@ function commands.delete_device(world, line)
   for open in pairs(world.devices:delete(device_of(world, line))) do open:give(answers.deleted(open.exchange)) end
 end
 
+function commands.cut(world, line)
+  for open in pairs(device_of(world, line).sessions) do
+    if not open.answer then return open:cut() end
+  end
+end
+
 function commands.change_token(world, line)
   world.devices:change_token(device_of(world, line), line.new)
 end

@@ -52,7 +52,9 @@ end
 -- @param message its text, nil for null
 -- @param headers further headers, as a list of pairs
 function errors.json(world, exchange, status, message, headers)
-  if not media.accepts_json(exchange.headers.accept) then return errors.not_acceptable() end
+  local accepts = media.accepts_json(exchange.headers.accept)
+  if accepts == nil then return answers.empty(status) end
+  if not accepts then return errors.not_acceptable() end
   local body
   if world.settings.flavour == "micro" then
     body = framework_body(world, exchange, status)

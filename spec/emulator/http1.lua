@@ -12,6 +12,7 @@ local CLOSING = {
 }
 local SWALLOWED = 2097152 -- so much of an unread body is read to keep a connection
 local UPLOAD_TIMEOUT = 60
+local MOST_HEADERS = 100
 
 local SECURITY = "Vary: Origin\r\nVary: Access-Control-Request-Method\r\nVary: Access-Control-Request-Headers\r\n"
   .. "X-Content-Type-Options: nosniff\r\nX-XSS-Protection: 0\r\n"
@@ -37,12 +38,13 @@ local function read_lines(connection)
     elseif lines[1] then
       return lines
     end
-    if #lines == 1 and not line:find(" HTTP/", 1, true) and line:find("^[A-Z]+ +/%S*$") then return lines end
-    if lines[1] == "PRI * HTTP/2.0" then return lines end
+    -- HTTP/0.9 has nothing but this line.
+    if #lines == 1 and line:find("^[A-Z]+ +/%S*$") then return lines end
   end
 end
 
 local function parse_headers(lines)
+  if #lines > MOST_HEADERS + 1 then return nil end
   local headers, counts = {}, {}
   local last
   for index = 2, #lines do
@@ -220,6 +222,7 @@ end
 
 -- Gives the answer, or what a fault makes of it. Returns whether the connection lives on.
 local function give(connection, exchange, answer, fault)
+  if answer.cut then return false end
   if answer.never then
     connection:wait_for_end()
     return false

@@ -82,13 +82,14 @@ local function includes(range, kind, subtype)
   return range.subtype == "*" or range.subtype == subtype or range.subtype == "*+" .. subtype
 end
 
---- Whether an Accept header lets JSON pass.
+--- Whether an Accept header lets JSON pass; nil if the header cannot be read.
 function media.accepts_json(header)
   local list = accepted(header)
-  for _, range in ipairs(list or {}) do
+  if not list then return nil end
+  for _, range in ipairs(list) do
     if includes(range, "application", "json") then return true end
   end
-  return list ~= nil and #list == 0
+  return #list == 0
 end
 
 --- The Content-Type of a text that is sent to a client with this Accept header; nil if the header cannot be read.

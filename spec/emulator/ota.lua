@@ -43,7 +43,8 @@ local function new_package(fields)
   local package = {
     title = fields.title or "title", version = fields.version or "1.0", url = fields.url,
     file_name = fields.file_name or "package.bin", content_type = fields.content_type or "application/octet-stream",
-    checksum_algorithm = fields.checksum_algorithm or "SHA256", checksum = fields.checksum, size = fields.size,
+    checksum_algorithm = fields.checksum_algorithm or "SHA256", checksum = fields.checksum,
+    size = fields.size and math.tointeger(fields.size),
   }
   package.tag = fields.tag or package.title .. " " .. package.version
   if not package.url then

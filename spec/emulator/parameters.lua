@@ -58,7 +58,7 @@ local function to_number(trimmed, kind)
   end
   local range = ranges[kind]
   if value and value >= range[1] and value <= range[2] then return value end
-  return nil, ('For input string: "%s"%s'):format(hex or trimmed, hex and " under radix 16" or "")
+  return nil, ('For input string: "%s"%s'):format(hex and sign .. hex or trimmed, hex and " under radix 16" or "")
 end
 
 --- A whole number of a text.

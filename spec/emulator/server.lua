@@ -26,7 +26,8 @@ function server.accept(queue, listener, serve)
       local socket = listener:accept({ nodelay = true })
       if socket then
         queue:wrap(function()
-          serve(socket)
+          local served, message = xpcall(serve, debug.traceback, socket)
+          if not served then io.stderr:write("emulator: ", message, "\n") end
           socket:close()
         end)
       else

@@ -48,6 +48,12 @@ function Session:linger()
   end)
 end
 
+--- Cuts the request's connection, as a broken network does: the session does not hear of it, and lives on.
+function Session:cut()
+  self.answer = { cut = true }
+  self.changed:signal()
+end
+
 --- Waits for the answer.
 -- @param watch tells when the client goes away, see the connection; may be nil
 function Session:wait(watch)
@@ -64,6 +70,7 @@ function Session:wait(watch)
     local until_then = self.registered and math.min(self.ends_at, self.deadline) or self.deadline
     local pollable = watch and watch.pollable
     local first, second = cqueues.poll(self.changed, pollable or until_then - now, pollable and until_then - now)
+    if self.answer and self.answer.cut then self:linger() end
     if pollable and (first == pollable or second == pollable) and not watch:listening() then watch = nil end
   end
   return self.answer

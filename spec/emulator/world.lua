@@ -20,6 +20,7 @@ function world.new(settings)
     faults = faults.new(),
     journal = journal.new(settings),
     limits = limits.new(settings),
+    client_rpc_reply = nil, -- how requests of devices are answered, see client_rpc
     started = cqueues.monotime(),
   }, World)
   return self

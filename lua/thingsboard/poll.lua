@@ -19,7 +19,7 @@ local nothing_came = { [408] = true, [503] = true, [504] = true }
 -- @tparam string what for messages
 -- @tparam string path
 function poll.new(client, what, path)
-  return setmetatable({ client = client, what = what, path = path, backoff = backoff.new(1, 60) }, poll)
+  return setmetatable({ client = client, what = what, path = path, backoff = backoff.new(0.1, 60) }, poll)
 end
 
 --- Sends the poll. From now on `opened_at` says when it was sent and `ends_at` when the server will end it, in seconds
@@ -45,8 +45,10 @@ end
 function poll:receive(exchange)
   local client = self.client
   client.loop:wait(exchange)
-  local in_time = core.monotonic() - self.opened_at >= (self.ends_at - self.opened_at) * 0.9
+  local open_for = core.monotonic() - self.opened_at
+  local in_time = open_for >= (self.ends_at - self.opened_at) * 0.9
   self.ends_at = nil
+  if open_for > self.backoff.ceiling then self.backoff:reset() end -- a link that held for a while, and broke
   local body, err = client:outcome(self.what, exchange)
   if body then
     local value, reason = json.decode(body)
@@ -77,7 +79,7 @@ iterator.__name = "thingsboard.iterator"
 --- What a `for` iterates over. Leaving the `for` closes it; so does closing the device, and the collector.
 -- When it has ended by itself, `error` says why; that it was closed is no error.
 -- @tparam table client
--- @tparam function next_values what to hand out; nil and perhaps an error at the end. It has to return nil after `close`
+-- @tparam function next_values what to hand out; nil and perhaps an error at the end. It returns nil after `close`
 -- @tparam function close called once
 function poll.iterator(client, next_values, close)
   local it = setmetatable({ next_values = next_values, on_close = close }, iterator)

@@ -94,6 +94,9 @@ end
 --- Deletes a device; its open requests hear so.
 function Emulator:delete_device(token) call(self, "delete_device", { token = token }) end
 
+--- Cuts the connection of one of a device's open polls; the server does not notice.
+function Emulator:cut(token) call(self, "cut", { token = token }) end
+
 --- Gives a device another token.
 function Emulator:change_token(token, new) call(self, "change_token", { token = token, new = new }) end
 

@@ -1,6 +1,7 @@
 --- The endpoints of the device API. Each says what it needs of a request and what it answers.
 -- Fields: `body` ("required" or "optional"); `method_name` for the message about a missing one; `parameters`, a
 -- function that reads the rest of the request; `wants_json` where the client has to accept JSON; `handle`.
+local cqueues = require "cqueues"
 local actor = require "spec.emulator.actor"
 local answers = require "spec.emulator.answers"
 local attributes = require "spec.emulator.attributes"
@@ -192,7 +193,10 @@ endpoints.post_provision = {
   handle = function(world, exchange, _, _, body)
     local request, message = provision.read(body)
     if not request then return errors.thrown(world, exchange, message) end
-    return answers.text(exchange, 200, provision.answer(world, request))
+    local answer = provision.answer(world, request)
+    if answer then return answers.text(exchange, 200, answer) end
+    cqueues.sleep(world.settings.core_timeout / 1000)
+    return answers.empty(500)
   end,
 }
 

@@ -1,4 +1,5 @@
 --- Provisioning: a device that has no token yet asks for one.
+local attributes = require "spec.emulator.attributes"
 local conversion = require "spec.emulator.conversion"
 local devices = require "spec.emulator.devices"
 local gson = require "spec.emulator.gson"
@@ -48,6 +49,7 @@ function provision.read(body)
   return nil, request.message
 end
 
+local STATE = "provisionState"
 local NOT_FOUND = '{"errorMsg":"Provision data was not found!","status":"NOT_FOUND"}'
 local FAILURE = '{"errorMsg":"Failed to provision device!","status":"FAILURE"}'
 
@@ -87,32 +89,38 @@ local function is_taken(world, new)
   return false
 end
 
+-- The server notes in an attribute of its own that a device has been provisioned.
+local function mark(device)
+  attributes.save(device.scopes.server, { { key = STATE, type = "STRING", value = "provisioned" } })
+end
+
 local function create(world, request)
   local name = request.name ~= "" and request.name or devices.random_text()
   name = name:match("^%s*(.-)%s*$")
   if name == "" or text.utf16_length(name) > 255 or world.devices:named(name) then return FAILURE end
   local new = credentials(request)
   if not new or is_taken(world, new) then return FAILURE end
-  world.devices:create({ name = name, token = new.token, credentials = not new.token and new or nil })
+  mark(world.devices:create({ name = name, token = new.token, credentials = not new.token and new or nil }))
   return success(new.type, new.json)
 end
 
 -- Once only: whoever loses this answer is locked out.
 local function hand_out(world, request)
   local device = world.devices:named(request.name)
-  if not device or device.provisioned then return FAILURE end
-  device.provisioned = true
+  if not device or device.scopes.server.entries[STATE] then return FAILURE end
+  mark(device)
   if device.token then return success("ACCESS_TOKEN", gson.quote(device.token)) end
   return success(device.credentials.type, device.credentials.json)
 end
 
---- Answers a provisioning request: the body, with status 200 whatever became of it.
+--- Answers a provisioning request: the body, with status 200 whatever became of it; nil where the server breaks.
 function provision.answer(world, request)
   local profile = world.profiles[request.key]
   if request.key == "" or request.secret == "" or not profile or profile.secret ~= request.secret
     or profile.strategy == "DISABLED" then
     return NOT_FOUND
   end
+  if profile.strategy == "X509_CERTIFICATE_CHAIN" then return nil end
   if profile.strategy == "ALLOW_CREATE" then return create(world, request) end
   return hand_out(world, request)
 end

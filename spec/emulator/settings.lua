@@ -6,6 +6,7 @@ local shipped = {
   async_timeout = 30000,             -- a request still unanswered then gets 503 ...
   async_check = 1000,                -- ... at the next of these checks
   request_timeout = 60000,           -- of polls that name none, and of other requests that wait for the core
+  core_timeout = 10000,              -- how long the transport waits for a core that does not answer it
   client_rpc_timeout = 60000,        -- below request_timeout, a device's request unanswered gets an error object
   idle_timeout = 60000,              -- an idle connection is closed
   keep_alive_requests = 100,         -- this answer on a connection is its last

@@ -210,7 +210,8 @@ end
 function Emulator:reclaim(token) call(self, "reclaim", { token = token }) end
 
 --- Makes or changes a profile for provisioning.
--- @tparam table profile `key`, `secret`, `strategy` (ALLOW_CREATE, CHECK_PRE_PROVISIONED or DISABLED)
+-- @tparam table profile `key`, `secret`, `strategy` (ALLOW_CREATE, CHECK_PRE_PROVISIONED, DISABLED or
+-- X509_CERTIFICATE_CHAIN, on which the server breaks)
 function Emulator:provision_profile(profile)
   call(self, "provision_profile", { key = profile.key, secret = profile.secret, strategy = profile.strategy })
 end

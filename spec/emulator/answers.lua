@@ -1,6 +1,7 @@
 --- Answers before they become bytes: a status, headers and a body.
 -- Fields: `status`; `headers`, a list of name and value pairs; `body`; `chunked` for a body without a length; `plain`
--- for one without the security headers; `close` to end the connection; `never` for none at all.
+-- for one without the security headers; `close` to end the connection; `never` for none at all, `cut` to end the
+-- connection without one.
 local media = require "spec.emulator.media"
 
 local answers = {}

@@ -78,7 +78,7 @@ local function serve_stream(world, id, stream)
   local entry = world.journal:arrived({ connection = id })
   local exchange = new_exchange(stream, entry)
   local answer = exchange and answer_of(world, exchange)
-  if answer and not answer.never then
+  if answer and not answer.never and not answer.cut then
     entry.status = answer.status
     give(stream, exchange, answer)
   end

@@ -35,7 +35,7 @@ end
 function Session:give(answer)
   if not self.registered then return false end
   self:deregister()
-  self.answer = answer
+  self.answer = self.answer or answer -- a request that was cut stays so
   self.changed:signal()
   return true
 end

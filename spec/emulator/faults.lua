@@ -17,6 +17,7 @@ function Faults:add(fault)
   if not faults.instead[fault.how] and not faults.spoil[fault.how] and fault.how ~= "delay" then
     error("no such fault: " .. tostring(fault.how), 0)
   end
+  for name, value in pairs(fault) do fault[name] = math.type(value) and math.tointeger(value) or value end
   self.list[#self.list + 1] = fault
 end
 

@@ -13,6 +13,14 @@ local function refuse(what, reason)
   return nil, errors.new("value", what .. ": " .. reason)
 end
 
+-- Writes by a method of the body. What it raises is the script's mistake, and is told in the name of the script's call,
+-- which is `level` calls away.
+local function write(what, level, body, method, value)
+  local well, ok, reason = pcall(body[method], body, value)
+  if not well then error(what .. ": " .. ok, level + 1) end
+  return ok, reason
+end
+
 -- JSON text that a script has made itself goes as it is; but what the server would leave unanswered stays here.
 local function checked_text(what, text, lists)
   local value, reason = json.decode(text)
@@ -31,8 +39,11 @@ end
 local function write_record(what, body, record, where)
   if type(record) ~= "table" then error(("%s: %smust be a table, got %s"):format(what, where, type(record)), 4) end
   local ts = record.ts
-  if ts == nil or record.values == nil then return body:values(record) end
   local values = record.values
+  if ts == nil or values == nil then
+    local ok, reason = write(what, where, 4, body, "values", record)
+    return ok, reason -- no tail call: the level counts this function
+  end
   if math.type(ts) ~= "integer" then
     if math.type(ts) ~= "float" or not math.tointeger(ts) then
       error(("%s: %sts must be an integer, milliseconds since 1970"):format(what, where), 4)
@@ -51,10 +62,10 @@ local function write_record(what, body, record, where)
   if values.ts ~= nil and values.values ~= nil then
     return nil, where .. "the keys ts and values together in one record: the server would take it for an envelope"
   end
-  body:raw(('{"ts":%d,"values":'):format(ts))
-  local ok, reason = body:values(values)
-  if not ok then return nil, where .. reason end
-  return body:raw "}"
+  local ok, reason = body:raw(('{"ts":%d,"values":'):format(ts))
+  if ok then ok, reason = write(what, where, 4, body, "values", values) end
+  if ok then ok, reason = body:raw "}" end
+  return ok, reason
 end
 
 --- The body of a telemetry post.
@@ -70,13 +81,12 @@ function payload.telemetry(what, value)
   local ok, reason
   if is_list(value) then
     if #value == 0 then return refuse(what, "nothing to send: the list is empty") end
-    body:raw "["
     for i = 1, #value do
-      if i > 1 then body:raw "," end
-      ok, reason = write_record(what, body, value[i], "record " .. i .. ": ")
+      ok, reason = body:raw(i == 1 and "[" or ",")
+      if ok then ok, reason = write_record(what, body, value[i], "record " .. i .. ": ") end
       if not ok then break end
     end
-    if ok then body:raw "]" end
+    if ok then ok, reason = body:raw "]" end
   else
     ok, reason = write_record(what, body, value, "")
   end
@@ -89,7 +99,7 @@ function payload.attributes(what, value)
   if type(value) == "string" then return checked_text(what, value, false) end
   if type(value) ~= "table" then error(what .. ": a table or JSON text expected, got " .. type(value), 3) end
   local body = core.body()
-  local ok, reason = body:values(value)
+  local ok, reason = write(what, "", 3, body, "values", value)
   if not ok then return refuse(what, reason) end
   return body
 end
@@ -97,7 +107,7 @@ end
 --- The body that is any JSON value: an RPC's answer, a request of ours.
 function payload.value(what, value)
   local body = core.body()
-  local ok, reason = body:value(value)
+  local ok, reason = write(what, "", 3, body, "value", value)
   if not ok then return refuse(what, reason) end
   return body
 end

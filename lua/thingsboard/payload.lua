@@ -14,11 +14,12 @@ local function refuse(what, reason)
 end
 
 -- Writes by a method of the body. What it raises is the script's mistake, and is told in the name of the script's call,
--- which is `level` calls away.
-local function write(what, level, body, method, value)
+-- which is `level` calls away. `where` names the record in a list.
+local function write(what, where, level, body, method, value)
   local well, ok, reason = pcall(body[method], body, value)
-  if not well then error(what .. ": " .. ok, level + 1) end
-  return ok, reason
+  if not well then error(("%s: %s%s"):format(what, where, ok), level + 1) end
+  if not ok then return nil, where .. reason end
+  return true
 end
 
 -- JSON text that a script has made itself goes as it is; but what the server would leave unanswered stays here.

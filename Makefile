@@ -1,25 +1,90 @@
-# thingsboard: `make` builds, `make test` tests, `make demo` shows it at work.
+# thingsboard: `make demo` shows it at work, `make test` tests it, `make install` installs it.
+# On Debian both fetch what is missing, when run by root; elsewhere `make deps` says what is needed.
+
 LUA = lua5.4
-LUA_INCDIR ?= $(or $(firstword $(wildcard /usr/include/lua5.4 /usr/include/lua-5.4 /usr/local/include)),/usr/include)
+BUSTED = /usr/bin/busted
 CFLAGS ?= -O2 -g
-WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+LUA_INCDIR ?= $(or $(firstword $(wildcard /usr/include/lua5.4 /usr/include/lua-5.4 /usr/local/include)),/usr/include)
+PREFIX ?= /usr/local
+INST_LIBDIR ?= $(PREFIX)/lib/lua/5.4
+INST_LUADIR ?= $(PREFIX)/share/lua/5.4
+
+# Checksums come from OpenSSL's libcrypto; `make CRYPTO=mbedtls` takes them from mbed TLS.
+CRYPTO = openssl
+CRYPTO_FLAGS_mbedtls = -DTB_MBEDTLS
+CRYPTO_LIBS_openssl = -lcrypto
+CRYPTO_LIBS_mbedtls = -lmbedcrypto
+
+STANDARD = -std=c11 -D_GNU_SOURCE $(CRYPTO_FLAGS_$(CRYPTO)) -isystem $(LUA_INCDIR)
+WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow
 
 BUILD = build
 CORE = $(BUILD)/thingsboard/core.so
 SOURCES = $(wildcard csrc/*.c)
+HEADERS = $(wildcard csrc/*.h)
 OBJECTS = $(SOURCES:csrc/%.c=$(BUILD)/%.o)
+FACE = $(patsubst lua/%,%,$(shell find lua -name '*.lua'))
+
+PATHS = LUA_PATH="lua/?.lua;lua/?/init.lua;./?.lua;;" LUA_CPATH="$(BUILD)/?.so;;"
 
 all: $(CORE)
 
 $(CORE): $(OBJECTS)
 	@mkdir -p $(@D)
-	$(CC) -shared $(LDFLAGS) -o $@ $(OBJECTS) -lcurl -lcrypto -lz
+	$(CC) -shared $(LDFLAGS) -o $@ $(OBJECTS) -lcurl $(CRYPTO_LIBS_$(CRYPTO)) -lz
 
-$(BUILD)/%.o: csrc/%.c $(wildcard csrc/*.h)
+$(BUILD)/%.o: csrc/%.c $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden $(WARNINGS) $(CFLAGS) -isystem $(LUA_INCDIR) -c -o $@ $<
+	$(CC) $(STANDARD) -fPIC -fvisibility=hidden $(WARNINGS) $(CFLAGS) -c -o $@ $<
+
+install: all
+	install -d $(DESTDIR)$(INST_LIBDIR)/thingsboard $(sort $(dir $(FACE:%=$(DESTDIR)$(INST_LUADIR)/%)))
+	install -m 755 $(CORE) $(DESTDIR)$(INST_LIBDIR)/thingsboard/core.so
+	for file in $(FACE); do install -m 644 lua/$$file $(DESTDIR)$(INST_LUADIR)/$$file || exit 1; done
+
+uninstall:
+	rm -rf $(DESTDIR)$(INST_LIBDIR)/thingsboard $(DESTDIR)$(INST_LUADIR)/thingsboard
+
+# What demo and test need: fetched if it is not there, and quick if it is.
+ready:
+	@./tools/missing $(LUA) $(LUA_INCDIR) || $(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all
+
+demo: ready
+	@$(PATHS) $(LUA) examples/demo.lua
+
+SPECS = spec
+
+test: ready
+	$(PATHS) $(LUA) $(BUSTED) $(SPECS)
+
+emulator: ready
+	@$(PATHS) $(LUA) spec/emulator/main.lua
+
+# What takes minutes by its nature, and says nothing more of memory, stays out.
+MEMCHECK_SPECS = $(filter-out spec/rpc_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua spec/examples_spec.lua \
+  spec/demo_spec.lua $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))
+
+memcheck: ready
+	$(PATHS) valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
+	  --show-leak-kinds=definite --suppressions=tools/memcheck.supp $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
+
+lint:
+	luacheck --quiet lua spec examples bench
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	  --suppress=missingIncludeSystem csrc
+	clang-tidy --quiet --warnings-as-errors='*' $(SOURCES) -- $(STANDARD)
+	clang-format --dry-run -Werror $(SOURCES) $(HEADERS)
+	$(MAKE) --no-print-directory BUILD=$(BUILD)/gcc CC=gcc CFLAGS="-O2 -Werror"
+	$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang CFLAGS="-O2 -Werror"
+
+format:
+	clang-format -i $(SOURCES) $(HEADERS)
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all clean
+deps:
+	@./tools/deps
+
+.PHONY: all install uninstall ready demo test emulator memcheck lint format clean deps

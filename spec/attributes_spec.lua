@@ -117,7 +117,7 @@ describe("attributes", function()
     end)
 
     it("tell the first values to a script that closes at once, and close its poll", function()
-      for _ in dev:attribute_updates() do break end
+      for _ in dev:attribute_updates() do break end -- luacheck: ignore 512
       e:arrived(2)
       e:clear()
       assert(dev:send_attributes { alive = true })
@@ -137,7 +137,7 @@ describe("attributes", function()
     end)
 
     it("end their poll when the loop is left", function()
-      for _ in dev:attribute_updates() do break end
+      for _ in dev:attribute_updates() do break end -- luacheck: ignore 512
       local requests <close> = dev:attribute_updates()
       requests()
       requests:close()

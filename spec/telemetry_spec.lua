@@ -32,7 +32,8 @@ describe("send_telemetry", function()
   it("stores each type as it is", function()
     assert.same({
       text = "STRING warm", on = "BOOL true", count = "LONG 73", big = "LONG 9223372036854775807",
-      temperature = "DOUBLE 21.5", whole = "DOUBLE 42.0", list = "JSON [1,2.5]", empty = "JSON []", object = 'JSON {"a":1}',
+      temperature = "DOUBLE 21.5", whole = "DOUBLE 42.0", list = "JSON [1,2.5]", empty = "JSON []",
+      object = 'JSON {"a":1}',
     }, stored {
       text = "warm", on = true, count = 73, big = math.maxinteger, temperature = 21.5, whole = 42.0,
       list = { 1, 2.5 }, empty = tb.array {}, object = { a = 1 },
@@ -46,7 +47,9 @@ describe("send_telemetry", function()
 
   it("takes a list that mixes records and envelopes", function()
     local to = tb.device { url = e.url, token = "T" }
-    assert(to:send_telemetry { { ts = 1700000000000, values = { a = 1 } }, { b = 2 }, { ts = tb.now(), values = { c = 3 } } })
+    assert(to:send_telemetry {
+      { ts = 1700000000000, values = { a = 1 } }, { b = 2 }, { ts = tb.now(), values = { c = 3 } },
+    })
     local seen = {}
     for _, record in ipairs(e:telemetry "T") do seen[record.key] = record.server_ts end
     assert.same({ a = false, b = true, c = false }, { a = seen.a, b = seen.b, c = seen.c })
@@ -117,7 +120,8 @@ describe("send_telemetry", function()
     assert.has_error(function() dev:send_telemetry() end, "send_telemetry: a table or JSON text expected, got nil")
     assert.error_matches(function() dev:send_telemetry { a = print } end, "a: .*function")
     assert.error_matches(function() dev:send_telemetry { { a = 1 }, 5 } end, "record 2: must be a table, got number")
-    assert.error_matches(function() dev:send_telemetry { ts = "now", values = { a = 1 } } end, "ts must be an integer")
+    assert.error_matches(function() dev:send_telemetry { ts = "now", values = { a = 1 } } end,
+      "ts must be an integer")
     assert.error_matches(function() dev:send_telemetry { ts = tb.now(), values = 5 } end, "values must be a table")
     assert.error_matches(function() dev:send_telemetry { ts = tb.now(), values = { a = 1 }, x = 1 } end, "key 'x' beside")
   end)
@@ -129,7 +133,8 @@ describe("send_telemetry", function()
     e:clear()
     assert(to:send_telemetry(list))
     assert.equal(1, #e:requests())
-    local deadline, count = os.time() + 20, nil
+    local deadline = os.time() + 20
+    local count
     repeat count = #e:telemetry "T" until count == 5000 or os.time() > deadline -- the server stores behind its answer
     assert.equal(5000, count)
   end)

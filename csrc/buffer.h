@@ -16,7 +16,8 @@ struct tb_buffer {
 /* An empty buffer that never grows past limit bytes. Allocates nothing. */
 void tb_buffer_init(struct tb_buffer *buffer, size_t limit);
 
-/* Room for `extra` more bytes behind `length`. False, with the buffer as it was, when the limit or memory forbids it. */
+/* Room for `extra` more bytes behind `length`. False, with the buffer as it was, when the limit or memory forbids it.
+ */
 bool tb_buffer_reserve(struct tb_buffer *buffer, size_t extra);
 
 bool tb_buffer_append(struct tb_buffer *buffer, const void *bytes, size_t count);

@@ -7,7 +7,7 @@
 #define TB_CLIENT "thingsboard.client"
 
 struct tb_client {
-  struct tb_reactor *reactor;  /* kept alive by user value 1; NULL once closed */
+  struct tb_reactor *reactor;     /* kept alive by user value 1; NULL once closed */
   struct tb_client *next, **link; /* in the reactor's list */
   struct tb_exchange *exchanges;  /* in flight */
   CURL **idle;                    /* handles that wait for their next exchange */
@@ -34,6 +34,5 @@ void tb_client_end_unwatched(struct tb_client *client);
 
 /* Ends the exchanges in flight as closed, and gives everything back. */
 void tb_client_close(struct tb_client *client);
-
 
 #endif

@@ -1,5 +1,5 @@
-/* Rule of this file: curl's callbacks fill C buffers and never touch Lua, for a Lua error must not unwind curl's frames.
- * What they gathered is read by the methods, after curl has returned. */
+/* Rule of this file: curl's callbacks fill C buffers and never touch Lua, for a Lua error must not unwind curl's
+ * frames. What they gathered is read by the methods, after curl has returned. */
 #include "exchange.h"
 
 #include "checksum.h"
@@ -239,7 +239,8 @@ static int exchange_done(lua_State *L) {
 static const char *code_name(CURLcode code) {
   switch (code) {
 #define NAME(name)                                                                                                     \
-  case CURLE_##name: return #name;
+  case CURLE_##name:                                                                                                   \
+    return #name;
     NAME(UNSUPPORTED_PROTOCOL)
     NAME(FAILED_INIT)
     NAME(URL_MALFORMAT)
@@ -287,7 +288,8 @@ static const char *code_name(CURLcode code) {
     NAME(SSL_INVALIDCERTSTATUS)
     NAME(HTTP2_STREAM)
 #undef NAME
-  default: return NULL;
+  default:
+    return NULL;
   }
 }
 
@@ -298,18 +300,30 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
                                       [TB_HEADERS_TOO_LARGE] = "HEADERS_TOO_LARGE",
                                       [TB_FILE_FAILED] = "FILE_FAILED",
                                       [TB_OUT_OF_MEMORY] = "OUT_OF_MEMORY"};
-  if (exchange->failure != TB_NO_FAILURE) lua_pushstring(L, names[exchange->failure]);
-  else if (code_name(exchange->code) != NULL) lua_pushstring(L, code_name(exchange->code));
-  else lua_pushfstring(L, "CURLE_%d", (int)exchange->code);
+  if (exchange->failure != TB_NO_FAILURE)
+    lua_pushstring(L, names[exchange->failure]);
+  else if (code_name(exchange->code) != NULL)
+    lua_pushstring(L, code_name(exchange->code));
+  else
+    lua_pushfstring(L, "CURLE_%d", (int)exchange->code);
   switch (exchange->failure) {
-  case TB_CLOSED: lua_pushliteral(L, "the device was closed"); return;
-  case TB_BODY_TOO_LARGE: lua_pushfstring(L, "the answer has more than %I bytes", (LUAI_UACINT)exchange->body.limit); return;
+  case TB_CLOSED:
+    lua_pushliteral(L, "the device was closed");
+    return;
+  case TB_BODY_TOO_LARGE:
+    lua_pushfstring(L, "the answer has more than %I bytes", (LUAI_UACINT)exchange->body.limit);
+    return;
   case TB_HEADERS_TOO_LARGE:
     lua_pushfstring(L, "the answer's headers have more than %d bytes", (int)MOST_HEADERS);
     return;
-  case TB_FILE_FAILED: lua_pushfstring(L, "cannot write the file: %s", strerror(exchange->file_error)); return;
-  case TB_OUT_OF_MEMORY: lua_pushliteral(L, "out of memory"); return;
-  case TB_NO_FAILURE: break;
+  case TB_FILE_FAILED:
+    lua_pushfstring(L, "cannot write the file: %s", strerror(exchange->file_error));
+    return;
+  case TB_OUT_OF_MEMORY:
+    lua_pushliteral(L, "out of memory");
+    return;
+  case TB_NO_FAILURE:
+    break;
   }
   const char *text = exchange->error[0] != '\0' ? exchange->error : curl_easy_strerror(exchange->code);
   lua_getiuservalue(L, 1, CLIENT_VALUE);
@@ -384,8 +398,10 @@ static int exchange_close(lua_State *L) {
   if (flying && !tb_reactor_is_own(exchange->client->reactor)) return 0;
   if (flying || exchange->queue != NULL) {
     lua_getiuservalue(L, 1, REACTOR_VALUE);
-    if (flying) leave_wire(exchange);
-    else tb_exchange_leave_queue(exchange);
+    if (flying)
+      leave_wire(exchange);
+    else
+      tb_exchange_leave_queue(exchange);
     tb_exchange_release(L, lua_gettop(L), exchange);
   }
   if (exchange->easy != NULL) curl_easy_cleanup(exchange->easy); /* start raised before it was on the wire */
@@ -406,9 +422,9 @@ static int exchange_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {{"done", exchange_done},         {"result", exchange_result},
-                                   {"header", exchange_header},     {"received", exchange_received},
-                                   {"close", exchange_close},       {NULL, NULL}};
+static const luaL_Reg methods[] = {{"done", exchange_done},     {"result", exchange_result},
+                                   {"header", exchange_header}, {"received", exchange_received},
+                                   {"close", exchange_close},   {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
     {"__gc", exchange_close}, {"__close", exchange_close}, {"__tostring", exchange_tostring}, {NULL, NULL}};

@@ -14,27 +14,28 @@ struct tb_checksum;
 enum tb_failure { TB_NO_FAILURE, TB_CLOSED, TB_BODY_TOO_LARGE, TB_HEADERS_TOO_LARGE, TB_FILE_FAILED, TB_OUT_OF_MEMORY };
 
 struct tb_exchange {
-  struct tb_client *client;              /* kept alive by a user value; NULL once the exchange has ended */
-  struct tb_exchange *next, **link;      /* in the client's list while in flight, then in the reactor's queue */
-  struct tb_reactor *queue;              /* the reactor whose queue of finished ones it is in, or NULL */
-  CURL *easy;                            /* while in flight */
-  struct tb_buffer request;              /* a body that was written for this exchange; a string is kept by a user value */
+  struct tb_client *client;         /* kept alive by a user value; NULL once the exchange has ended */
+  struct tb_exchange *next, **link; /* in the client's list while in flight, then in the reactor's queue */
+  struct tb_reactor *queue;         /* the reactor whose queue of finished ones it is in, or NULL */
+  CURL *easy;                       /* while in flight */
+  struct tb_buffer request;         /* a body that was written for this exchange; a string is kept by a user value */
   struct tb_buffer headers;
   struct tb_buffer body;
-  struct tb_file *file;                  /* where the body of a 200 goes, or NULL; kept by a user value */
-  struct tb_checksum *checksum;          /* fed with what goes to the file, or NULL; kept by a user value */
-  size_t limit;                          /* bytes of body that may come */
-  size_t received;                       /* bytes of body that came */
-  long status;                           /* 0 before there is one */
+  struct tb_file *file;         /* where the body of a 200 goes, or NULL; kept by a user value */
+  struct tb_checksum *checksum; /* fed with what goes to the file, or NULL; kept by a user value */
+  size_t limit;                 /* bytes of body that may come */
+  size_t received;              /* bytes of body that came */
+  long status;                  /* 0 before there is one */
   CURLcode code;
   enum tb_failure failure;
-  int file_error;                        /* errno behind TB_FILE_FAILED */
+  int file_error; /* errno behind TB_FILE_FAILED */
   bool done;
-  bool unwatched;                        /* its socket is not in epoll, so it would hang */
+  bool unwatched; /* its socket is not in epoll, so it would hang */
   char error[CURL_ERROR_SIZE];
 };
 
-/* Takes the exchange off the wire, its handle back into the pool, and puts it into the queue of the finished. No Lua. */
+/* Takes the exchange off the wire, its handle back into the pool, and puts it into the queue of the finished. No Lua.
+ */
 void tb_exchange_end(struct tb_exchange *exchange, CURLcode code);
 
 void tb_exchange_leave_queue(struct tb_exchange *exchange);
@@ -45,6 +46,5 @@ int tb_exchange_start(lua_State *L);
 /* The reactor (at the index) keeps the userdata of what is in flight: push it, let go of it. */
 void tb_exchange_push(lua_State *L, int reactor, const struct tb_exchange *exchange);
 void tb_exchange_release(lua_State *L, int reactor, const struct tb_exchange *exchange);
-
 
 #endif

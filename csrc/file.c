@@ -150,8 +150,7 @@ static int file_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {
-    {"write", file_write}, {"commit", file_commit}, {"close", file_close}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"write", file_write}, {"commit", file_commit}, {"close", file_close}, {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
     {"__gc", file_close}, {"__close", file_close}, {"__tostring", file_tostring}, {NULL, NULL}};

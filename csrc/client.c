@@ -46,10 +46,10 @@ static void configure(lua_State *L, int index, CURL *easy) {
   static const struct {
     const char *name;
     CURLoption option;
-  } strings[] = {{"ca_file", CURLOPT_CAINFO},         {"ca_path", CURLOPT_CAPATH},
-                 {"pinned_key", CURLOPT_PINNEDPUBLICKEY}, {"client_cert", CURLOPT_SSLCERT},
-                 {"client_key", CURLOPT_SSLKEY},      {"interface", CURLOPT_INTERFACE},
-                 {"user_agent", CURLOPT_USERAGENT}};
+  } strings[] = {
+      {"ca_file", CURLOPT_CAINFO},      {"ca_path", CURLOPT_CAPATH},    {"pinned_key", CURLOPT_PINNEDPUBLICKEY},
+      {"client_cert", CURLOPT_SSLCERT}, {"client_key", CURLOPT_SSLKEY}, {"interface", CURLOPT_INTERFACE},
+      {"user_agent", CURLOPT_USERAGENT}};
   for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
     const char *value = string_option(L, index, strings[i].name);
     if (value != NULL && curl_easy_setopt(easy, strings[i].option, value) != CURLE_OK)
@@ -106,8 +106,10 @@ void tb_client_give(struct tb_client *client, CURL *easy) {
       client->idle_capacity = capacity;
     }
   }
-  if (client->idle_count < client->idle_capacity) client->idle[client->idle_count++] = easy;
-  else curl_easy_cleanup(easy);
+  if (client->idle_count < client->idle_capacity)
+    client->idle[client->idle_count++] = easy;
+  else
+    curl_easy_cleanup(easy);
 }
 
 void tb_client_end_unwatched(struct tb_client *client) {
@@ -125,6 +127,7 @@ void tb_client_close(struct tb_client *client) {
       client->exchanges->failure = TB_CLOSED;
       tb_exchange_end(client->exchanges, CURLE_OK);
     }
+    tb_reactor_arm(client->reactor);
     while (client->idle_count > 0) curl_easy_cleanup(client->idle[--client->idle_count]);
   }
   free(client->idle);

@@ -1,5 +1,6 @@
-/* The shape of an object that an event loop can poll: pollfd, events, timeout, step. Below it curl's multi handle tells,
- * by two callbacks, which sockets it waits for and when it wants to be called; both only write down what they are told. */
+/* The shape of an object that an event loop can poll: pollfd, events, timeout, step. Below it curl's multi handle
+ * tells, by two callbacks, which sockets it waits for and when it wants to be called; both only write down what they
+ * are told. */
 #include "reactor.h"
 
 #include "client.h"
@@ -18,11 +19,11 @@
 enum { EVENTS_A_STEP = 64, MICROSECONDS = 1000000 };
 
 static int64_t next_wake(const struct tb_reactor *reactor) {
+  if (reactor->finished != NULL) return 0;
   return reactor->curl_wake < reactor->lua_wake ? reactor->curl_wake : reactor->lua_wake;
 }
 
-/* Keeps the timerfd, when there is one, at the next wake-up. */
-static void arm(struct tb_reactor *reactor) {
+void tb_reactor_arm(struct tb_reactor *reactor) {
   int64_t wake = next_wake(reactor);
   if (reactor->timer < 0 || reactor->armed == wake) return;
   struct itimerspec setting = {0};
@@ -39,7 +40,7 @@ static int on_timer(CURLM *multi, long milliseconds, void *data) {
   struct tb_reactor *reactor = data;
   (void)multi;
   reactor->curl_wake = milliseconds < 0 ? TB_NEVER : tb_monotonic() + (int64_t)milliseconds * 1000;
-  arm(reactor);
+  tb_reactor_arm(reactor);
   return 0;
 }
 
@@ -76,7 +77,8 @@ bool tb_reactor_is_own(const struct tb_reactor *reactor) {
 struct tb_reactor *tb_check_reactor(lua_State *L, int index) {
   struct tb_reactor *reactor = luaL_checkudata(L, index, TB_REACTOR);
   if (reactor->multi == NULL) luaL_error(L, "the reactor is closed");
-  if (!tb_reactor_is_own(reactor)) luaL_error(L, "the reactor belongs to the parent process: make a new one after fork");
+  if (!tb_reactor_is_own(reactor))
+    luaL_error(L, "the reactor belongs to the parent process: make a new one after fork");
   return reactor;
 }
 
@@ -114,7 +116,7 @@ static int reactor_pollfd(lua_State *L) {
       return luaL_error(L, "cannot make the reactor's timer: %s", strerror(error));
     }
     reactor->timer = timer;
-    arm(reactor);
+    tb_reactor_arm(reactor);
   }
   lua_pushinteger(L, reactor->epoll);
   return 1;
@@ -134,7 +136,7 @@ static int reactor_events(lua_State *L) {
 @treturn ?number seconds, 0 when it is due; nil when there is no such time */
 static int reactor_timeout(lua_State *L) {
   struct tb_reactor *reactor = tb_check_reactor(L, 1);
-  int64_t wake = reactor->finished != NULL ? 0 : next_wake(reactor);
+  int64_t wake = next_wake(reactor);
   if (wake == TB_NEVER) return 0;
   int64_t left = wake - tb_monotonic();
   lua_pushnumber(L, left > 0 ? (lua_Number)left / MICROSECONDS : 0);
@@ -149,9 +151,11 @@ static int reactor_wake_at(lua_State *L) {
   lua_Number time = luaL_optnumber(L, 2, HUGE_VAL);
   luaL_argcheck(L, !isnan(time), 2, "not a time");
   /* Rounded up: woken a moment early, the Lua side would find nothing due. */
-  if (time >= (lua_Number)TB_NEVER / MICROSECONDS) reactor->lua_wake = TB_NEVER;
-  else reactor->lua_wake = time > 0 ? (int64_t)ceil(time * MICROSECONDS) : 0;
-  arm(reactor);
+  if (time >= (lua_Number)TB_NEVER / MICROSECONDS)
+    reactor->lua_wake = TB_NEVER;
+  else
+    reactor->lua_wake = time > 0 ? (int64_t)ceil(time * MICROSECONDS) : 0;
+  tb_reactor_arm(reactor);
   return 0;
 }
 
@@ -175,7 +179,6 @@ static void collect(struct tb_reactor *reactor) {
 
 /* How long epoll may wait, in milliseconds, rounded up; -1 for as long as it takes. */
 static int patience(const struct tb_reactor *reactor, lua_Number seconds) {
-  if (reactor->finished != NULL) return 0;
   lua_Number wait = seconds;
   int64_t wake = next_wake(reactor);
   if (wake != TB_NEVER) wait = fmin(wait, (lua_Number)(wake - tb_monotonic()) / MICROSECONDS);
@@ -201,7 +204,8 @@ static int reactor_step(lua_State *L) {
       if (read(reactor->timer, &expirations, sizeof expirations) > 0) reactor->armed = TB_NEVER;
       continue;
     }
-    int what = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+    int what = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
+               (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
                (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
     curl_multi_socket_action(reactor->multi, events[i].data.fd, what, &running);
   }
@@ -210,7 +214,7 @@ static int reactor_step(lua_State *L) {
     curl_multi_socket_action(reactor->multi, CURL_SOCKET_TIMEOUT, 0, &running);
   }
   collect(reactor);
-  arm(reactor);
+  if (reactor->finished == NULL) tb_reactor_arm(reactor); /* else once they are taken */
   return 0;
 }
 
@@ -220,7 +224,10 @@ static int reactor_step(lua_State *L) {
 static int reactor_finished(lua_State *L) {
   struct tb_reactor *reactor = tb_check_reactor(L, 1);
   struct tb_exchange *exchange = reactor->finished;
-  if (exchange == NULL) return 0;
+  if (exchange == NULL) {
+    tb_reactor_arm(reactor);
+    return 0;
+  }
   tb_exchange_leave_queue(exchange);
   tb_exchange_push(L, 1, exchange);
   tb_exchange_release(L, 1, exchange);
@@ -252,10 +259,10 @@ static int reactor_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {
-    {"pollfd", reactor_pollfd},   {"events", reactor_events}, {"timeout", reactor_timeout}, 
-    {"wake_at", reactor_wake_at}, {"step", reactor_step},     {"close", reactor_close},     {"finished", reactor_finished},
-    {NULL, NULL}};
+static const luaL_Reg methods[] = {{"pollfd", reactor_pollfd},     {"events", reactor_events},
+                                   {"timeout", reactor_timeout},   {"wake_at", reactor_wake_at},
+                                   {"step", reactor_step},         {"close", reactor_close},
+                                   {"finished", reactor_finished}, {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
     {"__gc", reactor_close}, {"__close", reactor_close}, {"__tostring", reactor_tostring}, {NULL, NULL}};

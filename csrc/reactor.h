@@ -33,8 +33,10 @@ struct tb_reactor {
 /* The open reactor at the index; raises when it is none, closed, or used in a forked child. */
 struct tb_reactor *tb_check_reactor(lua_State *L, int index);
 
+/* Keeps the timerfd, when there is one, at the next wake-up: to be called when that has changed. */
+void tb_reactor_arm(struct tb_reactor *reactor);
+
 /* False in a process forked from the one that made the reactor: its sockets are the parent's. */
 bool tb_reactor_is_own(const struct tb_reactor *reactor);
-
 
 #endif

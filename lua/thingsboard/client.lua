@@ -49,12 +49,14 @@ function client.new(what, options, path, secrets)
   }
   for _, name in ipairs(handed_on) do config[name] = options[name] end
   local on = loop.default()
-  return setmetatable({
+  local self = setmetatable({
     core = core.client(on.reactor, config),
     loop = on,
     timeout = options.timeout or TIMEOUT,
     iterators = setmetatable({}, { __mode = "k" }), -- those that poll; they end with the client
   }, client)
+  on.clients[self] = true
+  return self
 end
 
 --- Starts a request without waiting for it.

@@ -1,5 +1,8 @@
 --- Tasks over the reactor. A task is a coroutine that is suspended while it waits for an event: an exchange, a signal,
 -- or another task, each of which answers `done()`. Code outside of tasks waits too: it steps the loop meanwhile.
+--
+-- A foreign event loop, the host, watches `pollfd()` for reading and calls `step(0)` whenever it is readable. When the
+-- host is attached, a wait in one of its coroutines suspends that coroutine alone.
 -- @module thingsboard.loop
 local core = require "thingsboard.core"
 local timers = require "thingsboard.timers"
@@ -11,6 +14,10 @@ local task = {}
 task.__index = task
 task.__name = "thingsboard.task"
 
+-- A coroutine of the host's, for the length of one wait.
+local waiter = {}
+waiter.__index = waiter
+
 local signal = {}
 signal.__index = signal
 
@@ -20,22 +27,29 @@ end
 
 --- A new loop, with a reactor of its own.
 function loop.new()
-  return setmetatable({
+  local self = setmetatable({
     reactor = core.reactor(),
     tasks = setmetatable({}, { __mode = "k" }), -- by coroutine
-    waiting = {}, -- the task that waits, by event
+    clients = setmetatable({}, { __mode = "k" }), -- the set of those that use it
+    alive = {}, -- the set of the tasks that have not finished
+    waiting = {}, -- the task or waiter that waits, by event
     timers = timers.new(),
     ready = {}, -- tasks to be resumed, from ready[first] to ready[last]
     first = 1,
     last = 0,
     count = 0, -- tasks that run() waits for
+    waiters = 0, -- coroutines of the host's that are parked
+    depth = 0, -- of steps inside of steps
     on_error = report,
   }, loop)
+  self.idle = { done = function() return self.count == 0 end }
+  self.leave_step = setmetatable({}, { __close = function() self:left_step() end })
+  return self
 end
 
 local default
 
---- The loop that everything uses; made when first asked for.
+--- The loop that everything uses; made when first asked for, and anew once it is closed.
 function loop.default()
   default = default or loop.new()
   return default
@@ -44,6 +58,31 @@ end
 local function make_ready(self, which)
   self.last = self.last + 1
   self.ready[self.last] = which
+end
+
+-- When the first of the sleeping tasks is to be woken; stale entries are thrown away on the way.
+local function next_deadline(self)
+  local entry = self.timers:first()
+  while entry and entry.task.timer ~= entry do
+    self.timers:remove_first()
+    entry = self.timers:first()
+  end
+  return entry and entry.at
+end
+
+-- The reactor's descriptor, and its own wait, know of the tasks what they must.
+local function arm(self)
+  self.reactor:wake_at(self.first <= self.last and 0 or next_deadline(self))
+end
+
+-- To be called after any change: one that comes between two steps makes the descriptor readable for whoever watches it.
+local function stir(self)
+  if self.depth > 0 or self.closed or not self.watched then return end
+  self.reactor:wake_at(0)
+  if self.host and not self.served and self:working() then
+    self.served = true
+    self.host.start()
+  end
 end
 
 -- Whatever the task waits for, it waits no more.
@@ -57,13 +96,17 @@ end
 local function wake(self, which)
   if which == nil or not which.parked then return end
   stop_waiting(self, which)
-  make_ready(self, which)
+  if which.host then which.host.resume(which) else make_ready(self, which) end
+  stir(self)
 end
 
 local function finish(self, which)
   which.finished = true
+  self.alive[which] = nil
   if not which.background then self.count = self.count - 1 end
   wake(self, self.waiting[which])
+  if self.count == 0 then wake(self, self.waiting[self.idle]) end
+  stir(self)
 end
 
 local function resume(self, which)
@@ -103,14 +146,17 @@ end
 -- @param ... its arguments
 -- @treturn task
 function loop:spawn(body, ...)
+  if self.closed then error("the loop is closed", 2) end
   local arguments = table.pack(...)
   local thread = coroutine.create(function()
     return body(table.unpack(arguments, 1, arguments.n))
   end)
   local which = setmetatable({ loop = self, thread = thread, parked = false }, task)
   self.tasks[thread] = which
+  self.alive[which] = true
   self.count = self.count + 1
   make_ready(self, which)
+  stir(self)
   return which
 end
 
@@ -122,11 +168,32 @@ function loop:spawn_background(body, ...)
   return which
 end
 
---- The task that runs now, or nil where nothing can be suspended: outside of tasks, in a coroutine of the script's own,
--- below a C function that cannot yield.
+--- What can be suspended here: the task that runs, or a waiter for the host's coroutine. Nil where nothing can be:
+-- outside of tasks, in a coroutine of the script's own, below a C function that cannot yield.
 function loop:current()
+  if not coroutine.isyieldable() then return nil end
   local which = self.tasks[coroutine.running()]
-  return which and coroutine.isyieldable() and which or nil
+  if which then return which end
+  local host = self.host
+  if host and self.depth == 0 and host.suspendable() then return setmetatable({ loop = self, host = host }, waiter) end
+end
+
+function task:suspend() -- luacheck: no self
+  coroutine.yield()
+end
+
+function waiter:suspend()
+  local _ <close> = self
+  self.loop.waiters = self.loop.waiters + 1
+  stir(self.loop)
+  self.host.suspend(self)
+end
+
+-- The host has resumed the coroutine, or closed it.
+function waiter:__close()
+  if self.parked then stop_waiting(self.loop, self) end
+  self.loop.waiters = self.loop.waiters - 1
+  stir(self.loop)
 end
 
 --- Waits for an event.
@@ -135,6 +202,7 @@ end
 -- @treturn boolean whether it has happened; false when the deadline came first
 function loop:wait(event, deadline)
   while not event:done() do
+    if self.closed then error("the loop is closed", 2) end
     if deadline and core.monotonic() >= deadline then return false end
     local which = self:current()
     if which then
@@ -146,7 +214,7 @@ function loop:wait(event, deadline)
         which.timer = { at = deadline, task = which }
         self.timers:add(which.timer)
       end
-      coroutine.yield()
+      which:suspend()
     else
       self:step(deadline and deadline - core.monotonic())
     end
@@ -182,23 +250,18 @@ function signal:lower()
   self.raised = false
 end
 
--- When the first of the sleeping tasks is to be woken; stale entries are thrown away on the way.
-local function next_deadline(self)
-  local entry = self.timers:first()
-  while entry and entry.task.timer ~= entry do
-    self.timers:remove_first()
-    entry = self.timers:first()
-  end
-  return entry and entry.at
+function loop:left_step()
+  self.depth = self.depth - 1
+  if self.watched and self.depth == 0 and not self.closed then arm(self) end
 end
 
 --- Waits until something stirs, unless a task is ready already, and runs the tasks that are ready then.
 -- @tparam ?number timeout seconds to wait at most; nil for as long as it takes
 function loop:step(timeout)
   local reactor = self.reactor
-  local deadline = next_deadline(self)
-  if deadline then timeout = math.min(timeout or math.huge, deadline - core.monotonic()) end
-  if self.first <= self.last then timeout = 0 end
+  arm(self)
+  self.depth = self.depth + 1
+  local _ <close> = self.leave_step
   reactor:step(timeout)
   local exchange = reactor:finished()
   while exchange do
@@ -206,7 +269,7 @@ function loop:step(timeout)
     exchange = reactor:finished()
   end
   local now = core.monotonic()
-  deadline = next_deadline(self)
+  local deadline = next_deadline(self)
   while deadline and deadline <= now do
     wake(self, self.timers:first().task)
     deadline = next_deadline(self)
@@ -214,9 +277,80 @@ function loop:step(timeout)
   run_ready(self)
 end
 
+--- The descriptor to watch for reading: readable when `step` has something to do.
+-- @treturn integer
+function loop:pollfd()
+  self.watched = true
+  arm(self)
+  return self.reactor:pollfd()
+end
+
+--- What to watch the descriptor for: `"r"`.
+function loop:events()
+  return self.reactor:events()
+end
+
+--- How long until `step` has something to do though no descriptor stirs.
+-- @treturn ?number seconds; nil when there is no such time
+function loop:timeout()
+  arm(self)
+  return self.reactor:timeout()
+end
+
+--- Whether there is anything to step for: a task that has not finished, or a waiting coroutine of the host's.
+function loop:working()
+  return next(self.alive) ~= nil or self.waiters > 0
+end
+
+--- Attaches the host, an event loop that watches the descriptor: see `thingsboard.adapter`.
+-- @tparam ?table host functions; nil for none
+--
+-- - `start()`: from now on `serve()` is to be called whenever the descriptor is readable, until it returns false
+-- - `stop()`, where the host must be told: it watches the descriptor no more
+-- - `suspendable()`: whether the coroutine that runs is one that the host can suspend
+-- - `suspend(waiter)`: suspends it until `resume(waiter)`; too early an end does no harm
+-- - `resume(waiter)`: sees to it that the coroutine goes on soon, not at once
+function loop:attach(host)
+  if self.waiters > 0 or self.served then error("the event loop that is attached is still at work", 2) end
+  self.host = host
+  self:pollfd()
+  stir(self)
+end
+
+--- One step for the host.
+-- @treturn boolean whether there is more to do; if not, `start` will be called when there is
+function loop:serve()
+  local ok, message = true, nil
+  if not self.closed then ok, message = pcall(self.step, self, 0) end
+  if ok and not self.closed and self:working() then return true end
+  self.served = false
+  if self.host.stop then self.host.stop() end
+  if self.closed then
+    self.reactor:close()
+  elseif not ok then
+    stir(self) -- the other tasks go on
+    error(message, 0)
+  end
+  return false
+end
+
 --- Runs until no task is left.
 function loop:run()
-  while self.count > 0 do self:step() end
+  if self.tasks[coroutine.running()] then error("run: called in a task, which it would wait for", 2) end
+  self:wait(self.idle)
+end
+
+--- Cancels all tasks, closes all devices, their connections and the descriptor. Idempotent.
+function loop:close()
+  if self.closed then return end
+  if self.depth > 0 then error("a task cannot close its loop", 2) end
+  while next(self.alive) do next(self.alive):cancel() end
+  for client in next, self.clients do client:close() end
+  self.closed = true
+  if default == self then default = nil end
+  if not self.served then return self.reactor:close() end
+  self.reactor:wake_at(0) -- a host watches the descriptor still: `serve` closes it
+  for _, which in next, self.waiting do which.host.resume(which) end
 end
 
 --- Whether the task has come to its end.

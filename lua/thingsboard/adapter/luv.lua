@@ -1,0 +1,49 @@
+--- For scripts that run in libuv's loop: a call in a coroutine suspends that coroutine alone.
+--
+--     require "thingsboard.adapter.luv".attach()
+--     coroutine.wrap(function() assert(dev:send_telemetry { temperature = 21.5 }) end)()
+--     uv.run()
+--
+-- A callback of luv's runs in no coroutine, so a call in one blocks; let it start a coroutine, or a task.
+-- @module thingsboard.adapter.luv
+local uv = require "luv"
+local loop = require "thingsboard.loop"
+
+local adapter = {}
+
+--- Attaches luv's loop. It has something to wait for only while a task, an iterator or a call is going on: then
+-- `uv.run()` returns.
+function adapter.attach()
+  local on = loop.default()
+  local poll, soon = assert(uv.new_poll(on:pollfd())), assert(uv.new_timer())
+  local woken = {} -- threads to be resumed, when the step is over
+
+  local function resume_woken()
+    local threads = woken
+    woken = {}
+    for at, thread in ipairs(threads) do
+      local ok, message = coroutine.resume(thread)
+      if not ok then
+        table.move(threads, at + 1, #threads, #woken + 1, woken)
+        if woken[1] then soon:start(0, 0, resume_woken) end
+        error(debug.traceback(thread, message), 0)
+      end
+    end
+  end
+
+  on:attach {
+    start = function() poll:start("r", function() on:serve() end) end,
+    stop = function() poll:stop() end,
+    suspendable = function() return true end,
+    suspend = function(waiter)
+      waiter.thread = coroutine.running()
+      coroutine.yield()
+    end,
+    resume = function(waiter)
+      woken[#woken + 1] = waiter.thread
+      soon:start(0, 0, resume_woken)
+    end,
+  }
+end
+
+return adapter

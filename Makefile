@@ -47,7 +47,7 @@ uninstall:
 
 # What demo and test need: fetched if it is not there, and quick if it is.
 ready:
-	@./tools/missing $(LUA) $(LUA_INCDIR) || $(MAKE) --no-print-directory deps
+	@./.ci/missing $(LUA) $(LUA_INCDIR) || $(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory all
 
 demo: ready
@@ -67,7 +67,7 @@ MEMCHECK_SPECS = $(filter-out spec/rpc_window_spec.lua spec/numbers_spec.lua spe
 
 memcheck: ready
 	$(PATHS) valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
-	  --show-leak-kinds=definite --suppressions=tools/memcheck.supp $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
+	  --show-leak-kinds=definite --suppressions=.ci/memcheck.supp $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
 
 lint:
 	luacheck --quiet lua spec examples bench
@@ -85,6 +85,6 @@ clean:
 	rm -rf $(BUILD)
 
 deps:
-	@./tools/deps
+	@./.ci/deps
 
 .PHONY: all install uninstall ready demo test emulator memcheck lint format clean deps

@@ -1,5 +1,6 @@
 --- Provisioning: how a device that has no credentials gets them.
 -- @module thingsboard.provision
+local core = require "thingsboard.core"
 local check = require "thingsboard.check"
 local client = require "thingsboard.client"
 local errors = require "thingsboard.error"
@@ -14,6 +15,8 @@ local options = {
   client_id = "string", username = "string", password = "string",
   hash = "non-empty string", -- the certificate
   gateway = "boolean",
+  store = "text", -- a file that keeps the credentials
+  anew = "boolean", -- ask, though the file has some
 }
 for name, wanted in next, client.options do options[name] = wanted end
 
@@ -63,13 +66,51 @@ local function read_answer(from, body)
   return nil, errors.new("answer", "provision: the answer has no status")
 end
 
+-- What the file has: nil and no error when there is no such file.
+local function read_store(path)
+  local file, reason, code = io.open(path, "rb")
+  if not file then
+    if code == 2 then return nil end -- ENOENT
+    return nil, errors.new("file", "provision: cannot read the credentials: " .. reason)
+  end
+  local text = file:read "a"
+  file:close()
+  local credentials = text and json.decode(text)
+  if type(credentials) == "table" and type(credentials.credentials_type) == "string" then return credentials end
+  return nil, errors.new("file", ("provision: %s holds no credentials; remove it, or provision anew"):format(path))
+end
+
+-- The server gives credentials out once: what cannot be kept is handed to the script all the same, in the error.
+local function write_store(file, credentials)
+  local body = core.body()
+  body:value(credentials)
+  local ok, reason = file:write(body:text() .. "\n")
+  if ok then ok, reason = file:commit() end
+  if ok then return credentials end
+  return nil, errors.new("file", "provision: the credentials are in this error's field 'credentials', nowhere else: " ..
+    reason, { credentials = credentials })
+end
+
+local function request(given)
+  local wishes = {}
+  for name, wire in next, wire_names do wishes[wire] = given[name] end
+  local from = client.new("provision", given, "/api/v1", { given.key, given.secret, given.password, given.token })
+  local body, err = payload.value("provision", wishes)
+  if body then body, err = from:call("provision", "POST", "/provision", body) end
+  local credentials
+  if body then credentials, err = read_answer(from, body) end
+  from:close()
+  return credentials, err
+end
+
 --- Asks the server for credentials (device API, "provision").
--- @tparam table given `url`, `key`, `secret`; `device_name`, `credentials_type` and the wishes that go with it; the
--- connection's options as of `device`
+-- @tparam table given `url`, `key`, `secret`; `device_name`, `credentials_type` and the wishes that go with it;
+-- `store`, the path of a file of mode 0600 that keeps the credentials: they are on disk before this returns, and come from there
+-- the next time, unless `anew` is true; the connection's options as of `device`
 -- @treturn[1] table `credentials_type`, and `token`, or `certificate`, or `client_id`, `username`, `password`
 -- @treturn[2] nil
 -- @treturn[2] table the error; kind `not_found`: the server knows no such key and secret; `refused`: it gives no
--- credentials for this device
+-- credentials for this device; `file`: the store cannot be read or written
 return function(given)
   check.options("provision", given, options)
   if given.credentials_type and not credentials_types[given.credentials_type] then
@@ -77,13 +118,18 @@ return function(given)
       "or LWM2M_CREDENTIALS", 2)
   end
   if given.token then check.token("provision", given.token) end
-  local request = {}
-  for name, wire in next, wire_names do request[wire] = given[name] end
-  local from = client.new("provision", given, "/api/v1", { given.key, given.secret, given.password, given.token })
-  local body, err = payload.value("provision", request)
-  if body then body, err = from:call("provision", "POST", "/provision", body) end
-  local credentials
-  if body then credentials, err = read_answer(from, body) end
-  from:close()
-  return credentials, err
+  if given.anew and not given.store then error("provision: option 'store' is missing beside 'anew'", 2) end
+  if not given.store then
+    local credentials, err = request(given)
+    return credentials, err
+  end
+  if not given.anew then
+    local kept, err = read_store(given.store)
+    if kept or err then return kept, err end
+  end
+  local file <close>, reason = core.file(given.store) -- first: where nothing can be kept, nothing is asked for
+  if not file then return nil, errors.new("file", "provision: " .. reason) end
+  local credentials, err = request(given)
+  if not credentials then return nil, err end
+  return write_store(file, credentials)
 end

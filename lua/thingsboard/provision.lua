@@ -87,8 +87,8 @@ local function write_store(file, credentials)
   local ok, reason = file:write(body:text() .. "\n")
   if ok then ok, reason = file:commit() end
   if ok then return credentials end
-  return nil, errors.new("file", "provision: the credentials are in this error's field 'credentials', nowhere else: " ..
-    reason, { credentials = credentials })
+  return nil, errors.new("file", "provision: the credentials are in this error's field 'credentials', nowhere else: "
+    .. reason, { credentials = credentials })
 end
 
 local function request(given)

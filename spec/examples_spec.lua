@@ -1,0 +1,171 @@
+-- Each example as a process of its own, and each piece of Lua in the README, against the emulator.
+local cjson = require "cjson"
+local emulator = require "spec.support.emulator"
+
+local lua = arg[-1] or "lua5.4"
+while not lua:find "lua[%d.]*$" do lua = "lua5.4" end
+
+describe("example", function()
+  local e, directory
+
+  before_each(function()
+    e = emulator.start()
+    directory = io.popen("mktemp -d"):read "l"
+  end)
+
+  after_each(function()
+    e:stop()
+    os.execute("rm -r " .. directory)
+  end)
+
+  local function start(script, ...)
+    local words = { lua, "examples/" .. script }
+    for _, argument in ipairs { ... } do words[#words + 1] = ("'%s'"):format(argument) end
+    return io.popen("exec timeout 60 " .. table.concat(words, " ") .. " 2>&1")
+  end
+
+  local function run(script, ...)
+    local process = start(script, ...)
+    local said = process:read "a"
+    return said, process:close()
+  end
+
+  it("logger posts the load", function()
+    assert.equal("", (run("logger.lua", e.url, e.token, 1)))
+    assert.equal("DOUBLE", e:telemetry(e.token)[1].type)
+    assert.equal("load", e:telemetry(e.token)[1].key)
+  end)
+
+  it("rpc_server answers, and ends when the device is gone", function()
+    local process = start("rpc_server.lua", e.url, e.token)
+    e:arrived(2)
+    local function ask(method, params)
+      return e:rpc_result(e:rpc(e.token, { method = method, params = params }), 10).body
+    end
+    assert.same({ pin = 4, enabled = true }, cjson.decode(ask("setGpio", '{"pin":4,"enabled":true}')))
+    assert.truthy(ask("getGpio", '{"pin":4}'):find('"enabled":true', 1, true))
+    assert.equal('"blinking"', ask("blink", '{"pin":4,"times":2}'))
+    assert.truthy(ask("nope", "{}"):find("no such method: nope", 1, true))
+    assert.equal("pin 4 is off", process:read "l")
+    assert.equal("pin 4 is on", process:read "l")
+    e:delete_device(e.token)
+    assert.truthy(process:read("a"):find "rpc_requests: .*%(status 40[13]%)")
+    process:close()
+  end)
+
+  it("provisioning asks once, and keeps what it got in a file of its owner's", function()
+    e:provision_profile { key = "k", secret = "s", strategy = "CHECK_PRE_PROVISIONED" }
+    local token = e:create_device { name = "pre" }
+    local file = directory .. "/credentials"
+    for _ = 1, 2 do -- the server would refuse a second request
+      local said, ok = run("provisioning.lua", e.url, "k", "s", "pre", file)
+      assert.equal("the device has its credentials, kept in " .. file .. "\n", said)
+      assert.is_true(ok)
+    end
+    assert.equal("provisioning.lua", e:attributes(token, "client").provisioned_by.value)
+    assert.equal("600\n", io.popen("stat -c %a " .. file):read "a")
+  end)
+
+  it("provisioning says what is wrong", function()
+    e:provision_profile { key = "k", secret = "s", strategy = "ALLOW_CREATE" }
+    local said, ok = run("provisioning.lua", e.url, "k", "wrong", "new", directory .. "/credentials")
+    assert.is_nil(ok)
+    assert.truthy(said:find("Check the key and the secret", 1, true), said)
+  end)
+
+  it("firmware downloads in chunks and verifies", function()
+    e:set { ota_delay = 0 }
+    e:assign(e.token, "firmware", { title = "t", version = "1", size = 150000 })
+    local file = directory .. "/fw"
+    local said, ok
+    local deadline = os.time() + 10
+    repeat
+      said, ok = run("firmware.lua", e.url, e.token, file)
+    until said ~= "no firmware is assigned\n" or os.time() > deadline
+    assert.is_true(ok, said)
+    assert.truthy(said:find("65536 of 150000 bytes", 1, true))
+    assert.truthy(said:find(file .. " is whole and verified", 1, true))
+    assert.equal(150000, #io.open(file, "rb"):read "a")
+  end)
+
+  it("each says how to use it", function()
+    for _, script in ipairs { "logger", "rpc_server", "provisioning", "firmware", "thermostat" } do
+      local said, ok = run(script .. ".lua")
+      assert.is_nil(ok)
+      assert.truthy(said:find("usage: " .. script, 1, true), said)
+    end
+  end)
+
+  it("demo tells the whole story", function()
+    local said, ok = run "demo.lua"
+    assert.is_true(ok, said)
+    for _, words in ipairs { "has its credentials", "its time", "setpoint is 22.5", "is told {", "verified", "goodbye",
+      "all done" } do
+      assert.truthy(said:find(words, 1, true), said)
+    end
+  end)
+end)
+
+describe("README", function()
+  local e, directory
+
+  setup(function()
+    e = emulator.start()
+    directory = io.popen("mktemp -d"):read "l"
+    e:provision_profile { key = "profile-key", secret = "profile-secret", strategy = "ALLOW_CREATE" }
+    e:on_client_rpc "echo"
+    e:set { ota_delay = 0 }
+    e:assign(e.token, "firmware", { title = "t", version = "1", size = 150000 })
+    e:set_shared(e.token, '{"interval":5,"limit":7}')
+  end)
+
+  teardown(function()
+    e:stop()
+    os.execute("rm -r " .. directory)
+  end)
+
+  -- Runs a piece as a process that has `tb` and `dev`, and ends by itself; tells what it printed.
+  local function run(code)
+    code = code:gsub("https://thingsboard%.example", e.url):gsub("A1_TEST_TOKEN", e.token)
+      :gsub("/etc/thingsboard/credentials", directory .. "/credentials"):gsub("/tmp/firmware%.bin", directory .. "/fw")
+    local path = directory .. "/piece.lua"
+    local file = io.open(path, "w")
+    if not code:find("local dev", 1, true) then
+      file:write(('local tb = require "thingsboard"; local dev = tb.device { url = "%s", token = "%s" }; '):format(
+        e.url, e.token))
+    end
+    file:write(code, "\n")
+    if code:find("local.*err =") then file:write("assert(not err, err)\n") end
+    if code:find "spawn" then file:write("tb.sleep(0.2)\n") end -- its tasks run for a while
+    file:close()
+    return io.popen(("timeout 20 %s %s 2>&1; echo status $?"):format(lua, path))
+  end
+
+  local pieces = {}
+  for code in io.open("README.md"):read("a"):gmatch("```lua\n(.-)```") do pieces[#pieces + 1] = code end
+
+  it("has its pieces", function() assert.equal(11, #pieces) end)
+
+  for at, code in ipairs(pieces) do
+    it(("works, piece %d"):format(at), function()
+      e:clear()
+      local before = e:arrived(0)
+      local process = run(code)
+      local said
+      if code:find "for request" and not code:find "spawn" then
+        e:arrived(before + 4)
+        assert.equal('{"ok":true}', e:rpc_result(e:rpc(e.token, { method = "blink", params = "{}" }), 10).body)
+        e:delete_device(e.token)
+        e:create_device { name = "again", token = e.token }
+        e:set_shared(e.token, '{"interval":5,"limit":7}')
+        e:assign(e.token, "firmware", { title = "t", version = "1", size = 150000 })
+      end
+      said = process:read "a"
+      process:close()
+      assert.truthy(said:find "status 0\n$", said)
+      for _, request in ipairs(e:requests()) do
+        if not request.target:find "/rpc%?" then assert.equal(200, request.status, request.target) end
+      end
+    end)
+  end
+end)

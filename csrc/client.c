@@ -116,7 +116,9 @@ void tb_client_end_unwatched(struct tb_client *client) {
   struct tb_exchange *next;
   for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = next) {
     next = exchange->next;
-    if (exchange->unwatched) tb_exchange_end(exchange, CURLE_OUT_OF_MEMORY);
+    if (!exchange->unwatched) continue;
+    exchange->failure = TB_OUT_OF_MEMORY;
+    tb_exchange_end(exchange, CURLE_OK);
   }
 }
 

@@ -14,6 +14,8 @@ enum { CLIENT_VALUE = 1, REACTOR_VALUE, REQUEST_VALUE, FILE_VALUE, CHECKSUM_VALU
 
 enum { MOST_HEADERS = 32768, FILE_RECEIVE_BUFFER = 65536, SMALL_RECEIVE_BUFFER = 1024, STALLED_BYTES_A_SECOND = 64 };
 
+#define AS_ANNOUNCED SIZE_MAX /* the limit of a body that may have all the bytes that its header tells of */
+
 static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
   struct tb_exchange *exchange = data;
   size_t length = size * count;
@@ -25,18 +27,26 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
   return 0;
 }
 
+/* Before the first byte of a body: how much of it may come. The size of a package bounds nothing but a package. */
+static void begin_body(struct tb_exchange *exchange) {
+  curl_off_t announced = -1;
+  curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
+  curl_easy_getinfo(exchange->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
+  if (exchange->status != 200 || (exchange->limit == AS_ANNOUNCED && announced < 0))
+    exchange->limit = exchange->client->max_response;
+}
+
 static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
   struct tb_exchange *exchange = data;
   size_t length = size * count;
+  if (exchange->status == 0) begin_body(exchange);
   if (length > exchange->limit - exchange->received) {
     exchange->failure = TB_BODY_TOO_LARGE;
     return 0;
   }
-  if (exchange->status == 0) curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
   if (exchange->file == NULL || exchange->status != 200) {
     if (!tb_buffer_append(&exchange->body, bytes, length)) {
-      bool capped = length > exchange->body.limit - exchange->body.length;
-      exchange->failure = capped ? TB_BODY_TOO_LARGE : TB_OUT_OF_MEMORY;
+      exchange->failure = TB_OUT_OF_MEMORY;
       return 0;
     }
   } else {
@@ -76,10 +86,19 @@ static void leave_wire(struct tb_exchange *exchange) {
   tb_buffer_free(&exchange->request);
 }
 
+/* Between the request and the body: curl, which holds no header above 100 KB, says there that memory is short. */
+static bool broke_in_headers(const struct tb_exchange *exchange) {
+  long sent = 0;
+  curl_easy_getinfo(exchange->easy, CURLINFO_REQUEST_SIZE, &sent);
+  return sent > 0 && exchange->received == 0;
+}
+
 void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   struct tb_reactor *reactor = exchange->client->reactor;
   curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
   exchange->code = code;
+  if (code == CURLE_OUT_OF_MEMORY && exchange->failure == TB_NO_FAILURE && broke_in_headers(exchange))
+    exchange->failure = TB_HEADERS_TOO_LARGE;
   exchange->done = true;
   leave_wire(exchange);
   struct tb_exchange **end = reactor->finished == NULL ? &reactor->finished : &reactor->last_finished->next;
@@ -162,7 +181,8 @@ static void set_up(struct tb_exchange *exchange, bool post, long timeout) {
 @tparam integer timeout milliseconds for the whole exchange; with a file, for a standstill
 @tparam ?userdata file where the body of a 200 goes; other bodies stay in memory
 @tparam ?userdata checksum fed with what goes to the file
-@tparam ?integer limit bytes that the answer's body may have; the client's `max_response` when absent
+@tparam ?integer limit bytes that the body of a 200 may have; when absent, the client's `max_response`, and with a file
+what the server announces. Other bodies, and those in memory, have no more than `max_response`
 @treturn userdata the exchange; raises for bad arguments, closed clients, and when memory is short */
 int tb_exchange_start(lua_State *L) {
   static const char *const verbs[] = {"GET", "POST", NULL};
@@ -177,7 +197,7 @@ int tb_exchange_start(lua_State *L) {
   luaL_argcheck(L, timeout > 0 && timeout <= INT32_MAX, 5, "not a time-out in milliseconds");
   struct tb_file *file = lua_isnoneornil(L, 6) ? NULL : tb_check_file(L, 6);
   struct tb_checksum *checksum = lua_isnoneornil(L, 7) ? NULL : tb_check_checksum(L, 7);
-  lua_Integer limit = luaL_optinteger(L, 8, (lua_Integer)client->max_response);
+  lua_Integer limit = luaL_optinteger(L, 8, 0);
   luaL_argcheck(L, limit >= 0, 8, "negative");
   lua_settop(L, 8);
 
@@ -186,9 +206,10 @@ int tb_exchange_start(lua_State *L) {
   memset(exchange, 0, sizeof *exchange);
   exchange->file = file;
   exchange->checksum = checksum;
-  exchange->limit = (lua_Unsigned)limit > SIZE_MAX ? SIZE_MAX : (size_t)limit;
+  exchange->limit = lua_isnoneornil(L, 8) || (lua_Unsigned)limit > SIZE_MAX ? AS_ANNOUNCED : (size_t)limit;
+  if (file == NULL && exchange->limit > client->max_response) exchange->limit = client->max_response;
   tb_buffer_init(&exchange->headers, MOST_HEADERS);
-  tb_buffer_init(&exchange->body, exchange->limit < client->max_response ? exchange->limit : client->max_response);
+  tb_buffer_init(&exchange->body, client->max_response);
   luaL_setmetatable(L, TB_EXCHANGE);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, self, CLIENT_VALUE);
@@ -311,7 +332,7 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
     lua_pushliteral(L, "the device was closed");
     return;
   case TB_BODY_TOO_LARGE:
-    lua_pushfstring(L, "the answer has more than %I bytes", (LUAI_UACINT)exchange->body.limit);
+    lua_pushfstring(L, "the answer has more than %I bytes", (LUAI_UACINT)exchange->limit);
     return;
   case TB_HEADERS_TOO_LARGE:
     lua_pushfstring(L, "the answer's headers have more than %d bytes", (int)MOST_HEADERS);

@@ -72,13 +72,14 @@ end
 
 -- The reactor's descriptor, and its own wait, know of the tasks what they must.
 local function arm(self)
-  self.reactor:wake_at(self.first <= self.last and 0 or next_deadline(self))
+  self.reactor:wake_at((self.stirred or self.first <= self.last) and 0 or next_deadline(self))
 end
 
 -- To be called after any change: one that comes between two steps makes the descriptor readable for whoever watches it.
 local function stir(self)
   if self.depth > 0 or self.closed or not self.watched then return end
-  self.reactor:wake_at(0)
+  self.stirred = true
+  arm(self)
   if self.host and not self.served and self:working() then
     self.served = true
     self.host.start()
@@ -260,6 +261,7 @@ end
 function loop:step(timeout)
   local reactor = self.reactor
   arm(self)
+  self.stirred = false
   self.depth = self.depth + 1
   local _ <close> = self.leave_step
   reactor:step(timeout)

@@ -105,8 +105,8 @@ end
 
 --- Asks the server for credentials (device API, "provision").
 -- @tparam table given `url`, `key`, `secret`; `device_name`, `credentials_type` and the wishes that go with it;
--- `store`, the path of a file of mode 0600 that keeps the credentials: they are on disk before this returns, and come from there
--- the next time, unless `anew` is true; the connection's options as of `device`
+-- `store`, the path of a file of mode 0600 that keeps the credentials: they are on disk before this returns, and come
+-- from there the next time, unless `anew` is true; the connection's options as of `device`
 -- @treturn[1] table `credentials_type`, and `token`, or `certificate`, or `client_id`, `username`, `password`
 -- @treturn[2] nil
 -- @treturn[2] table the error; kind `not_found`: the server knows no such key and secret; `refused`: it gives no

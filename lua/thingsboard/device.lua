@@ -15,7 +15,7 @@ local device = {}
 device.__index = device
 device.__name = "thingsboard.device"
 
-local options = { token = "text!" }
+local options = { token = "non-empty string!" }
 for name, wanted in next, client.options do options[name] = wanted end
 
 -- Methods find the client here, not in the device: what a script prints of a device shows nothing of it.
@@ -30,7 +30,7 @@ function device.new(given)
   check.token("device", given.token)
   local escaped = client.escape(given.token)
   local self = setmetatable({}, device)
-  clients[self] = client.new("device", given, "/api/v1/" .. escaped, { given.token, escaped })
+  clients[self] = client.new("device", given, "/api/v1/" .. escaped, { given.token })
   return self
 end
 
@@ -170,7 +170,8 @@ local function answer(self, asked, value)
     if ok or not err.retryable then break end
     if try < REPLY_TRIES then client_of(self).loop:sleep(pause:next()) end
   end
-  if err and err.kind == "value" then return asked:reply { error = err.message } end
+  -- What cannot be sent, or is too large for the server: the caller hears so.
+  if err and (err.kind == "value" or err.status == 413) then return asked:reply { error = err.message } end
   return ok, err
 end
 
@@ -183,6 +184,9 @@ end
 -- @treturn ?table the error that ended it
 function device:serve_rpc(handlers, given)
   if type(handlers) ~= "table" then error("serve_rpc: a table of handlers expected, got " .. type(handlers), 2) end
+  for method, handler in next, handlers do
+    check.argument("serve_rpc", ("handler '%s'"):format(method), handler, "function")
+  end
   local requests = self:rpc_requests(given)
   for asked in requests, nil, nil, requests do
     local handler = handlers[asked.method]

@@ -123,7 +123,8 @@ describe("send_telemetry", function()
     assert.error_matches(function() dev:send_telemetry { ts = "now", values = { a = 1 } } end,
       "ts must be an integer")
     assert.error_matches(function() dev:send_telemetry { ts = tb.now(), values = 5 } end, "values must be a table")
-    assert.error_matches(function() dev:send_telemetry { ts = tb.now(), values = { a = 1 }, x = 1 } end, "key 'x' beside")
+    assert.error_matches(function() dev:send_telemetry { ts = tb.now(), values = { a = 1 }, x = 1 } end,
+      "key 'x' beside")
   end)
 
   it("sends a large list in one request", function()

@@ -228,7 +228,7 @@ function device:send_rpc(method, params)
 end
 
 --- Lets a user claim the device (device API, "claim"). The server says yes to every claim; whether claiming is allowed
--- shows when a user claims.
+-- shows when a user claims. One wrong secret from a user spoils the claim: make it again then.
 -- @tparam ?table given `secret_key` (string), `duration_ms` (integer)
 -- @treturn[1] boolean true
 -- @treturn[2] nil

@@ -1,0 +1,107 @@
+-- core.file: a file that is there whole, or not at all.
+local core = require "thingsboard.core"
+
+describe("file", function()
+  local directory
+
+  before_each(function() directory = io.popen("mktemp -d"):read "l" end)
+  after_each(function() os.execute("rm -r " .. directory) end)
+
+  local function path() return directory .. "/file" end
+  local function content()
+    local file = io.open(path(), "rb")
+    return file and file:read "a"
+  end
+  local function listing() return io.popen("ls -A " .. directory):read "a" end
+
+  it("appears when it is committed, with what was written", function()
+    local file = assert(core.file(path()))
+    assert.is_true(file:write "one ")
+    assert.is_true(file:write "two\0")
+    assert.is_nil(content())
+    assert.is_true(file:commit())
+    assert.equal("one two\0", content())
+    assert.equal("file\n", listing())
+    assert.equal("600", io.popen("stat -c %a " .. path()):read "l")
+  end)
+
+  it("leaves what was there until then, and for good when it is given up", function()
+    io.open(path(), "w"):write("old"):close()
+    local file = assert(core.file(path()))
+    file:write "new"
+    assert.equal("old", content())
+    file:close()
+    file:close()
+    assert.equal("old", content())
+    assert.equal("file\n", listing())
+  end)
+
+  it("is given up when it is forgotten, and when its block is left", function()
+    do
+      local file <close> = assert(core.file(path()))
+      file:write "new"
+    end
+    assert.equal("", listing())
+    assert(core.file(path())):write "new"
+    collectgarbage()
+    collectgarbage()
+    assert.equal("", listing())
+  end)
+
+  it("replaces what was there", function()
+    io.open(path(), "w"):write("old"):close()
+    local file = assert(core.file(path()))
+    file:write "new"
+    assert(file:commit())
+    assert.equal("new", content())
+  end)
+
+  it("says what cannot be", function()
+    local file, reason = core.file(directory .. "/none/file")
+    assert.is_nil(file)
+    assert.truthy(reason:find("none/file: No such file", 1, true), reason)
+    io.open(path(), "w"):write("x"):close()
+    file, reason = core.file(path() .. "/below")
+    assert.is_nil(file)
+    assert.truthy(reason:find("Not a directory", 1, true), reason)
+    os.execute("mkdir " .. directory .. "/folder")
+    file = assert(core.file(directory .. "/folder"))
+    local ok
+    ok, reason = file:commit()
+    assert.is_nil(ok)
+    assert.truthy(reason:find("Is a directory", 1, true), reason)
+    assert.equal("file\nfolder\n", listing())
+  end)
+
+  it("says when the disk is full, and leaves nothing", function()
+    -- A limit on the size of files stands in for a full disk: the same write fails, at the same place.
+    local script = ([[
+      local file = assert(require("thingsboard.core").file(%q))
+      local ok, reason
+      for _ = 1, 100 do
+        ok, reason = file:write(("x"):rep(1024))
+        if not ok then break end
+      end
+      print(reason)
+    ]]):format(path())
+    local file = io.open(directory .. "/script", "w")
+    file:write(script)
+    file:close()
+    local said = io.popen("trap '' XFSZ; ulimit -f 16; lua5.4 " .. directory .. "/script 2>&1"):read "a"
+    assert.truthy(said:find("cannot write .*File too large"), said)
+    assert.equal("script\n", listing())
+  end)
+
+  it("refuses what is no name, and to be used when it is closed", function()
+    assert.error_matches(function() core.file "" end, "not a file name")
+    assert.error_matches(function() core.file "a\0b" end, "not a file name")
+    assert.error_matches(function() core.file(("x"):rep(5000)) end, "not a file name")
+    assert.error_matches(function() core.file() end, "string expected")
+    local file = assert(core.file(path()))
+    file:commit()
+    assert.error_matches(function() file:write "x" end, "the file is closed")
+    assert.error_matches(function() file:commit() end, "the file is closed")
+    assert.equal("thingsboard.file (closed)", tostring(file))
+    assert.error_matches(function() file.write({}, "x") end, "thingsboard.file expected")
+  end)
+end)

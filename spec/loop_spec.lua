@@ -1,0 +1,220 @@
+local emulator = require "spec.support.emulator"
+local tb = require "thingsboard"
+
+describe("tasks", function()
+  local e, dev, failures
+
+  setup(function()
+    e = emulator.start()
+    dev = tb.device { url = e.url, token = e.token }
+  end)
+
+  teardown(function()
+    dev:close()
+    e:stop()
+  end)
+
+  before_each(function()
+    failures = {}
+    tb.on_error(function(_, message) failures[#failures + 1] = message end)
+  end)
+
+  it("run side by side, and run() ends with the last of them", function()
+    local order = {}
+    for n = 1, 3 do
+      tb.spawn(function(name)
+        for step = 1, 2 do
+          order[#order + 1] = name .. step
+          tb.sleep(0.01)
+        end
+      end, "t" .. n)
+    end
+    tb.run()
+    assert.same({ "t11", "t21", "t31", "t12", "t22", "t32" }, order)
+  end)
+
+  it("go on while other code waits", function()
+    local count = 0
+    local task = tb.spawn(function()
+      while true do
+        count = count + 1
+        tb.sleep(0.01)
+      end
+    end)
+    tb.sleep(0.2)
+    assert.is_true(count > 3)
+    task:cancel()
+  end)
+
+  it("wait for each other's results", function()
+    local task = tb.spawn(function()
+      tb.sleep(0.01)
+      return 1, nil, 3
+    end)
+    assert.same({ true, 1, nil, 3, n = 4 }, table.pack(task:join()))
+    assert.is_true(task:done())
+    assert.same({ true, 1, nil, 3, n = 4 }, table.pack(task:join()))
+  end)
+
+  it("that fail are reported with a traceback, and do not stop the others", function()
+    local reached = false
+    local task = tb.spawn(function() error "broken" end)
+    tb.spawn(function()
+      tb.sleep(0.05)
+      reached = true
+    end)
+    tb.run()
+    assert.is_true(reached)
+    assert.equal(1, #failures)
+    assert.truthy(failures[1]:find("broken", 1, true))
+    assert.truthy(failures[1]:find("stack traceback", 1, true))
+    local ok, reason = task:join()
+    assert.is_nil(ok)
+    assert.truthy(reason:find("broken", 1, true))
+  end)
+
+  it("stop run() when the handler of errors raises", function()
+    tb.on_error(function(_, message) error(message, 0) end)
+    tb.spawn(function() error("fatal", 0) end)
+    local ok, message = pcall(tb.run)
+    assert.is_false(ok)
+    assert.truthy(message:find("fatal", 1, true))
+  end)
+
+  describe("are cancelled", function()
+    local function closing(flag)
+      return setmetatable({}, { __close = function() flag.closed = true end })
+    end
+
+    it("before they began", function()
+      local ran = false
+      local task = tb.spawn(function() ran = true end)
+      task:cancel()
+      tb.run()
+      assert.is_false(ran)
+      assert.same({ nil, "cancelled" }, { task:join() })
+    end)
+
+    it("while they sleep", function()
+      local flag = {}
+      local task = tb.spawn(function()
+        local _ <close> = closing(flag)
+        tb.sleep(3600)
+      end)
+      tb.sleep(0.01)
+      task:cancel()
+      task:cancel()
+      assert.is_true(flag.closed)
+      tb.run()
+    end)
+
+    it("while they wait for an answer, which is dropped", function()
+      e:fault { path = "/telemetry", how = "stall", count = 1 }
+      local reached = false
+      local task = tb.spawn(function()
+        dev:send_telemetry { a = 1 }
+        reached = true
+      end)
+      tb.sleep(0.1)
+      task:cancel()
+      tb.run()
+      assert.is_false(reached)
+      assert.is_true(dev:send_telemetry { a = 2 })
+    end)
+
+    it("while they wait for another task", function()
+      local sleeper = tb.spawn(function() tb.sleep(3600) end)
+      local waiter = tb.spawn(function() sleeper:join() end)
+      tb.sleep(0.01)
+      waiter:cancel()
+      sleeper:cancel()
+      tb.run()
+    end)
+
+    it("while they iterate, and their polls with them", function()
+      local task = tb.spawn(function()
+        for _ in dev:rpc_requests() do end -- luacheck: ignore 542
+      end)
+      tb.sleep(0.2)
+      task:cancel()
+      local requests <close> = dev:rpc_requests() -- another may iterate now
+      assert.is_function(requests.close)
+    end)
+
+    it("when they are ready to go on", function()
+      local task = tb.spawn(function()
+        coroutine.yield()
+        error "resumed"
+      end)
+      tb.sleep(0)
+      task:cancel()
+      tb.run()
+      assert.same({}, failures)
+    end)
+
+    it("harmlessly when they have ended", function()
+      local task = tb.spawn(function() return 5 end)
+      tb.run()
+      task:cancel()
+      assert.same({ true, 5 }, { task:join() })
+    end)
+
+    it("not by themselves", function()
+      local task
+      task = tb.spawn(function() task:cancel() end)
+      tb.run()
+      assert.truthy(failures[1]:find("a task cannot cancel itself", 1, true))
+    end)
+  end)
+
+  it("may yield on their own: they go on at the next step", function()
+    local count = 0
+    tb.spawn(function()
+      for _ = 1, 3 do
+        count = count + 1
+        coroutine.yield()
+      end
+    end)
+    tb.run()
+    assert.equal(3, count)
+  end)
+
+  it("may have coroutines of their own, which block their task's caller only there", function()
+    local answered
+    tb.spawn(function()
+      local inner = coroutine.wrap(function() return dev:send_telemetry { a = 1 } end)
+      answered = inner()
+    end)
+    tb.run()
+    assert.is_true(answered)
+  end)
+
+  it("may not share one wait", function()
+    local sleeper = tb.spawn(function() tb.sleep(0.05) end)
+    for _ = 1, 2 do tb.spawn(function() sleeper:join() end) end
+    tb.run()
+    assert.equal(1, #failures)
+    assert.truthy(failures[1]:find("another task waits for the same thing already", 1, true))
+  end)
+
+  it("sleep in order of their deadlines", function()
+    local order = {}
+    local delays = { 0.05, 0.01, 0.03, 0.02, 0.04 }
+    for n, delay in ipairs(delays) do
+      tb.spawn(function()
+        tb.sleep(delay)
+        order[#order + 1] = n
+      end)
+    end
+    tb.run()
+    assert.same({ 2, 4, 3, 5, 1 }, order)
+  end)
+
+  it("check what they are given", function()
+    assert.error_matches(function() tb.spawn(5) end, "spawn: body must be a function, got number")
+    assert.error_matches(function() tb.sleep(-1) end, "sleep: seconds")
+    assert.error_matches(function() tb.sleep(0 / 0) end, "sleep: seconds")
+    assert.error_matches(function() tb.sleep() end, "sleep: seconds")
+    assert.error_matches(function() tb.on_error(5) end, "on_error: handler must be a function")
+  end)
+end)

@@ -1,0 +1,292 @@
+-- core.reactor, core.client and the exchanges between them, over real sockets.
+local core = require "thingsboard.core"
+local emulator = require "spec.support.emulator"
+
+local function descriptors()
+  local count = 0
+  for _ in io.popen("ls /proc/" .. io.open("/proc/self/stat"):read "n" .. "/fd"):lines() do count = count + 1 end
+  return count
+end
+
+describe("the core", function()
+  local e, reactor, client
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+
+  local function new_client(more)
+    local options = {
+      prefix = e.url .. "/api/v1/" .. e.token, secrets = { e.token }, max_response = 100000, connect_timeout = 5000,
+    }
+    for name, value in pairs(more or {}) do options[name] = value end
+    return core.client(reactor, options)
+  end
+
+  before_each(function()
+    e:clear()
+    e:clear_faults()
+    reactor = core.reactor()
+    client = new_client()
+  end)
+
+  after_each(function()
+    client:close()
+    reactor:close()
+  end)
+
+  local function finish(exchange)
+    local deadline = core.monotonic() + 20
+    while not exchange:done() do
+      assert(core.monotonic() < deadline, "it did not end")
+      reactor:step(1)
+    end
+    return exchange:result()
+  end
+
+  local function get(path, ...) return finish(client:start("GET", path, nil, 10000, ...)) end
+  local function post(body) return finish(client:start("POST", "/telemetry", body, 10000)) end
+
+  describe("exchange", function()
+    it("posts text or a body, and gives status and body", function()
+      assert.same({ 200, "" }, { post '{"a":1}' })
+      local body = core.body()
+      body:values { b = 2 }
+      assert.same({ 200, "" }, { post(body) })
+      assert.equal(0, #body) -- its bytes went with the exchange
+      local requests = e:requests()
+      assert.equal('{"a":1}', requests[1].body)
+      assert.equal('{"b":2}', requests[2].body)
+      assert.equal("application/json", requests[1].headers["content-type"])
+      assert.is_nil(requests[1].headers.expect)
+    end)
+
+    it("keeps its connection for the next", function()
+      for _ = 1, 5 do post '{"a":1}' end
+      local requests = e:requests()
+      assert.equal(requests[1].connection, requests[5].connection)
+    end)
+
+    it("does not mind that the server closes the connection after 100 requests, or when it is idle", function()
+      for _ = 1, 205 do assert.equal(200, (post '{"a":1}')) end
+      e:set { idle_timeout = 200 }
+      assert.equal(200, (post '{"a":1}'))
+      local deadline = core.monotonic() + 0.6
+      while core.monotonic() < deadline do reactor:step(deadline - core.monotonic()) end
+      assert.equal(200, (post '{"a":1}'))
+      e:set { idle_timeout = 60000 }
+    end)
+
+    it("tells the answer's headers", function()
+      local exchange = client:start("GET", "/attributes", nil, 10000)
+      finish(exchange)
+      assert.equal("nosniff", exchange:header "x-content-type-options")
+      assert.equal("nosniff", exchange:header "X-CONTENT-TYPE-OPTIONS")
+      assert.truthy(exchange:header("Content-Type"):find "^application/json")
+      assert.is_nil(exchange:header "X-Content-Type")
+      assert.is_nil(exchange:header "")
+    end)
+
+    it("does not take interim answers for the answer", function()
+      e:fault { path = "/attributes", how = "raw", count = 1,
+        raw = "HTTP/1.1 100 Continue\r\nX-A: interim\r\n\r\n"
+          .. "HTTP/1.1 200 OK\r\nX-A: final\r\nContent-Length: 2\r\n\r\n{}" }
+      local exchange = client:start("GET", "/attributes", nil, 10000)
+      assert.same({ 200, "{}" }, { finish(exchange) })
+      assert.equal("final", exchange:header "x-a")
+    end)
+
+    it("follows no redirect", function()
+      e:fault { path = "/attributes", how = "redirect", count = 1, headers = { Location = "file:///etc/passwd" } }
+      assert.equal(302, (get "/attributes"))
+      assert.equal(1, #e:requests())
+    end)
+
+    it("caps what it takes", function()
+      e:fault { path = "/attributes", how = "endless_body", count = 1 }
+      local status, code, text = get "/attributes"
+      assert.same({ nil, "BODY_TOO_LARGE" }, { status, code })
+      assert.truthy(text:find("100000 bytes", 1, true))
+      e:fault { path = "/attributes", how = "endless_chunked", count = 1 }
+      assert.equal("BODY_TOO_LARGE", select(2, get "/attributes"))
+      e:fault { path = "/attributes", how = "endless_headers", count = 1 }
+      assert.equal("HEADERS_TOO_LARGE", select(2, get "/attributes"))
+      e:fault { path = "/attributes", how = "huge_headers", count = 1 }
+      assert.equal("HEADERS_TOO_LARGE", select(2, get "/attributes"))
+      e:fault { path = "/attributes", how = "status", status = 200, body = ("x"):rep(100000), count = 1 }
+      assert.equal(100000, #select(2, get "/attributes"))
+    end)
+
+    it("names failures as curl does", function()
+      for _, case in ipairs {
+        { "GOT_NOTHING", { how = "close" } }, { "RECV_ERROR", { how = "reset" } },
+        { "PARTIAL_FILE", { how = "wrong_length", bytes = 10 } }, { "GOT_NOTHING", { how = "close_after", bytes = 0 } },
+        { "UNSUPPORTED_PROTOCOL", { how = "raw", raw = "HTTP/9.9 what\r\n\r\n" } },
+      } do
+        case[2].path, case[2].count = "/attributes", 1
+        e:fault(case[2])
+        local status, code, text = get "/attributes"
+        assert.is_nil(status)
+        assert.equal(case[1], code)
+        assert.is_nil(text:find(e.token, 1, true))
+      end
+      e:fault { path = "/attributes", how = "stall", count = 1 }
+      local status, code = finish(client:start("GET", "/attributes", nil, 200))
+      assert.same({ nil, "OPERATION_TIMEDOUT" }, { status, code })
+    end)
+
+    it("tells how much has come", function()
+      e:fault { path = "/attributes", how = "slow", bytes = 600, seconds = 0.3, count = 1 }
+      e:set_shared(e.token, '{"text":"' .. ("x"):rep(2000) .. '"}')
+      local exchange = client:start("GET", "/attributes", nil, 10000)
+      local seen
+      while not exchange:done() do
+        reactor:step(0.1)
+        local received, total = exchange:received()
+        if received > 0 and not exchange:done() then seen = { received, total } end
+      end
+      assert.is_true(seen[1] < seen[2])
+      assert.is_true(seen[2] > 2000)
+    end)
+
+    it("is dropped by close, its connection with it", function()
+      e:fault { path = "/attributes", how = "stall", count = 1 }
+      local exchange = client:start("GET", "/attributes", nil, 10000)
+      reactor:step(0.1)
+      exchange:close()
+      exchange:close()
+      assert.is_nil(reactor:finished())
+      assert.equal(200, (post '{"a":1}'))
+    end)
+
+    it("has no result before its end", function()
+      local exchange = client:start("GET", "/attributes", nil, 10000)
+      assert.is_false(exchange:done())
+      assert.error_matches(function() exchange:result() end, "has not ended")
+      finish(exchange)
+    end)
+
+    it("ends as closed with its client", function()
+      e:fault { path = "/attributes", how = "stall", count = 1 }
+      local exchange = client:start("GET", "/attributes", nil, 10000)
+      reactor:step(0.1)
+      client:close()
+      assert.is_true(exchange:done())
+      assert.same({ nil, "CLOSED", "the device was closed" }, { exchange:result() })
+      assert.equal(exchange, reactor:finished())
+    end)
+
+    it("is checked", function()
+      for _, case in ipairs {
+        { "invalid option 'PUT'", "PUT", "/", nil, 1000 },
+        { "zero byte", "GET", "/\0", nil, 1000 },
+        { "string or body expected", "POST", "/", {}, 1000 },
+        { "not a time%-out", "GET", "/", nil, 0 },
+        { "not a time%-out", "GET", "/", nil, math.maxinteger },
+        { "number expected", "GET", "/", nil, "soon" },
+        { "thingsboard.file expected", "GET", "/", nil, 1000, client },
+        { "thingsboard.checksum expected", "GET", "/", nil, 1000, nil, {} },
+        { "negative", "GET", "/", nil, 1000, nil, nil, -1 },
+      } do
+        local ok, message = pcall(client.start, client, table.unpack(case, 2, 9))
+        assert.is_false(ok)
+        assert.truthy(message:find(case[1]), message)
+      end
+      assert.error_matches(function() client.start(reactor, "GET", "/", nil, 1000) end, "thingsboard.client expected")
+    end)
+  end)
+
+  describe("client", function()
+    it("strikes its secrets out of every text", function()
+      assert.equal("a *** b *** c", client:redact("a " .. e.token .. " b " .. e.token .. " c"))
+      assert.equal("", client:redact "")
+      assert.is_nil(tostring(client):find(e.token, 1, true))
+    end)
+
+    it("starts nothing once it is closed", function()
+      client:close()
+      client:close()
+      assert.error_matches(function() client:start("GET", "/", nil, 1000) end, "the device is closed")
+      assert.equal("thingsboard.client (closed)", tostring(client))
+    end)
+
+    it("names the option that libcurl cannot do with", function()
+      assert.error_matches(function() core.client(reactor, {}) end, "'prefix' missing")
+      assert.error_matches(function() core.client(reactor, { prefix = "http://x" }) end, "'max_response' missing")
+      assert.error_matches(function() core.client({}, {}) end, "thingsboard.reactor expected")
+    end)
+  end)
+
+  describe("reactor", function()
+    it("hands each exchange over once, in order of their ends", function()
+      local started = {}
+      for n = 1, 8 do started[n] = client:start("POST", "/telemetry", '{"a":' .. n .. "}", 10000) end
+      local ended = 0
+      while ended < 8 do
+        reactor:step(5)
+        local exchange = reactor:finished()
+        while exchange do
+          ended = ended + 1
+          assert.is_true(exchange:done())
+          exchange = reactor:finished()
+        end
+      end
+      for n = 1, 8 do assert.equal(200, (started[n]:result())) end
+    end)
+
+    it("has one descriptor, readable when there is something to do", function()
+      local fd = reactor:pollfd()
+      assert.equal(fd, reactor:pollfd())
+      assert.equal("r", reactor:events())
+      assert.is_nil(reactor:timeout())
+      reactor:wake_at(core.monotonic() + 10)
+      assert.near(10, reactor:timeout(), 0.5)
+      reactor:wake_at(core.monotonic() - 1)
+      assert.equal(0, reactor:timeout())
+      reactor:wake_at(nil)
+      assert.is_nil(reactor:timeout())
+    end)
+
+    it("steps no longer than it is told", function()
+      local before = core.monotonic()
+      reactor:step(0.05)
+      local took = core.monotonic() - before
+      assert.is_true(took >= 0.05 and took < 2)
+      reactor:wake_at(core.monotonic() + 0.05)
+      reactor:step()
+      assert.error_matches(function() reactor:step(0 / 0) end, "not a time")
+      assert.error_matches(function() reactor:wake_at "x" end, "number expected")
+    end)
+
+    it("can be closed with exchanges in flight, and twice", function()
+      e:fault { path = "/attributes", how = "stall", count = 3 }
+      local exchanges = {}
+      for n = 1, 3 do exchanges[n] = client:start("GET", "/attributes", nil, 10000) end
+      reactor:step(0.1)
+      reactor:close()
+      reactor:close()
+      for _, exchange in ipairs(exchanges) do exchange:close() end
+      assert.error_matches(function() reactor:step(0) end, "closed")
+      assert.error_matches(function() client:start("GET", "/", nil, 1000) end, "closed")
+    end)
+
+    it("leaves no descriptor, in whatever order all is collected", function()
+      local before
+      for round = 1, 20 do
+        do
+          local other = core.reactor()
+          other:pollfd()
+          local one = core.client(other, {
+            prefix = e.url .. "/api/v1/" .. e.token, max_response = 1000, connect_timeout = 1000,
+          })
+          local kept = { one:start("GET", "/attributes", nil, 1000) }
+          other:step(0.01)
+          table.remove(kept, round % 2) -- the exchange goes alone, or with the rest
+        end
+        collectgarbage()
+        collectgarbage()
+        before = before or descriptors()
+      end
+      assert.equal(before, descriptors())
+    end)
+  end)
+end)

@@ -37,6 +37,11 @@ $(BUILD)/%.o: csrc/%.c $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(STANDARD) -fPIC -fvisibility=hidden $(WARNINGS) $(CFLAGS) -c -o $@ $<
 
+# A host in C, which the specs run.
+$(BUILD)/embed: examples/embed/embed.c
+	@mkdir -p $(@D)
+	$(CC) $(STANDARD) $(WARNINGS) $(CFLAGS) -o $@ $< -l$(LUA)
+
 install: all
 	install -d $(DESTDIR)$(INST_LIBDIR)/thingsboard $(sort $(dir $(FACE:%=$(DESTDIR)$(INST_LUADIR)/%)))
 	install -m 755 $(CORE) $(DESTDIR)$(INST_LIBDIR)/thingsboard/core.so

@@ -55,6 +55,10 @@ static void configure(lua_State *L, int index, CURL *easy) {
     if (value != NULL && curl_easy_setopt(easy, strings[i].option, value) != CURLE_OK)
       luaL_error(L, "this libcurl cannot do with option '%s'", strings[i].name);
   }
+  /* Authorities that are named stand in place of the system's, in libcurl's other default as well. */
+  bool file = string_option(L, index, "ca_file") != NULL, folder = string_option(L, index, "ca_path") != NULL;
+  if (file && !folder) curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+  if (folder && !file) curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
   const char *proxy = string_option(L, index, "proxy");
   push_option(L, index, "verify");
   long verify = lua_isnil(L, -1) || lua_toboolean(L, -1);

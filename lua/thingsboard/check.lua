@@ -19,7 +19,15 @@ local tests = {
   ["positive number"] = function(value) return type(value) == "number" and value > 0 and value < 2e6 end,
 }
 
-local names = { text = "a non-empty string without control characters", table = "a table", ["function"] = "a function" }
+local names = {
+  text = "a non-empty string without control characters",
+  integer = "an integer",
+  ["positive number"] = "a number above 0 and below 2e6",
+}
+
+local function named(wanted)
+  return names[wanted] or "a " .. wanted
+end
 
 --- Checks a table of options against their types.
 -- @tparam string what whose options they are, for the message
@@ -27,23 +35,24 @@ local names = { text = "a non-empty string without control characters", table = 
 -- @tparam table types by name; a type with a trailing `!` is required
 function check.options(what, options, types)
   if type(options) ~= "table" then error(what .. ": a table of options expected, got " .. type(options), 3) end
-  for name, value in next, options do
-    local wanted = types[name]
-    if not wanted then error(("%s: unknown option '%s'"):format(what, tostring(name)), 3) end
-    wanted = wanted:gsub("!$", "")
-    if not tests[wanted](value) then
-      error(("%s: option '%s' must be %s"):format(what, name, names[wanted] or wanted), 3)
-    end
+  for name in next, options do
+    if not types[name] then error(("%s: unknown option '%s'"):format(what, tostring(name)), 3) end
   end
-  for name, wanted in next, types do
-    if wanted:find("!$") and options[name] == nil then error(("%s: option '%s' is missing"):format(what, name), 3) end
+  for name, wanted in next, types do -- not `options`: what a metatable of theirs provides is to be checked as well
+    local kind, required = wanted:match("^([^!]*)(!?)$")
+    local value = options[name]
+    if value == nil then
+      if required ~= "" then error(("%s: option '%s' is missing"):format(what, name), 3) end
+    elseif not tests[kind](value) then
+      error(("%s: option '%s' must be %s"):format(what, name, named(kind)), 3)
+    end
   end
 end
 
 --- Checks one argument.
 function check.argument(what, name, value, wanted)
   if not tests[wanted](value) then
-    error(("%s: %s must be %s, got %s"):format(what, name, names[wanted] or wanted, type(value)), 3)
+    error(("%s: %s must be %s, got %s"):format(what, name, named(wanted), type(value)), 3)
   end
 end
 

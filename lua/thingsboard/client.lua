@@ -2,6 +2,7 @@
 -- @module thingsboard.client
 local core = require "thingsboard.core"
 local errors = require "thingsboard.error"
+local json = require "thingsboard.json"
 local loop = require "thingsboard.loop"
 
 local client = {}
@@ -31,18 +32,55 @@ function client.escape(text)
   return (text:gsub("[^A-Za-z0-9%-._~]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
 
+-- A server's address: no user, no query, no fragment, and a port that exists.
+local function is_url(url)
+  local authority = url:match("^[Hh][Tt][Tt][Pp][Ss]?://([^/?#@%s\\]+)[^?#@%s\\]*$")
+  if not authority then return false end
+  local port = authority:match("^[^%[%]:]+(.*)$") or authority:match("^%[[%w:.%%]+%](.*)$") -- a name, or IPv6
+  if port == "" then return true end
+  local number = port and tonumber(port:match("^:(%d+)$"))
+  return number ~= nil and number >= 1 and number <= 65535
+end
+
+local function is_proxy(url)
+  local scheme = url:lower():match("^(.-)://")
+  return not scheme or scheme:find("^https?$") or scheme:find("^socks4a?$") or scheme:find("^socks5h?$")
+end
+
+-- Secrets, and how they may come back: percent-encoded in either case, or inside of JSON.
+local function spellings(secrets)
+  local all = {}
+  for _, secret in next, secrets do
+    local escaped = client.escape(secret)
+    all[#all + 1] = secret
+    all[#all + 1] = escaped
+    all[#all + 1] = escaped:gsub("%%%x%x", string.lower)
+    all[#all + 1] = secret:gsub('["\\]', "\\%0")
+  end
+  return all
+end
+
 --- @tparam string what for messages
 -- @tparam table options checked already
 -- @tparam string path what every path of this client begins with
 -- @tparam table secrets strings that no error may show
 function client.new(what, options, path, secrets)
   local base = options.url:gsub("/+$", "")
-  if not base:find("^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@%s\\]+[^?#@%s\\]*$") then
+  if not is_url(base) then
     error(what .. ": option 'url' must be like https://host or http://host:port, without user, query or fragment", 3)
+  end
+  if options.client_key and not options.client_cert then
+    error(what .. ": option 'client_cert' is missing beside 'client_key'", 3)
+  end
+  if options.proxy then
+    if not is_proxy(options.proxy) then
+      error(what .. ": option 'proxy' must be like http://host:port or socks5h://host:port", 3)
+    end
+    secrets[#secrets + 1] = options.proxy:gsub("^.-://", ""):match("^(.*)@")
   end
   local config = {
     prefix = base .. path,
-    secrets = secrets,
+    secrets = spellings(secrets),
     connect_timeout = math.ceil((options.connect_timeout or CONNECT_TIMEOUT) * 1000),
     max_response = options.max_response or MAX_RESPONSE,
     user_agent = options.user_agent or USER_AGENT,
@@ -53,6 +91,7 @@ function client.new(what, options, path, secrets)
     core = core.client(on.reactor, config),
     loop = on,
     timeout = options.timeout or TIMEOUT,
+    max_response = config.max_response,
     iterators = setmetatable({}, { __mode = "k" }), -- those that poll; they end with the client
   }, client)
   on.clients[self] = true
@@ -70,25 +109,35 @@ function client:start(method, path, body, timeout, ...)
 end
 
 --- What came of an exchange that has ended.
+-- @tparam string what the method's name, for messages
+-- @tparam userdata exchange
+-- @tparam ?table meanings of statuses, see `error.of_status`
 -- @treturn[1] string the body of a 200
 -- @treturn[2] nil
 -- @treturn[2] table the error
-function client:outcome(what, exchange)
+function client:outcome(what, exchange, meanings)
   local status, body, text = exchange:result()
   if status == 200 then return body end
-  if status then return nil, errors.of_status(what, status, self:quote(body)) end
+  if status then return nil, errors.of_status(what, status, self:quote(body), meanings) end
   return nil, errors.of_code(what, body, text)
+end
+
+-- The words in the body of an error: the server's own JSON has them as `message`, the separate transport's as `error`.
+local function words(body)
+  local value = json.decode(body)
+  if type(value) == "string" then return value end
+  if type(value) ~= "table" then return body end
+  if type(value.message) == "string" then return value.message end
+  if type(value.error) == "string" then return value.error end
+  return value.message == json.null and "" or body
 end
 
 --- A part of what the server said, fit for a message: one line, no page of HTML, no secret.
 function client:quote(body)
-  local text = self.core:redact(body):gsub("%s+", " "):gsub("%c", "?")
+  local text = self.core:redact(words(body)):gsub("%s+", " "):gsub("%c", "?")
+  text = utf8.len(text) and text:gsub("\xC2[\x80-\x9F]", "?") or text:gsub("[\x80-\xFF]", "?")
   if text:find("^ ?<") then return "a page of HTML" end
-  text = text:match('"message" ?: ?"(.-[^\\])"') or text
-  if #text > 300 then
-    local cut = utf8.len(text) and utf8.offset(text, 0, 300) or 300
-    text = text:sub(1, cut - 1) .. " ..."
-  end
+  if #text > 300 then text = text:sub(1, utf8.offset(text, 0, 300) - 1) .. " ..." end
   return text
 end
 
@@ -97,11 +146,11 @@ end
 -- @treturn[1] string the body of a 200
 -- @treturn[2] nil
 -- @treturn[2] table the error
-function client:call(what, method, path, body, timeout)
+function client:call(what, method, path, body, timeout, meanings)
   local exchange <close>, err = self:start(method, path, body, timeout)
   if not exchange then return nil, err end
   self.loop:wait(exchange)
-  return self:outcome(what, exchange)
+  return self:outcome(what, exchange, meanings)
 end
 
 --- Ends what is in flight, as `closed`, and the iterators. Idempotent.

@@ -23,7 +23,7 @@ local meaning = {
   [400] = "the server could not make sense of the request",
   [401] = "the server knows no device with this token; check it, and that the device's credentials are an access token",
   [403] = "the server forbids it",
-  [404] = "the server has no such thing",
+  [404] = "the server has no such address; check the url",
   [408] = "the server got no result in time",
   [413] = "the request is too large for the server; send less at once",
   [429] = "too many requests; send less often",
@@ -33,20 +33,31 @@ local meaning = {
   [504] = "the server behind the gateway did not answer in time",
 }
 
+for _, status in ipairs { 301, 302, 303, 307, 308 } do
+  meaning[status] = "the server redirects, which is not followed; give the url that it redirects to"
+end
+
 local code_kinds = {
   OPERATION_TIMEDOUT = "timeout",
   BODY_TOO_LARGE = "answer", HEADERS_TOO_LARGE = "answer", WEIRD_SERVER_REPLY = "answer",
   BAD_CONTENT_ENCODING = "answer", UNSUPPORTED_PROTOCOL = "answer", TOO_MANY_REDIRECTS = "answer",
   CLOSED = "closed", OUT_OF_MEMORY = "memory", FILE_FAILED = "file",
-  PEER_FAILED_VERIFICATION = "tls", USE_SSL_FAILED = "tls",
+  PEER_FAILED_VERIFICATION = "tls", USE_SSL_FAILED = "tls", URL_MALFORMAT = "value",
 }
 
+-- A handshake that is cut off looks like one that fails, and may succeed the next time.
+local function may_pass(kind, code)
+  return kind == "network" or kind == "timeout" or kind == "memory" or code == "SSL_CONNECT_ERROR"
+end
+
 local advice = {
-  BODY_TOO_LARGE = "; raise max_response, or let a package go to a file",
+  BODY_TOO_LARGE = "; raise max_response",
+  SSL_CONNECT_ERROR = "; check that the url's port speaks TLS",
   PEER_FAILED_VERIFICATION = "; give the server's authority as ca_file, and check the clock",
   SSL_PINNEDPUBKEYNOTMATCH = "; the server's key is not the pinned one",
   COULDNT_RESOLVE_HOST = "; check the url's host name and the name servers",
-  COULDNT_CONNECT = "; check the url's host and port, and that the server runs",
+  COULDNT_RESOLVE_PROXY = "; check the proxy's name and the name servers",
+  COULDNT_CONNECT = "; check the url's host and port, or the proxy's, and that the server runs",
 }
 
 --- An error of a kind.
@@ -66,9 +77,11 @@ end
 -- @tparam string what was tried
 -- @tparam integer status
 -- @tparam string text what the server said, without secrets
-function M.of_status(what, status, text)
+-- @tparam ?table meanings words by status, where one means something special here
+function M.of_status(what, status, text, meanings)
   local said = text ~= "" and (": " .. text) or ""
-  local message = ("%s: %s (status %d)%s"):format(what, meaning[status] or "the server refused", status, said)
+  local means = meanings and meanings[status] or meaning[status] or status < 400 and "this is no answer of ThingsBoard's" or "the server refused"
+  local message = ("%s: %s (status %d)%s"):format(what, means, status, said)
   return M.new("http", message, { status = status, retryable = retryable_status[status] or false })
 end
 
@@ -79,7 +92,7 @@ end
 function M.of_code(what, code, text)
   local kind = code_kinds[code] or (code:find("^SSL_") and "tls") or "network"
   local message = ("%s: %s (%s)%s"):format(what, text, code, advice[code] or "")
-  return M.new(kind, message, { code = code, retryable = kind == "network" or kind == "timeout" or kind == "memory" })
+  return M.new(kind, message, { code = code, retryable = may_pass(kind, code) })
 end
 
 --- Whether a value is such an error.

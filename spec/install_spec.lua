@@ -1,0 +1,60 @@
+-- What is installed works from where it was put, and by itself.
+local emulator = require "spec.support.emulator"
+
+describe("installed", function()
+  local e, directory
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+  before_each(function() directory = io.popen("mktemp -d"):read "l" end)
+  after_each(function() os.execute("rm -rf " .. directory) end)
+
+  local function run(command)
+    local process = io.popen("(" .. command .. ") 2>&1")
+    local said = process:read "a"
+    return process:close(), said
+  end
+
+  -- A process that finds the module under this folder and nowhere else.
+  local function post(root)
+    local script = directory .. "/post.lua"
+    local file = io.open(script, "w")
+    file:write(([[
+      local tb = require "thingsboard"
+      assert(package.searchpath("thingsboard", package.path):find(%q, 1, true))
+      assert(package.searchpath("thingsboard.core", package.cpath):find(%q, 1, true))
+      local dev <close> = tb.device { url = %q, token = %q }
+      assert(dev:send_telemetry { installed = true })
+      print(assert(require "thingsboard.adapter.cqueues") and "posted")
+    ]]):format(root, root, e.url, e.token))
+    file:close()
+    local ok, said = run(("env LUA_PATH='%s/share/lua/5.4/?.lua;%s/share/lua/5.4/?/init.lua;;' "
+      .. "LUA_CPATH='%s/lib/lua/5.4/?.so;;' sh -c 'cd / && lua5.4 %s'"):format(root, root, root, script))
+    assert(ok, said)
+    assert.equal("posted\n", said)
+  end
+
+  it("by make, and uninstalled without a trace", function()
+    local stage = directory .. "/stage"
+    assert(run("make install DESTDIR=" .. stage .. " PREFIX=/opt/tb"))
+    post(stage .. "/opt/tb")
+    assert(run("make uninstall DESTDIR=" .. stage .. " PREFIX=/opt/tb"))
+    assert.equal("", select(2, run("find " .. stage .. " -type f")))
+  end)
+
+  it("by LuaRocks", function()
+    local copy, tree = directory .. "/copy", directory .. "/tree"
+    assert(run(("mkdir %s && cp -r csrc lua *.rockspec %s"):format(copy, copy)))
+    local ok, said = run(("cd %s && luarocks --lua-version 5.4 --tree %s make --deps-mode=none thingsboard-scm-1.rockspec")
+      :format(copy, tree))
+    assert(ok, said)
+    post(tree)
+  end)
+
+  it("by LuaRocks: the rockspec names every file", function()
+    local text = io.open("thingsboard-scm-1.rockspec"):read "a"
+    for path in io.popen("find lua -name '*.lua'; ls csrc/*.c"):lines() do
+      assert.truthy(text:find('"' .. path .. '"', 1, true), path .. " is missing in the rockspec")
+    end
+  end)
+end)

@@ -45,7 +45,8 @@ describe("installed", function()
   it("by LuaRocks", function()
     local copy, tree = directory .. "/copy", directory .. "/tree"
     assert(run(("mkdir %s && cp -r csrc lua *.rockspec %s"):format(copy, copy)))
-    local ok, said = run(("cd %s && luarocks --lua-version 5.4 --tree %s make --deps-mode=none thingsboard-scm-1.rockspec")
+    local ok, said = run(("cd %s && luarocks --lua-version 5.4 --tree %s make --deps-mode=none "
+      .. "thingsboard-scm-1.rockspec")
       :format(copy, tree))
     assert(ok, said)
     post(tree)

@@ -83,7 +83,7 @@ local function fetch_whole(from, what, path, options, sink)
   local body, err = from:outcome(what, exchange, kinds[what])
   if not body then
     if err.code ~= "BODY_TOO_LARGE" then return nil, err end
-    if options.size then return fail(what, "the package has more than the %d bytes that were expected", options.size) end
+    if options.size then return fail(what, "the package has more bytes than the %d expected", options.size) end
     if options.path then return nil, err end -- without an end: a server says how long a package is
     return too_large(what, from.max_response)
   end
@@ -102,10 +102,9 @@ local function fetch_chunks(from, what, path, options, sink)
       kinds[what])
     if not body then return nil, err end
     if #body ~= expected then
-      _, err = fail(what, "chunk %d has %d bytes where %d were expected; ask again, and check the size", chunk, #body,
-        expected)
-      err.retryable = true -- the server's cache may have lost the package, and fetches it for the next request
-      return nil, err
+      local message = "%s: chunk %d has %d bytes where %d were expected; ask again, and check the size"
+      -- The server's cache may have lost the package, and has it again for the next request.
+      return nil, errors.new("package", message:format(what, chunk, #body, expected), { retryable = true })
     end
     local ok
     ok, err = put(what, sink, body)

@@ -31,7 +31,7 @@ all: $(CORE)
 
 $(CORE): $(OBJECTS)
 	@mkdir -p $(@D)
-	$(CC) -shared $(LDFLAGS) -o $@ $(OBJECTS) -lcurl $(CRYPTO_LIBS_$(CRYPTO)) -lz
+	$(CC) -shared -Wl,-z,noseparate-code $(LDFLAGS) -o $@ $(OBJECTS) -lcurl $(CRYPTO_LIBS_$(CRYPTO)) -lz
 
 $(BUILD)/%.o: csrc/%.c $(HEADERS)
 	@mkdir -p $(@D)

@@ -33,11 +33,13 @@ build = {
     ["thingsboard.json"] = "lua/thingsboard/json.lua",
     ["thingsboard.loop"] = "lua/thingsboard/loop.lua",
     ["thingsboard.ota"] = "lua/thingsboard/ota.lua",
+    ["thingsboard.partial"] = "lua/thingsboard/partial.lua",
     ["thingsboard.payload"] = "lua/thingsboard/payload.lua",
     ["thingsboard.poll"] = "lua/thingsboard/poll.lua",
     ["thingsboard.provision"] = "lua/thingsboard/provision.lua",
     ["thingsboard.rpc"] = "lua/thingsboard/rpc.lua",
     ["thingsboard.timers"] = "lua/thingsboard/timers.lua",
+    ["thingsboard.update"] = "lua/thingsboard/update.lua",
     ["thingsboard.core"] = {
       sources = {
         "csrc/body.c",

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define TB_FILE "thingsboard.file"
@@ -150,6 +151,42 @@ static int file_tostring(lua_State *L) {
   return 1;
 }
 
+/*** Waits until what was written to a file, by whomever, is on the disk.
+@function sync
+@tparam string path
+@treturn[1] boolean true
+@treturn[2] nil
+@treturn[2] string what went wrong */
+static int file_sync(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return failure(L, "open", path, errno);
+  int error = fsync(fd) == 0 ? 0 : errno;
+  close(fd);
+  if (error != 0) return failure(L, "sync", path, error);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/*** How much can be written to the disk that a path is on.
+@function free_space
+@tparam string path of what is there
+@treturn[1] integer bytes, for users without privileges
+@treturn[2] nil
+@treturn[2] string what went wrong */
+static int free_space(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  struct statvfs disk;
+  if (statvfs(path, &disk) != 0) return failure(L, "find the free space of", path, errno);
+  uint64_t bytes = 0;
+  if (__builtin_mul_overflow((uint64_t)disk.f_bavail, (uint64_t)disk.f_frsize, &bytes) || bytes > LUA_MAXINTEGER)
+    bytes = LUA_MAXINTEGER;
+  lua_pushinteger(L, (lua_Integer)bytes);
+  return 1;
+}
+
+static const luaL_Reg functions[] = {{"file", file_new}, {"sync", file_sync}, {"free_space", free_space}, {NULL, NULL}};
+
 static const luaL_Reg methods[] = {{"write", file_write}, {"commit", file_commit}, {"close", file_close}, {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
@@ -157,6 +194,5 @@ static const luaL_Reg metamethods[] = {
 
 void tb_open_file(lua_State *L) {
   tb_new_type(L, TB_FILE, methods, metamethods);
-  lua_pushcfunction(L, file_new);
-  lua_setfield(L, -2, "file");
+  luaL_setfuncs(L, functions, 0);
 }

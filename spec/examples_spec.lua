@@ -88,8 +88,21 @@ describe("example", function()
     assert.equal(150000, #io.open(file, "rb"):read "a")
   end)
 
+  it("update draws a bar, and applies the package", function()
+    e:set { ota_delay = 0 }
+    local process = start("update.lua", e.url, e.token, directory, "1")
+    e:assign(e.token, "firmware", { title = "gateway", version = "2", size = 500000 })
+    local bar = process:read "L"
+    assert.truthy(bar:find("[" .. ("#"):rep(50) .. "] 500000 bytes", 1, true), bar)
+    assert.equal("applying gateway 2", process:read "l")
+    e:delete_device(e.token)
+    process:read "a"
+    process:close()
+    assert.equal(500000, #io.open(directory .. "/applied", "rb"):read "a")
+  end)
+
   it("each says how to use it", function()
-    for _, script in ipairs { "logger", "rpc_server", "provisioning", "firmware", "thermostat" } do
+    for _, script in ipairs { "logger", "rpc_server", "provisioning", "firmware", "update", "thermostat" } do
       local said, ok = run(script .. ".lua")
       assert.is_nil(ok)
       assert.truthy(said:find("usage: " .. script, 1, true), said)

@@ -256,6 +256,31 @@ function device:software(given)
   return ota.download(client_of(self), "software", given)
 end
 
+--- Keeps firmware or software up to date: learns of packages from the shared attributes, downloads them so that an
+-- interruption costs no more than a chunk, verifies them on disk, applies each at most once, tells the server the
+-- states DOWNLOADING, DOWNLOADED, VERIFIED, UPDATING, and UPDATED or FAILED. Run it in a task; a restart does no harm.
+-- @tparam table given
+-- `kind`: "firmware" or "software";
+-- `current`: `title` and `version` of what runs;
+-- `directory`: where state and package are kept;
+-- `apply`: called with `title`, `version`, `tag`, `size` and the `path` of the verified file; returns true when the new
+-- version runs, "again" to be called again, else nil and a reason. When it does not return because the system restarts,
+-- `current` tells at the next start how it went;
+-- `chunk_size`: bytes (256 KiB);
+-- `progress`: called with the bytes that have come, and those in all;
+-- `strong`: refuse MD5, CRC32 and MURMUR3;
+-- `unverified = "https"`: take packages by URL that have no checksum;
+-- `allow_http`: take packages by URL without TLS;
+-- `url_options`: of the connection, for packages by URL, as of `thingsboard.device`;
+-- `outbox`: by which the states are told
+-- @treturn nil
+-- @treturn ?table the error that ended it
+function device:updates(given)
+  local client_here = client_of(self)
+  local ok, err = require("thingsboard.update").run(self, client_here, given)
+  return ok, err
+end
+
 --- Ends what is in flight, polls included. Idempotent.
 function device:close()
   client_of(self):close()

@@ -80,7 +80,8 @@ end
 -- @tparam ?table meanings words by status, where one means something special here
 function M.of_status(what, status, text, meanings)
   local said = text ~= "" and (": " .. text) or ""
-  local means = meanings and meanings[status] or meaning[status] or status < 400 and "this is no answer of ThingsBoard's" or "the server refused"
+  local means = meanings and meanings[status] or meaning[status]
+    or status < 400 and "this is no answer of ThingsBoard's" or "the server refused"
   local message = ("%s: %s (status %d)%s"):format(what, means, status, said)
   return M.new("http", message, { status = status, retryable = retryable_status[status] or false })
 end

@@ -94,20 +94,37 @@ local function fetch_whole(from, what, path, options, sink)
   return put(what, sink, body)
 end
 
-local function fetch_chunks(from, what, path, options, sink)
+local function path_of(what, package)
+  return ("/%s?title=%s&version=%s"):format(what, client.escape(package.title), client.escape(package.version))
+end
+
+--- One chunk of a package.
+-- @tparam table from client
+-- @tparam string what `firmware` or `software`
+-- @tparam table package `title`, `version`, `size`
+-- @tparam integer chunk_size bytes
+-- @tparam integer chunk the first being 0
+-- @treturn[1] string as long as it must be
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function ota.chunk(from, what, package, chunk_size, chunk)
+  local path = ("%s&size=%d&chunk=%d"):format(path_of(what, package), chunk_size, chunk)
+  local body, err = from:call(what, "GET", path, nil, nil, kinds[what])
+  if not body then return nil, err end
+  local expected = math.min(chunk_size, package.size - chunk * chunk_size)
+  if #body == expected then return body end
+  local message = "%s: chunk %d has %d bytes where %d were expected; ask again, and check the size"
+  -- Retryable: the server's cache may have lost the package, and fetches it for the next request.
+  return nil, errors.new("package", message:format(what, chunk, #body, expected), { retryable = true })
+end
+
+local function fetch_chunks(from, what, _, options, sink)
   local size, chunk_size = options.size, options.chunk_size
   for chunk = 0, math.max(0, (size - 1) // chunk_size) do
-    local expected = math.min(chunk_size, size - sink.received)
-    local body, err = from:call(what, "GET", ("%s&size=%d&chunk=%d"):format(path, chunk_size, chunk), nil, nil,
-      kinds[what])
-    if not body then return nil, err end
-    if #body ~= expected then
-      local message = "%s: chunk %d has %d bytes where %d were expected; ask again, and check the size"
-      -- The server's cache may have lost the package, and has it again for the next request.
-      return nil, errors.new("package", message:format(what, chunk, #body, expected), { retryable = true })
-    end
+    local bytes, err = ota.chunk(from, what, options, chunk_size, chunk)
+    if not bytes then return nil, err end
     local ok
-    ok, err = put(what, sink, body)
+    ok, err = put(what, sink, bytes)
     if not ok then return nil, err end
     if options.progress then options.progress(sink.received, size) end
   end
@@ -153,6 +170,29 @@ local function new_checksum(what, options)
   error(("%s: option 'checksum_algorithm': %s"):format(what, made:match("%((.+)%)$") or made), 3)
 end
 
+--- Fetches what a path has, to a file or a string, and verifies it.
+-- @tparam table from client
+-- @tparam string what for messages
+-- @tparam string path
+-- @tparam table given see `ota.options`
+-- @tparam ?userdata checksum
+-- @treturn as `ota.download`
+function ota.fetch(from, what, path, given, checksum)
+  local sink, err = new_sink(what, given.path, checksum)
+  if not sink then return nil, err end
+  local file <close> = sink.file
+  local fetch = given.chunk_size and fetch_chunks or fetch_whole
+  local ok
+  ok, err = fetch(from, what, path, given, sink)
+  if ok then ok, err = verify(what, given, sink) end
+  if not ok then return nil, err end
+  if given.progress and not given.chunk_size then given.progress(sink.received, sink.received) end
+  if not file then return table.concat(sink.parts) end
+  local committed, reason = file:commit()
+  if not committed then return file_error(what, reason) end
+  return given.path
+end
+
 --- Downloads a package.
 -- @tparam table from client
 -- @tparam string what `firmware` or `software`: the method, and the path
@@ -165,20 +205,7 @@ function ota.download(from, what, options)
   check_together(what, options, from.max_response)
   local checksum = new_checksum(what, options)
   if not options.path and (options.size or 0) > from.max_response then return too_large(what, from.max_response) end
-  local sink, err = new_sink(what, options.path, checksum)
-  if not sink then return nil, err end
-  local file <close> = sink.file
-  local path = ("/%s?title=%s&version=%s"):format(what, client.escape(options.title), client.escape(options.version))
-  local fetch = options.chunk_size and fetch_chunks or fetch_whole
-  local ok
-  ok, err = fetch(from, what, path, options, sink)
-  if ok then ok, err = verify(what, options, sink) end
-  if not ok then return nil, err end
-  if options.progress and not options.chunk_size then options.progress(sink.received, sink.received) end
-  if not file then return table.concat(sink.parts) end
-  local committed, reason = file:commit()
-  if not committed then return file_error(what, reason) end
-  return options.path
+  return ota.fetch(from, what, path_of(what, options), options, checksum)
 end
 
 return ota

@@ -1,0 +1,334 @@
+local cjson = require "cjson"
+local emulator = require "spec.support.emulator"
+local tb = require "thingsboard"
+
+describe("updates", function()
+  local e, dev, directory
+
+  before_each(function()
+    e = emulator.start { ota_delay = 0 }
+    dev = tb.device { url = e.url, token = e.token }
+    directory = io.popen("mktemp -d"):read "l"
+    tb.on_error(function(_, message) error(message, 0) end)
+  end)
+
+  after_each(function()
+    dev:close()
+    e:stop()
+    os.execute("rm -rf " .. directory)
+  end)
+
+  local function await(condition, seconds)
+    local deadline = tb.now() + (seconds or 15) * 1000
+    while not condition() do
+      assert(tb.now() < deadline, "it did not come about")
+      tb.sleep(0.02)
+    end
+  end
+
+  -- The states that the server was told, in order of arrival.
+  local function states()
+    local list = {}
+    for _, entry in ipairs(e:telemetry(e.token)) do
+      if entry.key == "fw_state" and entry.value ~= "QUEUED" and entry.value ~= "INITIATED" then
+        list[#list + 1] = entry.value
+      end
+    end
+    return table.concat(list, " ")
+  end
+
+  local function reason()
+    local series = e:series(e.token).fw_error
+    return series and series[#series].value
+  end
+
+  local applied
+
+  local function run(more)
+    applied = {}
+    local given = {
+      kind = "firmware", current = { title = "fw", version = "1" }, directory = directory, chunk_size = 1000,
+      apply = function(package)
+        applied[#applied + 1] = package
+        return true
+      end,
+    }
+    for name, value in pairs(more or {}) do given[name] = value end
+    return tb.spawn(function() return dev:updates(given) end)
+  end
+
+  local function assign(more)
+    local package = { title = "fw", version = "2", size = 3500 }
+    for name, value in pairs(more or {}) do package[name] = value end
+    e:assign(e.token, "firmware", package)
+  end
+
+  local DONE = "DOWNLOADING DOWNLOADED VERIFIED UPDATING UPDATED"
+
+  local function ended()
+    local last = states():match "%a+$"
+    return last == "UPDATED" or last == "FAILED"
+  end
+
+  it("download, verify and apply a package, and tell each state", function()
+    local size, content
+    local progress = {}
+    run {
+      apply = function(package)
+        content = io.open(package.path, "rb"):read "a"
+        size = package.size
+        return true
+      end,
+      progress = function(received, total) progress[#progress + 1] = received .. "/" .. total end,
+    }
+    assign()
+    await(ended)
+    assert.equal(DONE, states())
+    assert.equal(3500, size)
+    assert.equal(3500, #content)
+    assert.same({ "1000/3500", "2000/3500", "3000/3500", "3500/3500" }, progress)
+    local series = e:series(e.token)
+    assert.equal("2", series.current_fw_version[#series.current_fw_version].value)
+    assert.equal("firmware.state\n", io.popen("ls " .. directory):read "a")
+  end)
+
+  it("find the package that was assigned before they ran", function()
+    assign { size = 2000 }
+    run()
+    await(ended)
+    assert.equal(DONE, states())
+  end)
+
+  it("leave alone the package that runs already", function()
+    assign { version = "1" }
+    local task = run()
+    tb.sleep(0.5)
+    assert.equal("", states())
+    assert.same({}, applied)
+    task:cancel()
+  end)
+
+  it("take every algorithm of the server's, weak ones unless strong ones are demanded", function()
+    for n, algorithm in ipairs { "MD5", "SHA256", "SHA384", "SHA512", "CRC32", "MURMUR3_32", "MURMUR3_128" } do
+      local task = run { current = { title = "fw", version = "0" } }
+      assign { version = "v" .. n, checksum_algorithm = algorithm }
+      await(function() return #applied == 1 and select(2, states():gsub("UPDATED", "")) == n end)
+      task:cancel()
+    end
+    run { strong = true }
+    assign { version = "weak", checksum_algorithm = "MD5" }
+    await(function() return states():find "FAILED" end)
+    assert.truthy(reason():find("accidents", 1, true))
+    assert.same({}, applied)
+  end)
+
+  it("fail on a wrong checksum, and do not try again until the package changes", function()
+    run()
+    assign { checksum = ("0"):rep(64) }
+    await(ended)
+    assert.equal("DOWNLOADING FAILED", states())
+    assert.truthy(reason():find("SHA256", 1, true))
+    local requests = #e:requests()
+    e:set_shared(e.token, '{"unrelated":1}')
+    tb.sleep(1)
+    for n = requests + 1, #e:requests() do assert.is_nil(e:requests()[n].target:find "firmware") end
+    assign { version = "3" }
+    await(function() return states():find "UPDATED" end)
+    assert.equal("DOWNLOADING FAILED " .. DONE, states())
+    assert.equal("3", applied[1].version)
+  end)
+
+  it("fail when the package is not applied, with the reason", function()
+    run { apply = function() return nil, "no such flash" end }
+    assign()
+    await(ended)
+    assert.equal("DOWNLOADING DOWNLOADED VERIFIED UPDATING FAILED", states())
+    assert.equal("no such flash", reason())
+  end)
+
+  it("fail when applying raises", function()
+    run { apply = function() error("boom", 0) end }
+    assign()
+    await(ended)
+    assert.equal("boom", reason())
+  end)
+
+  it("apply again when asked to", function()
+    local times = 0
+    run { apply = function()
+      times = times + 1
+      return times == 2 or "again"
+    end }
+    assign()
+    await(ended)
+    assert.equal(2, times)
+    assert.equal("DOWNLOADING DOWNLOADED VERIFIED UPDATING UPDATING UPDATED", states())
+  end)
+
+  it("go on after an interruption from the last chunk", function()
+    e:fault { path = "chunk=2", how = "stall", count = 1 }
+    local task = run()
+    assign()
+    await(function()
+      for _, request in ipairs(e:requests()) do
+        if request.target:find "chunk=2" then return true end
+      end
+    end)
+    task:cancel()
+    e:clear()
+    run()
+    await(ended)
+    assert.equal(DONE, states())
+    for _, request in ipairs(e:requests()) do
+      assert.is_nil(request.target:find "chunk=[01]$", request.target)
+    end
+  end)
+
+  it("survive a server that answers nothing in the middle, and errors", function()
+    e:fault { path = "chunk=1", how = "status", status = 200, body = "", count = 1 }
+    e:fault { path = "chunk=2", how = "status", status = 500, body = "", count = 1 }
+    e:fault { path = "chunk=3", how = "close", count = 1 }
+    run()
+    assign()
+    await(ended, 30)
+    assert.equal(DONE, states())
+  end)
+
+  it("drop a package for its successor", function()
+    e:fault { path = "version=2&size=1000&chunk=1", how = "stall" }
+    run()
+    assign()
+    await(function()
+      for _, request in ipairs(e:requests()) do
+        if request.target:find "version=2.*chunk=1" then return true end
+      end
+    end)
+    assign { version = "3" }
+    await(ended)
+    assert.equal("DOWNLOADING " .. DONE, states())
+    assert.equal("3", applied[1].version)
+    assert.equal(1, #applied)
+  end)
+
+  it("know after a restart whether what was applied runs", function()
+    local function reboot(version)
+      local task = run { apply = function() tb.sleep(3600) end, current = { title = "fw", version = "1" } }
+      await(function() return states():find "UPDATING$" end)
+      task:cancel() -- the system restarts before apply returns
+      run { current = { title = "fw", version = version } }
+    end
+    assign()
+    reboot "2"
+    await(ended)
+    assert.equal(DONE, states())
+    assert.same({}, applied)
+    dev:close()
+    dev = tb.device { url = e.url, token = e.token }
+    assign { version = "3" }
+    reboot "1"
+    await(function() return states():find "FAILED" end)
+    assert.equal(DONE .. " DOWNLOADING DOWNLOADED VERIFIED UPDATING FAILED", states())
+    assert.truthy(reason():find("version 1 runs after the update, not 3", 1, true))
+    assert.same({}, applied)
+  end)
+
+  it("check the space on disk first", function()
+    run()
+    e:set_shared(e.token, cjson.encode { fw_title = "fw", fw_version = "v9", fw_checksum = "abc",
+      fw_checksum_algorithm = "SHA256" }:gsub("}$", ',"fw_size":9000000000000000}'))
+    await(ended)
+    assert.equal("DOWNLOADING FAILED", states())
+    assert.truthy(reason():find("bytes are needed in", 1, true))
+  end)
+
+  describe("of packages by URL", function()
+    local function assign_url(url, more)
+      local package = { title = "fw", version = "2", url = url }
+      for name, value in pairs(more or {}) do package[name] = value end
+      e:assign(e.token, "firmware", package)
+    end
+
+    -- Something that the emulator serves without a token in the path.
+    local function serve(path)
+      e:fault { path = path, how = "status", status = 200, body = ("x"):rep(5000) }
+    end
+
+    it("fail without TLS, or without a checksum", function()
+      run()
+      assign_url(e.url .. "/file.bin")
+      await(ended)
+      assert.equal("FAILED", states())
+      assert.truthy(reason():find("is not https", 1, true))
+      assign_url(e.tls_url .. "/file.bin", { version = "3" })
+      await(function() return select(2, states():gsub("FAILED", "")) == 2 end)
+      assert.truthy(reason():find("has no checksum", 1, true))
+    end)
+
+    it("fetch them without the token, when they may be unverified", function()
+      serve "/file.bin"
+      run { unverified = "https", url_options = { ca_file = e.ca_file } }
+      assign_url(e.tls_url .. "/file.bin?a=b")
+      await(ended)
+      assert.equal(DONE, states())
+      for _, request in ipairs(e:requests()) do
+        if request.target:find "file.bin" then
+          assert.equal("/file.bin?a=b", request.target)
+          for _, value in pairs(request.headers) do assert.is_nil(value:find(e.token, 1, true)) end
+        end
+      end
+    end)
+
+    it("verify them", function()
+      serve "/file.bin"
+      run { allow_http = true }
+      local sum = require("thingsboard.core").checksum "SHA256"
+      sum:update(("x"):rep(5000))
+      assign_url(e.url .. "/file.bin", { checksum = sum:hex(), checksum_algorithm = "SHA256", size = 5000 })
+      await(ended)
+      assert.equal(DONE, states())
+      assign_url(e.url .. "/file.bin", { version = "3", checksum = ("0"):rep(64), checksum_algorithm = "SHA256" })
+      await(function() return states():find "FAILED" end)
+      assert.equal(1, #applied)
+    end)
+  end)
+
+  it("tell the states by an outbox when there is one", function()
+    local put = {}
+    local outbox = { put = function(_, record)
+      put[#put + 1] = (record.values or record).fw_state
+      return true
+    end }
+    run { outbox = outbox }
+    assign()
+    await(function() return #put == 5 end)
+    assert.equal(DONE, table.concat(put, " "))
+    assert.equal("", states())
+  end)
+
+  it("end with the error that ended them", function()
+    e:delete_device(e.token)
+    local ok, err = dev:updates { kind = "firmware", current = { title = "fw", version = "1" }, directory = directory,
+      apply = print }
+    assert.is_nil(ok)
+    assert.equal(401, err.status)
+    ok, err = dev:updates { kind = "firmware", current = { title = "fw", version = "1" },
+      directory = directory .. "/none", apply = print }
+    assert.is_nil(ok)
+    assert.equal("file", err.kind)
+  end)
+
+  it("check their options", function()
+    local function with(more)
+      return function()
+        local given = { kind = "firmware", current = { title = "t", version = "v" }, directory = "/tmp", apply = print }
+        for name, value in pairs(more) do given[name] = value end
+        dev:updates(given)
+      end
+    end
+    assert.error_matches(with { kind = "fw" }, "option 'kind' must be")
+    assert.error_matches(with { current = { title = "t" } }, "must have a string 'version'")
+    assert.error_matches(with { unverified = "http" }, "can only be 'https'")
+    assert.error_matches(with { appply = print }, "unknown option 'appply'")
+    assert.error_matches(function() dev:updates {} end, "is missing")
+  end)
+end)

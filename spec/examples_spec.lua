@@ -141,6 +141,7 @@ describe("README", function()
   local function run(code)
     code = code:gsub("https://thingsboard%.example", e.url):gsub("A1_TEST_TOKEN", e.token)
       :gsub("/etc/thingsboard/credentials", directory .. "/credentials"):gsub("/tmp/firmware%.bin", directory .. "/fw")
+      :gsub("/tmp/firmware", directory)
     local path = directory .. "/piece.lua"
     local file = io.open(path, "w")
     if not code:find("local dev", 1, true) then
@@ -157,7 +158,7 @@ describe("README", function()
   local pieces = {}
   for code in io.open("README.md"):read("a"):gmatch("```lua\n(.-)```") do pieces[#pieces + 1] = code end
 
-  it("has its pieces", function() assert.equal(11, #pieces) end)
+  it("has its pieces", function() assert.equal(12, #pieces) end)
 
   for at, code in ipairs(pieces) do
     it(("works, piece %d"):format(at), function()

@@ -51,26 +51,26 @@ uninstall:
 	rm -rf $(DESTDIR)$(INST_LIBDIR)/thingsboard $(DESTDIR)$(INST_LUADIR)/thingsboard
 
 # What demo and test need: fetched if it is not there, and quick if it is.
-ready:
-	@./.ci/missing $(LUA) $(LUA_INCDIR) || $(MAKE) --no-print-directory deps
+ready-for-%:
+	@./.ci/missing $* $(LUA) $(LUA_INCDIR) || $(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory all
 
-demo: ready
+demo: ready-for-demo
 	@$(PATHS) $(LUA) examples/demo.lua
 
 SPECS = spec
 
-test: ready
+test: ready-for-test
 	$(PATHS) $(LUA) $(BUSTED) $(SPECS)
 
-emulator: ready
+emulator: ready-for-demo
 	@$(PATHS) $(LUA) spec/emulator/main.lua
 
 # What takes minutes by its nature, and says nothing more of memory, stays out.
 MEMCHECK_SPECS = $(filter-out spec/rpc_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua spec/examples_spec.lua \
   spec/demo_spec.lua $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))
 
-memcheck: ready
+memcheck: ready-for-test
 	$(PATHS) valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
 	  --show-leak-kinds=definite --suppressions=.ci/memcheck.supp $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
 
@@ -92,4 +92,4 @@ clean:
 deps:
 	@./.ci/deps
 
-.PHONY: all install uninstall ready demo test emulator memcheck lint format clean deps
+.PHONY: all install uninstall demo test emulator memcheck lint format clean deps

@@ -60,8 +60,8 @@ end
 function check.token(what, token)
   local bad = token:match("[/\\%%;%c]")
   if bad then
-    local named = bad:find("%c") and "a control character (a line's end?)" or "'" .. bad .. "'"
-    error(("%s: the token contains %s, which no URL of the server can carry"):format(what, named), 3)
+    local shown = bad:find("%c") and "a control character (a line's end?)" or "'" .. bad .. "'"
+    error(("%s: the token contains %s, which no URL of the server can carry"):format(what, shown), 3)
   end
   if token == "." or token == ".." then error(what .. ": the token cannot be a path", 3) end
 end

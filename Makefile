@@ -68,11 +68,19 @@ emulator: ready-for-demo
 
 # What takes minutes by its nature, and says nothing more of memory, stays out.
 MEMCHECK_SPECS = $(filter-out spec/rpc_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua spec/examples_spec.lua \
-  spec/demo_spec.lua $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))
+  spec/embed_spec.lua $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))
 
 memcheck: ready-for-test
 	$(PATHS) valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
 	  --show-leak-kinds=definite --suppressions=.ci/memcheck.supp $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
+
+SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+
+sanitize: ready-for-test
+	$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize CFLAGS="-O1 -g $(SANITIZERS)" LDFLAGS="$(SANITIZERS)"
+	LUA_PATH="lua/?.lua;lua/?/init.lua;./?.lua;;" LUA_CPATH="$(BUILD)/sanitize/?.so;;" \
+	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
 
 lint:
 	luacheck --quiet lua spec examples bench
@@ -92,4 +100,4 @@ clean:
 deps:
 	@./.ci/deps
 
-.PHONY: all install uninstall demo test emulator memcheck lint format clean deps
+.PHONY: all install uninstall demo test emulator memcheck sanitize lint format clean deps

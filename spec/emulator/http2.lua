@@ -1,5 +1,6 @@
 --- HTTP/2, which the server takes over TLS. No answer closes a connection here.
 local cqueues = require "cqueues"
+local condition = require "cqueues.condition"
 local h2_connection = require "http.h2_connection"
 local new_headers = require "http.headers".new
 local application = require "spec.emulator.application"
@@ -7,7 +8,6 @@ local faults = require "spec.emulator.faults"
 
 local http2 = {}
 
-local IDLE = 20 -- seconds without an open stream
 local STREAMS = 100
 local BODY_TIMEOUT = 60
 
@@ -86,27 +86,38 @@ local function serve_stream(world, id, stream)
   stream:shutdown()
 end
 
+-- Ends a connection on which no stream has been open for a while.
+local function end_when_idle(connection, state, seconds)
+  while not state.ended do
+    local left = state.open > 0 and seconds or state.idle_since + seconds - cqueues.monotime()
+    if left <= 0 then
+      connection:shutdown() -- GOAWAY
+      connection.socket:shutdown("rw")
+      return
+    end
+    state.changed:wait(left)
+  end
+end
+
 --- Serves a connection to its end.
 function http2.serve(world, socket)
   local connection = h2_connection.new(socket, "server", { MAX_CONCURRENT_STREAMS = STREAMS })
   if not connection then return end
-  local id, open = world.journal:next_connection(), 0
-  local idle_since = cqueues.monotime()
-  while true do
-    local stream = connection:get_next_incoming_stream(1)
-    if stream then
-      open = open + 1
-      cqueues.running():wrap(function()
-        serve_stream(world, id, stream)
-        open = open - 1
-        idle_since = cqueues.monotime()
-      end)
-    elseif socket:eof("r") or open == 0 and cqueues.monotime() - idle_since >= IDLE then
-      break
-    else
-      socket:clearerr("r")
-    end
+  local id = world.journal:next_connection()
+  local state = { open = 0, idle_since = cqueues.monotime(), changed = condition.new() }
+  local queue = cqueues.running()
+  queue:wrap(end_when_idle, connection, state, world.settings.http2_idle_timeout / 1000)
+  for stream in function() return connection:get_next_incoming_stream() end do
+    state.open = state.open + 1
+    queue:wrap(function()
+      serve_stream(world, id, stream)
+      state.open = state.open - 1
+      state.idle_since = cqueues.monotime()
+      state.changed:signal()
+    end)
   end
+  state.ended = true
+  state.changed:signal()
   connection:shutdown()
   connection:close()
 end

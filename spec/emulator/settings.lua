@@ -9,6 +9,7 @@ local shipped = {
   core_timeout = 10000,              -- how long the transport waits for a core that does not answer it
   client_rpc_timeout = 60000,        -- below request_timeout, a device's request unanswered gets an error object
   idle_timeout = 60000,              -- an idle connection is closed
+  http2_idle_timeout = 20000,        -- over HTTP/2: one without an open stream
   keep_alive_requests = 100,         -- this answer on a connection is its last
   header_limit = 8192,               -- request line and headers together
   payload_limit = 16777216,

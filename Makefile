@@ -94,6 +94,17 @@ lint:
 format:
 	clang-format -i $(SOURCES) $(HEADERS)
 
+# What a program of bench/ cannot measure here it says; a benchmark never fails a build.
+BENCHES = post flight payload idle firmware footprint
+BENCH_PROGRAMS = $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+
+$(BUILD)/bench/%: bench/%.c bench/post.h
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARNINGS) $(CFLAGS) -o $@ $< -lcurl
+
+bench: all $(BENCH_PROGRAMS)
+	-@for bench in $(BENCHES); do BUILD=$(BUILD) $(PATHS) $(LUA) bench/bench_$$bench.lua || true; done
+
 clean:
 	rm -rf $(BUILD)
 

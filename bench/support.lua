@@ -58,8 +58,8 @@ end
 function support.start(command, directory)
   local id_file = directory.path .. "/pid"
   os.remove(id_file)
-  local pipe = assert(io.popen(("%s </dev/null >/dev/null & echo $! >%s.new; mv %s.new %s; cat >/dev/null; "
-    .. "kill $! 2>/dev/null; wait"):format(command, id_file, id_file, id_file), "w"))
+  local script = "%s </dev/null >/dev/null & echo $! >%s.new; mv %s.new %s; cat >/dev/null; kill $! 2>/dev/null; wait"
+  local pipe = assert(io.popen(script:format(command, id_file, id_file, id_file), "w"))
   local id = support.await(function() return support.read(id_file) end)
   return setmetatable({ id = tonumber(id) }, { __close = function() pipe:close() end })
 end
@@ -106,8 +106,8 @@ end
 --- The instructions of a command, by callgrind.
 function support.instructions(command, directory)
   local log = directory.path .. "/callgrind.log"
-  if not os.execute(("valgrind --tool=callgrind --callgrind-out-file=/dev/null %s >/dev/null 2>%s"):format(command, log))
-  then error("this failed under callgrind: " .. command) end
+  local valgrind = "valgrind --tool=callgrind --callgrind-out-file=/dev/null %s >/dev/null 2>%s"
+  if not os.execute(valgrind:format(command, log)) then error("this failed under callgrind: " .. command) end
   return tonumber(support.read(log):match "Collected : (%d+)")
 end
 

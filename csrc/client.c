@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum {
   REACTOR_VALUE = 1, /* user values: what keeps the reactor alive, */
@@ -82,6 +83,9 @@ static void configure(lua_State *L, int index, CURL *easy) {
   SET(CURLOPT_TCP_KEEPALIVE, 1L);
   SET(CURLOPT_MAXAGE_CONN, (long)IDLE_CONNECTION_SECONDS);
   SET(CURLOPT_BUFFERSIZE, (long)SMALL_RECEIVE_BUFFER);
+  /* What is sent while the first connection is still being made waits to see whether it speaks HTTP/2, and shares it.
+   * Without TLS it would wait for a whole answer, perhaps a poll's. */
+  SET(CURLOPT_PIPEWAIT, strncasecmp(tb_client_prefix(L, index), "https", 5) == 0 ? 1L : 0L);
   if (bad != CURLE_OK) luaL_error(L, "cannot set up a request: %s", curl_easy_strerror(bad));
   /* A libcurl without TLS knows none of these; https fails by itself there. */
   curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);

@@ -16,7 +16,9 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-enum { EVENTS_A_STEP = 64, MICROSECONDS = 1000000 };
+/* Many polls that end together on one connection of HTTP/2 are more than some releases of libcurl stand (7.88: 43 of
+ * 150 failed as partial). So one connection serves a busy device, or few quiet ones. */
+enum { EVENTS_A_STEP = 64, MICROSECONDS = 1000000, STREAMS_A_CONNECTION = 8 };
 
 static int64_t next_wake(const struct tb_reactor *reactor) {
   if (reactor->finished != NULL) return 0;
@@ -100,6 +102,7 @@ static int reactor_new(lua_State *L) {
   curl_multi_setopt(reactor->multi, CURLMOPT_SOCKETDATA, reactor);
   curl_multi_setopt(reactor->multi, CURLMOPT_TIMERFUNCTION, on_timer);
   curl_multi_setopt(reactor->multi, CURLMOPT_TIMERDATA, reactor);
+  curl_multi_setopt(reactor->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)STREAMS_A_CONNECTION);
   return 1;
 }
 
@@ -156,6 +159,17 @@ static int reactor_wake_at(lua_State *L) {
   else
     reactor->lua_wake = time > 0 ? (int64_t)ceil(time * MICROSECONDS) : 0;
   tb_reactor_arm(reactor);
+  return 0;
+}
+
+/*** Bounds the connections to one host and port. An exchange for which there is none waits for one that is free.
+@function reactor:max_connections
+@tparam integer count 0 for no bound */
+static int reactor_max_connections(lua_State *L) {
+  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  lua_Integer count = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, count >= 0 && count <= INT32_MAX, 2, "not a number of connections");
+  curl_multi_setopt(reactor->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)count);
   return 0;
 }
 
@@ -259,10 +273,15 @@ static int reactor_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {{"pollfd", reactor_pollfd},     {"events", reactor_events},
-                                   {"timeout", reactor_timeout},   {"wake_at", reactor_wake_at},
-                                   {"step", reactor_step},         {"close", reactor_close},
-                                   {"finished", reactor_finished}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"pollfd", reactor_pollfd},
+                                   {"events", reactor_events},
+                                   {"timeout", reactor_timeout},
+                                   {"max_connections", reactor_max_connections},
+                                   {"wake_at", reactor_wake_at},
+                                   {"step", reactor_step},
+                                   {"close", reactor_close},
+                                   {"finished", reactor_finished},
+                                   {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
     {"__gc", reactor_close}, {"__close", reactor_close}, {"__tostring", reactor_tostring}, {NULL, NULL}};

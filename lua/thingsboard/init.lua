@@ -48,6 +48,15 @@ function thingsboard.run()
   loop.default():run()
 end
 
+--- Bounds the connections to one server, for all devices; without a bound there are as many as calls in flight.
+-- Over HTTP/1.1 an open poll keeps one: two for each `rpc_requests`, one for each `attribute_updates`. What finds none
+-- free waits until a poll ends, so let there be one more. Over HTTP/2 calls share connections.
+-- @tparam ?integer count nil for no bound
+function thingsboard.max_connections(count)
+  if count ~= nil then check.argument("max_connections", "count", count, "positive integer") end
+  loop.default().reactor:max_connections(count or 0)
+end
+
 --- Says what happens when a task raises an error. It is written to the standard error and the others go on, unless a
 -- handler is set here; a handler that raises stops `run` with its error.
 -- @tparam function handler called with the task and the message with its traceback

@@ -93,8 +93,25 @@ static bool broke_in_headers(const struct tb_exchange *exchange) {
   return sent > 0 && exchange->received == 0;
 }
 
+/* A kept connection may end just when a request goes out on it. When nothing of the answer came, the request goes out
+ * once more, on a new one. curl itself does so where a connection just ends, but not where HTTP/2 says goodbye. */
+static bool sent_anew(struct tb_exchange *exchange, CURLcode code) {
+  if (code != CURLE_HTTP2 && code != CURLE_HTTP2_STREAM && code != CURLE_PARTIAL_FILE && code != CURLE_GOT_NOTHING &&
+      code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR)
+    return false;
+  long connects = 1;
+  curl_easy_getinfo(exchange->easy, CURLINFO_NUM_CONNECTS, &connects);
+  if (connects != 0 || exchange->headers.length > 0) return false;
+  CURLM *multi = exchange->client->reactor->multi;
+  curl_multi_remove_handle(multi, exchange->easy);
+  exchange->error[0] = '\0';
+  curl_easy_setopt(exchange->easy, CURLOPT_FRESH_CONNECT, 1L); /* so that this happens once */
+  return curl_multi_add_handle(multi, exchange->easy) == CURLM_OK;
+}
+
 void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   struct tb_reactor *reactor = exchange->client->reactor;
+  if (sent_anew(exchange, code)) return;
   curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
   exchange->code = code;
   if (code == CURLE_OUT_OF_MEMORY && exchange->failure == TB_NO_FAILURE && broke_in_headers(exchange))
@@ -163,6 +180,7 @@ static void set_up(struct tb_exchange *exchange, bool post, long timeout) {
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, exchange);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, exchange);
+  curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
   curl_easy_setopt(easy, post ? CURLOPT_POST : CURLOPT_HTTPGET, 1L);
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, post ? &json : NULL);
   /* How long a file takes nobody knows: there the time-out bounds a standstill. */

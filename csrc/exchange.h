@@ -34,8 +34,8 @@ struct tb_exchange {
   char error[CURL_ERROR_SIZE];
 };
 
-/* Takes the exchange off the wire, its handle back into the pool, and puts it into the queue of the finished. No Lua.
- */
+/* Takes the exchange off the wire, its handle back into the pool, and puts it into the queue of the finished; or sends
+ * it once more: see sent_anew. No Lua. */
 void tb_exchange_end(struct tb_exchange *exchange, CURLcode code);
 
 void tb_exchange_leave_queue(struct tb_exchange *exchange);

@@ -45,9 +45,11 @@ local code_kinds = {
   PEER_FAILED_VERIFICATION = "tls", USE_SSL_FAILED = "tls", URL_MALFORMAT = "value",
 }
 
--- A handshake that is cut off looks like one that fails, and may succeed the next time.
-local function may_pass(kind, code)
+-- A handshake that is cut off looks like one that fails; what is no HTTP may be the rest of another answer, or come
+-- from somebody on the way. Both may pass.
+local function may_pass(kind, code, text)
   return kind == "network" or kind == "timeout" or kind == "memory" or code == "SSL_CONNECT_ERROR"
+    or code == "WEIRD_SERVER_REPLY" or code == "UNSUPPORTED_PROTOCOL" and text:find("/0.9", 1, true) ~= nil
 end
 
 local advice = {
@@ -93,7 +95,7 @@ end
 function M.of_code(what, code, text)
   local kind = code_kinds[code] or (code:find("^SSL_") and "tls") or "network"
   local message = ("%s: %s (%s)%s"):format(what, text, code, advice[code] or "")
-  return M.new(kind, message, { code = code, retryable = may_pass(kind, code) })
+  return M.new(kind, message, { code = code, retryable = may_pass(kind, code, text) })
 end
 
 --- Whether a value is such an error.

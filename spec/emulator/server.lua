@@ -27,7 +27,7 @@ function server.accept(queue, listener, serve)
       if socket then
         queue:wrap(function()
           local served, message = xpcall(serve, debug.traceback, socket)
-          if not served then io.stderr:write("emulator: ", message, "\n") end
+          if not served then io.stderr:write("emulator: ", tostring(message), "\n") end
           socket:close()
         end)
       else

@@ -237,7 +237,6 @@ describe("an error", function()
     it("says that the connection was broken", function()
       assert(dev:send_attributes { a = 1 })
       for _, case in ipairs {
-        { "RECV_ERROR", how = "reset" },
         { "GOT_NOTHING", how = "close" },
         { "GOT_NOTHING", how = "close_after", bytes = 10 },
         { "PARTIAL_FILE", how = "wrong_length" },
@@ -250,6 +249,10 @@ describe("an error", function()
         e:clear_faults()
         assert(dev:request_attributes())
       end
+      e:fault { how = "reset" } -- while it sends or while it receives, who knows
+      local err = error_of(dev)
+      assert.same({ "network", true }, { err.kind, err.retryable })
+      assert.truthy(err.code:find("^[RS]E[NC][DV]_ERROR$"))
     end)
 
     it("says that it took too long", function()

@@ -82,6 +82,13 @@ sanitize: ready-for-test
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
 
+# Memory that runs out: every allocation of every story fails in turn; TORTURE="1 7" for every seventh.
+torture: ready-for-test
+	@mkdir -p $(BUILD)/torture
+	$(CC) $(STANDARD) $(WARNINGS) -O2 -g -shared -fPIC -o $(BUILD)/torture/oom.so spec/torture/oom.c
+	$(PATHS) OOM=$(CURDIR)/$(BUILD)/torture/oom.so LD_PRELOAD=$(CURDIR)/$(BUILD)/torture/oom.so \
+	  $(LUA) spec/torture/memory.lua $(TORTURE)
+
 lint:
 	luacheck --quiet lua spec examples bench
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
@@ -111,4 +118,4 @@ clean:
 deps:
 	@./.ci/deps
 
-.PHONY: all install uninstall demo test emulator memcheck sanitize lint format clean deps
+.PHONY: all install uninstall demo test emulator memcheck sanitize torture lint format clean deps

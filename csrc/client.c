@@ -3,14 +3,12 @@
 #include "core.h"
 #include "exchange.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 enum {
   REACTOR_VALUE = 1, /* user values: what keeps the reactor alive, */
   OPTIONS_VALUE,     /* and the table of options, from which every new handle is set up */
-  MOST_IDLE = 64,    /* handles; more than that are freed after a burst */
   SMALL_RECEIVE_BUFFER = 1024,
   IDLE_CONNECTION_SECONDS = 50, /* the server closes an idle one after 60 s, over HTTP/2 after 20 s by GOAWAY */
 };
@@ -53,8 +51,9 @@ static void configure(lua_State *L, int index, CURL *easy) {
       {"user_agent", CURLOPT_USERAGENT}};
   for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
     const char *value = string_option(L, index, strings[i].name);
-    if (value != NULL && curl_easy_setopt(easy, strings[i].option, value) != CURLE_OK)
-      luaL_error(L, "this libcurl cannot do with option '%s'", strings[i].name);
+    CURLcode code = value == NULL ? CURLE_OK : curl_easy_setopt(easy, strings[i].option, value);
+    if (code == CURLE_OUT_OF_MEMORY) luaL_error(L, "not enough memory");
+    if (code != CURLE_OK) luaL_error(L, "this libcurl cannot do with option '%s'", strings[i].name);
   }
   /* Authorities that are named stand in place of the system's, in libcurl's other default as well. */
   bool file = string_option(L, index, "ca_file") != NULL, folder = string_option(L, index, "ca_path") != NULL;
@@ -94,10 +93,20 @@ static void configure(lua_State *L, int index, CURL *easy) {
 #undef SET
 }
 
+/* Takes an idle handle out of its reactor's list. */
+static CURL *take_idle(struct tb_reactor *reactor, size_t at) {
+  CURL *easy = reactor->idle[at].easy;
+  reactor->idle_count--;
+  memmove(&reactor->idle[at], &reactor->idle[at + 1], (reactor->idle_count - at) * sizeof *reactor->idle);
+  return easy;
+}
+
 void tb_client_take(lua_State *L, int index, CURL **handle) {
   struct tb_client *client = tb_check_client(L, index);
-  if (client->idle_count > 0) {
-    *handle = client->idle[--client->idle_count];
+  struct tb_reactor *reactor = client->reactor;
+  for (size_t at = reactor->idle_count; at-- > 0;) {
+    if (reactor->idle[at].client != client) continue;
+    *handle = take_idle(reactor, at);
     return;
   }
   *handle = curl_easy_init();
@@ -106,18 +115,9 @@ void tb_client_take(lua_State *L, int index, CURL **handle) {
 }
 
 void tb_client_give(struct tb_client *client, CURL *easy) {
-  if (client->idle_count == client->idle_capacity && client->idle_capacity < MOST_IDLE) {
-    size_t capacity = client->idle_capacity == 0 ? 1 : client->idle_capacity * 2;
-    CURL **idle = realloc(client->idle, capacity * sizeof *idle);
-    if (idle != NULL) {
-      client->idle = idle;
-      client->idle_capacity = capacity;
-    }
-  }
-  if (client->idle_count < client->idle_capacity)
-    client->idle[client->idle_count++] = easy;
-  else
-    curl_easy_cleanup(easy);
+  struct tb_reactor *reactor = client->reactor;
+  if (reactor->idle_count == TB_MOST_IDLE) curl_easy_cleanup(take_idle(reactor, 0));
+  reactor->idle[reactor->idle_count++] = (struct tb_idle){.easy = easy, .client = client};
 }
 
 void tb_client_end_unwatched(struct tb_client *client) {
@@ -138,11 +138,9 @@ void tb_client_close(struct tb_client *client) {
       tb_exchange_end(client->exchanges, CURLE_OK);
     }
     tb_reactor_arm(client->reactor);
-    while (client->idle_count > 0) curl_easy_cleanup(client->idle[--client->idle_count]);
+    for (size_t at = client->reactor->idle_count; at-- > 0;)
+      if (client->reactor->idle[at].client == client) curl_easy_cleanup(take_idle(client->reactor, at));
   }
-  free(client->idle);
-  client->idle = NULL;
-  client->idle_capacity = client->idle_count = 0;
   *client->link = client->next;
   if (client->next != NULL) client->next->link = client->link;
   client->reactor = NULL;
@@ -177,14 +175,10 @@ static int client_new(lua_State *L) {
   client->next = reactor->clients;
   if (client->next != NULL) client->next->link = &client->next;
   reactor->clients = client;
-  CURL **first = malloc(sizeof *first);
+  CURL *first = curl_easy_init();
   if (first == NULL) return luaL_error(L, "out of memory");
-  client->idle = first;
-  client->idle_capacity = 1;
-  *first = curl_easy_init();
-  if (*first == NULL) return luaL_error(L, "out of memory");
-  client->idle_count = 1; /* in the pool before anything can raise */
-  configure(L, 3, *first);
+  tb_client_give(client, first); /* it has an owner before anything can raise */
+  configure(L, 3, first);
   return 1;
 }
 

@@ -10,8 +10,6 @@ struct tb_client {
   struct tb_reactor *reactor;     /* kept alive by user value 1; NULL once closed */
   struct tb_client *next, **link; /* in the reactor's list */
   struct tb_exchange *exchanges;  /* in flight */
-  CURL **idle;                    /* handles that wait for their next exchange */
-  size_t idle_count, idle_capacity;
   size_t max_response;
 };
 
@@ -21,7 +19,7 @@ struct tb_client *tb_check_client(lua_State *L, int index);
  * before its options are set. */
 void tb_client_take(lua_State *L, int index, CURL **handle);
 
-/* Gives a handle back to the pool. */
+/* Gives a handle back, for the client's next exchange. */
 void tb_client_give(struct tb_client *client, CURL *easy);
 
 /* The URL's beginning, token and all. Owned by the client. */

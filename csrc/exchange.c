@@ -19,8 +19,8 @@ enum { MOST_HEADERS = 32768, FILE_RECEIVE_BUFFER = 65536, SMALL_RECEIVE_BUFFER =
 static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
   struct tb_exchange *exchange = data;
   size_t length = size * count;
-  /* A status line begins the answer anew: what came before it was an interim one, or a proxy's. */
-  if (length >= 5 && memcmp(bytes, "HTTP/", 5) == 0) exchange->headers.length = 0;
+  /* A status line begins the answer anew. What came before it, an interim one, stays: the cap is on all together. */
+  if (length >= 5 && memcmp(bytes, "HTTP/", 5) == 0) exchange->answer = exchange->headers.length;
   if (tb_buffer_append(&exchange->headers, bytes, length)) return length;
   exchange->failure =
       length > exchange->headers.limit - exchange->headers.length ? TB_HEADERS_TOO_LARGE : TB_OUT_OF_MEMORY;
@@ -211,6 +211,7 @@ int tb_exchange_start(lua_State *L) {
   luaL_argcheck(L, strlen(path) == path_length, 3, "contains a zero byte");
   luaL_argexpected(L, lua_isnoneornil(L, 4) || lua_type(L, 4) == LUA_TSTRING || tb_test_body(L, 4) != NULL, 4,
                    "string or body");
+  luaL_argcheck(L, post || lua_isnoneornil(L, 4), 4, "a GET has no body");
   lua_Integer timeout = luaL_checkinteger(L, 5);
   luaL_argcheck(L, timeout > 0 && timeout <= INT32_MAX, 5, "not a time-out in milliseconds");
   struct tb_file *file = lua_isnoneornil(L, 6) ? NULL : tb_check_file(L, 6);
@@ -347,7 +348,7 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
     lua_pushfstring(L, "CURLE_%d", (int)exchange->code);
   switch (exchange->failure) {
   case TB_CLOSED:
-    lua_pushliteral(L, "the device was closed");
+    lua_pushliteral(L, "closed before its answer was taken");
     return;
   case TB_BODY_TOO_LARGE:
     lua_pushfstring(L, "the answer has more than %I bytes", (LUAI_UACINT)exchange->limit);
@@ -400,6 +401,7 @@ static int exchange_header(lua_State *L) {
   const char *name = luaL_checklstring(L, 2, &wanted);
   const char *line = exchange->headers.data;
   const char *end = line == NULL ? NULL : line + exchange->headers.length;
+  if (line != NULL) line += exchange->answer;
   while (line < end) {
     const char *stop = memchr(line, '\n', (size_t)(end - line));
     if (stop == NULL) stop = end;
@@ -434,7 +436,8 @@ static int exchange_received(lua_State *L) {
 static int exchange_close(lua_State *L) {
   struct tb_exchange *exchange = check_exchange(L);
   bool flying = exchange->client != NULL;
-  if (flying && !tb_reactor_is_own(exchange->client->reactor)) return 0;
+  /* In a forked child the handle is left alone: its cleanup would speak on the parent's connection. */
+  if (flying && (exchange->client->reactor == NULL || !tb_reactor_is_own(exchange->client->reactor))) return 0;
   if (flying || exchange->queue != NULL) {
     lua_getiuservalue(L, 1, REACTOR_VALUE);
     if (flying)
@@ -445,10 +448,8 @@ static int exchange_close(lua_State *L) {
   }
   if (exchange->easy != NULL) curl_easy_cleanup(exchange->easy); /* start raised before it was on the wire */
   exchange->easy = NULL;
-  if (!exchange->done) {
-    exchange->done = true;
-    exchange->failure = TB_CLOSED;
-  }
+  exchange->done = true;
+  exchange->failure = TB_CLOSED;
   tb_buffer_free(&exchange->request);
   tb_buffer_free(&exchange->headers);
   tb_buffer_free(&exchange->body);

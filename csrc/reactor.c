@@ -173,6 +173,17 @@ static int reactor_max_connections(lua_State *L) {
   return 0;
 }
 
+/* Lets curl work. When memory is short there, it may lose track of a socket or of a timer, and never call for it again:
+ * then no exchange may be left to wait for it. */
+static void work(struct tb_reactor *reactor, curl_socket_t fd, int what) {
+  int running;
+  if (curl_multi_socket_action(reactor->multi, fd, what, &running) == CURLM_OK) return;
+  for (struct tb_client *client = reactor->clients; client != NULL; client = client->next)
+    for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = exchange->next)
+      exchange->unwatched = true;
+  reactor->unwatched = true;
+}
+
 /* Ends the exchanges that curl has done with, and those whose socket nobody watches. */
 static void collect(struct tb_reactor *reactor) {
   CURLMsg *message;
@@ -209,7 +220,6 @@ static int reactor_step(lua_State *L) {
   lua_Number timeout = luaL_optnumber(L, 2, HUGE_VAL);
   luaL_argcheck(L, !isnan(timeout), 2, "not a time");
   struct epoll_event events[EVENTS_A_STEP];
-  int running;
   int count = epoll_wait(reactor->epoll, events, EVENTS_A_STEP, patience(reactor, timeout));
   if (count < 0 && errno != EINTR) return luaL_error(L, "cannot wait: %s", strerror(errno));
   for (int i = 0; i < count; i++) {
@@ -221,11 +231,11 @@ static int reactor_step(lua_State *L) {
     int what = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
                (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
                (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
-    curl_multi_socket_action(reactor->multi, events[i].data.fd, what, &running);
+    work(reactor, events[i].data.fd, what);
   }
   if (reactor->curl_wake != TB_NEVER && reactor->curl_wake <= tb_monotonic()) {
     reactor->curl_wake = TB_NEVER; /* curl sets it anew while it is called */
-    curl_multi_socket_action(reactor->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    work(reactor, CURL_SOCKET_TIMEOUT, 0);
   }
   collect(reactor);
   if (reactor->finished == NULL) tb_reactor_arm(reactor); /* else once they are taken */

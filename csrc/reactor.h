@@ -16,6 +16,15 @@ struct tb_exchange;
 /* Times are microseconds of the monotonic clock; TB_NEVER is later than all of them. */
 #define TB_NEVER INT64_MAX
 
+/* A handle of a client's that waits for its next exchange. Those of all clients stand in one list, so that many devices
+ * that rest together keep no more of them than one that is busy. */
+struct tb_idle {
+  CURL *easy;
+  const struct tb_client *client;
+};
+
+enum { TB_MOST_IDLE = 64 };
+
 struct tb_reactor {
   CURLM *multi; /* NULL once closed */
   int epoll;    /* -1 once closed */
@@ -28,6 +37,8 @@ struct tb_reactor {
   struct tb_client *clients;
   struct tb_exchange *finished; /* a queue: ended, and not yet handed over by finished() */
   struct tb_exchange *last_finished;
+  struct tb_idle idle[TB_MOST_IDLE]; /* the one that has waited longest is the first, and goes first */
+  size_t idle_count;
 };
 
 /* The open reactor at the index; raises when it is none, closed, or used in a forked child. */

@@ -171,7 +171,7 @@ describe("the core", function()
       reactor:step(0.1)
       client:close()
       assert.is_true(exchange:done())
-      assert.same({ nil, "CLOSED", "the device was closed" }, { exchange:result() })
+      assert.same({ nil, "CLOSED", "closed before its answer was taken" }, { exchange:result() })
       assert.equal(exchange, reactor:finished())
     end)
 

@@ -46,6 +46,13 @@ describe("tasks", function()
     task:cancel()
   end)
 
+  it("run for a step even when no time is to pass", function()
+    local ran = false
+    tb.spawn(function() ran = true end)
+    tb.sleep(0)
+    assert.is_true(ran)
+  end)
+
   it("wait for each other's results", function()
     local task = tb.spawn(function()
       tb.sleep(0.01)

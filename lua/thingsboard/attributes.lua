@@ -142,7 +142,9 @@ local function begin(state)
       apply_all(state, answer.shared)
       local values = difference(state) or {}
       local loop = state.client.loop
-      state.tasks = { loop:spawn_background(run_poll, state), loop:spawn_background(run_refresh, state) }
+      state.tasks = {}
+      state.tasks[1] = loop:spawn_background(run_poll, state)
+      state.tasks[2] = loop:spawn_background(run_refresh, state)
       return values, {}
     end
     if err and not err.retryable then return nil, err.kind ~= "closed" and err or nil end

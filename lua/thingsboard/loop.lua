@@ -34,9 +34,9 @@ function loop.new()
     alive = {}, -- the set of the tasks that have not finished
     waiting = {}, -- the task or waiter that waits, by event
     timers = timers.new(),
-    ready = {}, -- tasks to be resumed, from ready[first] to ready[last]
-    first = 1,
-    last = 0,
+    first = false, -- the tasks to be resumed, each with the `next`
+    last = false,
+    round = 0, -- of resuming them
     count = 0, -- tasks that run() waits for
     waiters = 0, -- coroutines of the host's that are parked
     depth = 0, -- of steps inside of steps
@@ -55,9 +55,12 @@ function loop.default()
   return default
 end
 
+-- To wake a task takes no memory: what waits must not be forgotten when there is none. So its fields are there from the
+-- start, false when they are empty.
 local function make_ready(self, which)
-  self.last = self.last + 1
-  self.ready[self.last] = which
+  which.round = self.round
+  if self.last then self.last.next = which else self.first = which end
+  self.last = which
 end
 
 -- When the first of the sleeping tasks is to be woken; stale entries are thrown away on the way.
@@ -72,7 +75,7 @@ end
 
 -- The reactor's descriptor, and its own wait, know of the tasks what they must.
 local function arm(self)
-  self.reactor:wake_at((self.stirred or self.first <= self.last) and 0 or next_deadline(self))
+  self.reactor:wake_at((self.stirred or self.first) and 0 or next_deadline(self))
 end
 
 -- To be called after any change: one that comes between two steps makes the descriptor readable for whoever watches it.
@@ -88,9 +91,9 @@ end
 
 -- Whatever the task waits for, it waits no more.
 local function stop_waiting(self, which)
-  if which.event ~= nil then self.waiting[which.event] = nil end
-  which.event = nil
-  which.timer = nil -- an entry still in the heap is known as stale by this
+  if which.event then self.waiting[which.event] = nil end
+  which.event = false
+  which.timer = false -- an entry still in the heap is known as stale by this
   which.parked = false
 end
 
@@ -110,35 +113,33 @@ local function finish(self, which)
   stir(self)
 end
 
-local function resume(self, which)
-  if which.finished then return end
+-- What came of resuming a task.
+local function resumed(self, which, ok, ...)
   local thread = which.thread
-  local results = table.pack(coroutine.resume(thread))
   if coroutine.status(thread) ~= "dead" then
     if not which.parked then make_ready(self, which) end -- a yield of the script's own: on with it at the next step
     return
   end
-  if results[1] then
-    which.results = results
-  else
-    which.failure = tostring(results[2])
-    local traceback = debug.traceback(thread, which.failure)
-    coroutine.close(thread) -- what the task was to close is closed now, not when it is collected
-    finish(self, which)
-    self.on_error(which, traceback)
+  finish(self, which) -- first: what follows takes memory
+  if ok then
+    which.results = table.pack(...)
     return
   end
-  finish(self, which)
+  which.failure = tostring((...))
+  local traceback = debug.traceback(thread, which.failure)
+  coroutine.close(thread) -- what the task was to close is closed now, not when it is collected
+  self.on_error(which, traceback)
 end
 
 local function run_ready(self)
-  for at = self.first, self.last do -- what becomes ready meanwhile waits for the next step
-    local which = self.ready[at]
-    if at < self.first then goto continue end -- a nested step has seen to it
-    self.ready[at] = nil
-    self.first = at + 1
-    resume(self, which)
-    ::continue::
+  local round = self.round + 1 -- what becomes ready meanwhile waits for the next step
+  self.round = round
+  while self.first and self.first.round < round do
+    local which = self.first
+    self.first = which.next
+    if not self.first then self.last = false end
+    which.next = false
+    if not which.finished then resumed(self, which, coroutine.resume(which.thread)) end
   end
 end
 
@@ -152,7 +153,11 @@ function loop:spawn(body, ...)
   local thread = coroutine.create(function()
     return body(table.unpack(arguments, 1, arguments.n))
   end)
-  local which = setmetatable({ loop = self, thread = thread, parked = false }, task)
+  local which = setmetatable({
+    loop = self, thread = thread, finished = false, parked = false, event = false, timer = false,
+    next = false, round = 0,
+    failure = "not enough memory", -- unless there is enough to say more
+  }, task)
   self.tasks[thread] = which
   self.alive[which] = true
   self.count = self.count + 1
@@ -204,28 +209,25 @@ end
 function loop:wait(event, deadline)
   while not event:done() do
     if self.closed then error("the loop is closed", 2) end
-    if deadline and core.monotonic() >= deadline then return false end
     local which = self:current()
     if which then
       if self.waiting[event] then error("another task waits for the same thing already", 2) end
+      local timer = deadline and { at = deadline, task = which }
+      if timer then self.timers:add(timer) end
       self.waiting[event] = which
-      which.event = event
-      which.parked = true
-      if deadline then
-        which.timer = { at = deadline, task = which }
-        self.timers:add(which.timer)
-      end
+      which.event, which.timer, which.parked = event, timer or false, true -- not before memory was had for all
       which:suspend()
     else
-      self:step(deadline and deadline - core.monotonic())
+      self:step(deadline and math.max(0, deadline - core.monotonic()))
     end
+    if deadline and core.monotonic() >= deadline then return event:done() end
   end
   return true
 end
 
 local never = { done = function() return false end }
 
---- Lets time pass; other tasks go on.
+--- Lets time pass; other tasks go on, if only for a step.
 -- @tparam number seconds
 function loop:sleep(seconds)
   self:wait(setmetatable({}, { __index = never }), core.monotonic() + seconds)
@@ -357,7 +359,7 @@ end
 
 --- Whether the task has come to its end.
 function task:done()
-  return self.finished == true
+  return self.finished
 end
 
 --- Waits for the task's end.
@@ -367,7 +369,7 @@ end
 -- @treturn[2] string why it came to no good end
 function task:join()
   self.loop:wait(self)
-  if self.results then return table.unpack(self.results, 1, self.results.n) end
+  if self.results then return true, table.unpack(self.results, 1, self.results.n) end
   return nil, self.failure
 end
 

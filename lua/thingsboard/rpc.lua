@@ -190,13 +190,14 @@ function rpc.requests(device, client, period)
   state.polls = { poll.new(client, "rpc_requests", "/rpc"), poll.new(client, "rpc_requests", "/rpc") }
   for _, which in ipairs(state.polls) do which.changed = loop:signal() end
   local tasks = {}
-  for i, which in ipairs(state.polls) do tasks[i] = loop:spawn_background(run, state, which) end
-  client.rpc = state
-  return poll.iterator(client, function() return next_request(state) end, function()
+  local it = poll.iterator(client, function() return next_request(state) end, function()
     client.rpc = nil
     finish(state)
     for _, task in ipairs(tasks) do task:cancel() end
-  end)
+  end) -- before the tasks: if one cannot be started, this ends the other
+  client.rpc = state
+  for i, which in ipairs(state.polls) do tasks[i] = loop:spawn_background(run, state, which) end
+  return it, nil, nil, it
 end
 
 --- Says that a request has been answered.

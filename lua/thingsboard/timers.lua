@@ -12,6 +12,7 @@ end
 -- @tparam table entry with `at`, seconds of the monotonic clock
 function timers:add(entry)
   local at = self.n + 1
+  self[at] = entry -- first: it may take memory
   self.n = at
   while at > 1 do
     local parent = at // 2

@@ -1,0 +1,100 @@
+/* Memory that runs out, on purpose: preloaded, it stands before libc's allocator, so Lua, libcurl and the core share one
+ * counter. As a Lua module it is told which allocation is to fail. */
+#include <errno.h>
+#include <lauxlib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *block, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
+void __libc_free(void *block);
+
+static bool counting, sticky;
+static long count, fail_at; /* the allocation that fails; 0 for none */
+static long live;           /* blocks */
+
+static bool fails(void) {
+  if (!counting) return false;
+  count++;
+  if (fail_at == 0 || (sticky ? count < fail_at : count != fail_at)) return false;
+  errno = ENOMEM;
+  return true;
+}
+
+static void *counted(void *block) {
+  if (block != NULL) __atomic_add_fetch(&live, 1, __ATOMIC_RELAXED);
+  return block;
+}
+
+void *malloc(size_t size) {
+  return fails() ? NULL : counted(__libc_malloc(size));
+}
+
+void *calloc(size_t number, size_t size) {
+  return fails() ? NULL : counted(__libc_calloc(number, size));
+}
+
+void *realloc(void *block, size_t size) {
+  if (size == 0) { /* frees, as Lua and curl expect it to */
+    if (block != NULL) __atomic_sub_fetch(&live, 1, __ATOMIC_RELAXED);
+    return __libc_realloc(block, size);
+  }
+  if (fails()) return NULL;
+  void *moved = __libc_realloc(block, size);
+  return block == NULL ? counted(moved) : moved;
+}
+
+int posix_memalign(void **block, size_t alignment, size_t size) {
+  if (fails()) return ENOMEM;
+  *block = counted(__libc_memalign(alignment, size));
+  return *block == NULL ? ENOMEM : 0;
+}
+
+void free(void *block) {
+  if (block != NULL) __atomic_sub_fetch(&live, 1, __ATOMIC_RELAXED);
+  __libc_free(block);
+}
+
+/* arm(n, from_then_on): counts from here; the n-th allocation fails, or none when n is 0. */
+static int arm(lua_State *L) {
+  fail_at = (long)luaL_checkinteger(L, 1);
+  sticky = lua_toboolean(L, 2);
+  count = 0;
+  counting = true;
+  return 0;
+}
+
+/* Ends it; how many were counted. */
+static int disarm(lua_State *L) {
+  counting = false;
+  lua_pushinteger(L, count);
+  return 1;
+}
+
+/* pause(true) and pause(false): around what cannot stand it. */
+static int pause_counting(lua_State *L) {
+  static bool was;
+  if (lua_toboolean(L, 1)) {
+    was = counting;
+    counting = false;
+  } else {
+    counting = was;
+  }
+  return 0;
+}
+
+static int live_blocks(lua_State *L) {
+  lua_pushinteger(L, live);
+  return 1;
+}
+
+int luaopen_oom(lua_State *L);
+
+int luaopen_oom(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"arm", arm}, {"disarm", disarm}, {"pause", pause_counting}, {"live", live_blocks}, {NULL, NULL}};
+  luaL_newlib(L, functions);
+  return 1;
+}

@@ -1,7 +1,7 @@
 -- Runs each story again and again, with the first, the second, the third ... allocation failing, once and from then
 -- on: nothing may crash or hang, what is returned or raised must be an error that says so, and the next call must work.
--- lua-cjson ends the process when it gets no memory: it alone is spared. Blocks that stay behind are told; libcurl's own
--- are not told apart, so more than two a failed run count as a leak of ours.
+-- lua-cjson ends the process when it gets no memory: it alone is spared. Blocks that stay behind are told; libcurl's
+-- own are not told apart, so more than two a failed run count as a leak of ours.
 io.stdout:setvbuf "line"
 local emulator = require "spec.support.emulator"
 local oom = package.loadlib(os.getenv "OOM", "luaopen_oom")()

@@ -85,7 +85,8 @@ function support.nginx(directory, location)
     local d, port = directory.path, math.random(20000, 32000)
     support.write(d .. "/nginx.conf", CONF:format(user, d, d, d, d, d, d, d, port, d, location))
     if os.execute(("%s -q -t -p %s -c %s/nginx.conf -e %s/error.log 2>/dev/null"):format(nginx, d, d, d)) then
-      local process = support.start(("exec %s -p %s -c %s/nginx.conf -e %s/error.log"):format(nginx, d, d, d), directory)
+      local command = ("exec %s -p %s -c %s/nginx.conf -e %s/error.log"):format(nginx, d, d, d)
+      local process = support.start(command, directory)
       local up = support.await(function()
         return support.read(d .. "/nginx.pid") or not support.read("/proc/" .. process.id .. "/stat") and "gone"
       end)

@@ -20,7 +20,7 @@ struct tb_exchange {
   CURL *easy;                       /* while in flight */
   struct tb_buffer request;         /* a body that was written for this exchange; a string is kept by a user value */
   struct tb_buffer headers;
-  size_t answer;                         /* where in them the answer begins: before it stand the interim ones */
+  size_t answer; /* where in them the answer begins: before it stand the interim ones */
   struct tb_buffer body;
   struct tb_file *file;         /* where the body of a 200 goes, or NULL; kept by a user value */
   struct tb_checksum *checksum; /* fed with what goes to the file, or NULL; kept by a user value */

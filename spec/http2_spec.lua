@@ -305,7 +305,7 @@ describe("connections", function()
       tb.max_connections(1)
       local dev, sent = new_tls_device(), 0
       tb.spawn(function()
-        for _ in dev:rpc_requests { period = 20 } do end
+        for _ in dev:rpc_requests() do end
       end)
       for n = 1, 5 do
         tb.spawn(function()

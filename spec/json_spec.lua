@@ -48,13 +48,25 @@ describe("json.decode", function()
     assert.equal("23", read '{"23":"23"}'["23"])
   end)
 
+  it("tells keys and strings with a control character in front from numbers", function()
+    local text, wanted = { '{"a":"\\u00015","b":"\\u0001\\u00016"' }, { a = "\1" .. "5", b = "\1\1" .. "6" }
+    for n = 1, 9 do
+      text[n + 1] = ('"%s":%d'):format(("\\u0001"):rep(n), n)
+      wanted[("\1"):rep(n)] = n
+    end
+    assert.same(wanted, read(table.concat(text, ",") .. "}"))
+  end)
+
   it("gives null for null", function()
     assert.equal(json.null, read "null")
     assert.equal(json.null, read('{"a":null}').a)
   end)
 
   it("says what is wrong with a text that is no JSON", function()
-    for _, text in ipairs { "", " ", "{", "[1,", "nul", '{"a":}', "1 2", '"\1', ("["):rep(10000) } do
+    for _, text in ipairs {
+      "", " ", "{", "[1,", "nul", '{"a":}', "1 2", '"\1', ("["):rep(10000), "[1.]", "[.5]", "[+1]", "[01]",
+      "[1-2]", "[1.e5]", "[1e5.3]", "[0x10]", "[-]", "[NaN]", "[-Infinity]", '{"a":1.,"b":"\\u0001x"}',
+    } do
       local value, reason = json.decode(text)
       assert.is_nil(value, text)
       assert.is_string(reason)
@@ -84,11 +96,12 @@ describe("json.decode", function()
     end
   end)
 
-  it("does as well on a build that is exact already", function()
+  it("does as well on a build that is exact already, but for what is beyond 64 bits", function()
     local seen = {}
     local exact = { null = cjson.null, new = function()
       return { null = cjson.null, decode_invalid_numbers = function() end, decode = function(text)
         seen[#seen + 1] = text
+        if text:find "u0001" then return cjson.decode(text) end
         return { 1, 42.0, math.maxinteger, 9007199254740993 }
       end }
     end }
@@ -97,5 +110,6 @@ describe("json.decode", function()
     package.loaded["cjson"], package.loaded["thingsboard.json"] = cjson, json
     assert.equal(42.0, again.decode("[1,42.0]")[2])
     assert.equal("[1,42.0]", seen[#seen]) -- handed on as it is
+    assert.equal(2.0 ^ 63, again.decode("[9223372036854775808]")[1])
   end)
 end)

@@ -1,5 +1,5 @@
 --- Reads JSON, exactly: integers are integers to the last of 64 bits, 42.0 is a float. lua-cjson does the parsing;
--- where its build is not exact by itself, it is given every number as a string, marked by a leading U+0001.
+-- where it is not exact by itself, it is given every number as a string, marked by a leading U+0001.
 -- @module thingsboard.json
 local cjson = require("cjson").new()
 cjson.decode_invalid_numbers(false)
@@ -20,7 +20,8 @@ local function string_end(text, from)
   end
 end
 
--- Makes a string of each number. A string that begins with the mark already is given a second one.
+-- Makes a string of each number. A string that begins with the mark already is given a second one. Nil and the reason
+-- for what is no number of JSON's, which lua-cjson might let pass.
 local function mark_numbers(text)
   local out, copied, at = {}, 1, 1
   while true do
@@ -36,7 +37,7 @@ local function mark_numbers(text)
     else
       local number = text:match("^-?%d[%d.eE+-]*", at)
       if not number or number:find("^-?0%d") or not tonumber(number) or number:find("%.[eE]") or number:find("%.$") then
-        return text -- no JSON: lua-cjson says so
+        return nil, "invalid number at character " .. at
       end
       out[#out + 1] = text:sub(copied, at - 1) .. '"\\u0001' .. number .. '"'
       at = at + #number
@@ -52,17 +53,14 @@ local function unmark(value)
     if value:byte(2) == 1 then return value:sub(2) end
     return tonumber(value:sub(2))
   elseif type(value) == "table" then
-    local renamed
+    local renamed = {}
     for key, inner in next, value do
       value[key] = unmark(inner)
-      if type(key) == "string" and key:byte(1) == 1 then
-        renamed = renamed or {}
-        renamed[key] = true
-      end
+      if type(key) == "string" and key:byte(1) == 1 then renamed[key:sub(2)] = value[key] end
     end
-    for key in next, renamed or {} do
-      value[key:sub(2)], value[key] = value[key], nil
-    end
+    -- All go before the first comes: without its mark, a key may read as another with it.
+    for key in next, renamed do value["\1" .. key] = nil end
+    for key, inner in next, renamed do value[key] = inner end
   end
   return value
 end
@@ -75,15 +73,21 @@ end
 
 local exact = is_exact()
 
+-- Of integers beyond 64 bits the builds that are exact otherwise make the largest of 64.
+local NINETEEN_DIGITS = ("%d"):rep(19)
+
 --- Reads a JSON text.
 -- @tparam string text
 -- @return[1] the value; `json.null` for null
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong with it
 function json.decode(text)
-  local ok, value = pcall(cjson.decode, exact and text or mark_numbers(text))
+  local marked, reason = text, nil
+  if not exact or text:find(NINETEEN_DIGITS) then marked, reason = mark_numbers(text) end
+  if not marked then return nil, reason end
+  local ok, value = pcall(cjson.decode, marked)
   if not ok then return nil, value end
-  if exact then return value end
+  if marked == text then return value end
   return unmark(value)
 end
 

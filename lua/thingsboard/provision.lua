@@ -32,7 +32,7 @@ local credentials_types = { ACCESS_TOKEN = true, X509_CERTIFICATE = true, MQTT_B
 local function read_credentials(answer)
   local kind, value = answer.credentialsType, answer.credentialsValue
   local credentials = { credentials_type = kind }
-  if kind == "ACCESS_TOKEN" and type(value) == "string" then
+  if kind == "ACCESS_TOKEN" and type(value) == "string" and value ~= "" then
     credentials.token = value
   elseif kind == "X509_CERTIFICATE" and type(value) == "string" then
     credentials.certificate = value
@@ -54,16 +54,16 @@ local function read_answer(from, body)
     if credentials then return credentials end
     return nil, errors.new("answer", "provision: the answer holds credentials that this library does not know")
   end
-  local said = from:quote(tostring(answer.errorMsg))
+  local said = type(answer.errorMsg) == "string" and from:quote(answer.errorMsg) .. " " or ""
   if answer.status == "NOT_FOUND" then
     return nil, errors.new("not_found", "provision: " .. said ..
-      " Check the key and the secret, and that the device profile allows provisioning")
+      "Check the key and the secret, and that the device profile allows provisioning")
   end
   if answer.status == "FAILURE" then
     return nil, errors.new("refused", "provision: " .. said ..
-      " The name may be taken, unknown or provisioned already, or the credentials may be in use")
+      "The name may be taken, unknown or provisioned already, or the credentials may be in use")
   end
-  return nil, errors.new("answer", "provision: the answer has no status")
+  return nil, errors.new("answer", "provision: the answer has no status that this library knows")
 end
 
 -- What the file has: nil and no error when there is no such file.

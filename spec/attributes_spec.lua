@@ -1,3 +1,5 @@
+local backoff = require "thingsboard.backoff"
+local core = require "thingsboard.core"
 local emulator = require "spec.support.emulator"
 local tb = require "thingsboard"
 
@@ -143,6 +145,25 @@ describe("attributes", function()
       requests:close()
       assert.is_nil((requests()))
       assert.is_nil(requests.error)
+    end)
+
+    it("end with their device while they wait to ask again", function()
+      e:fault { path = "/attributes", how = "status", status = 503 }
+      stub(backoff, "new", { next = function() return 60 end })
+      finally(function() backoff.new:revert() end)
+      local began, values, err = core.monotonic(), nil, nil
+      tb.spawn(function()
+        local updates <close> = dev:attribute_updates()
+        values, err = updates()
+      end)
+      tb.spawn(function()
+        while e:arrived(1, 0) < 1 do tb.sleep(0.01) end
+        dev:close()
+      end)
+      tb.run()
+      assert.is_nil(values)
+      assert.is_nil(err)
+      assert.is_true(core.monotonic() - began < 30)
     end)
 
     it("end with an error when the server knows the device no more", function()

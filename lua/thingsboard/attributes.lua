@@ -148,7 +148,7 @@ local function begin(state)
       return values, {}
     end
     if err and not err.retryable then return nil, err.kind ~= "closed" and err or nil end
-    state.client.loop:sleep(pause:next())
+    state.client.loop:wait(state.changed, core.monotonic() + pause:next()) -- closing the iterator ends it
   end
 end
 

@@ -36,7 +36,7 @@ end
 local function is_url(url)
   local authority = url:match("^[Hh][Tt][Tt][Pp][Ss]?://([^/?#@%s\\]+)[^?#@%s\\]*$")
   if not authority then return false end
-  local port = authority:match("^[^%[%]:]+(.*)$") or authority:match("^%[[%w:.%%]+%](.*)$") -- a name, or IPv6
+  local port = authority:match("^[%w%-._\x80-\xFF]+(.*)$") or authority:match("^%[[%x:.]+%%?%w*%](.*)$") -- or IPv6
   if port == "" then return true end
   local number = port and tonumber(port:match("^:(%d+)$"))
   return number ~= nil and number >= 1 and number <= 65535

@@ -277,8 +277,7 @@ end
 -- @treturn ?table the error that ended it
 function device:updates(given)
   local client_here = client_of(self)
-  local ok, err = require("thingsboard.update").run(self, client_here, given)
-  return ok, err
+  return require("thingsboard.update").run(self, client_here, given)
 end
 
 --- Ends what is in flight, polls included. Idempotent.

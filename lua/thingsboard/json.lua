@@ -82,6 +82,7 @@ local NINETEEN_DIGITS = ("%d"):rep(19)
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong with it
 function json.decode(text)
+  if text:find("\0", 1, true) then return nil, "a NUL character" end -- lua-cjson would take it for the text's end
   local marked, reason = text, nil
   if not exact or text:find(NINETEEN_DIGITS) then marked, reason = mark_numbers(text) end
   if not marked then return nil, reason end

@@ -91,16 +91,21 @@ local function write_store(file, credentials)
     .. reason, { credentials = credentials })
 end
 
-local function request(given)
+local function request(from, given)
   local wishes = {}
   for name, wire in next, wire_names do wishes[wire] = given[name] end
-  local from = client.new("provision", given, "/api/v1", { given.key, given.secret, given.password, given.token })
   local body, err = payload.value("provision", wishes)
   if body then body, err = from:call("provision", "POST", "/provision", body) end
-  local credentials
-  if body then credentials, err = read_answer(from, body) end
-  from:close()
-  return credentials, err
+  if not body then return nil, err end
+  return read_answer(from, body)
+end
+
+local function request_and_keep(from, given)
+  local file <close>, reason = core.file(given.store) -- first: where nothing can be kept, nothing is asked for
+  if not file then return nil, errors.new("file", "provision: " .. reason) end
+  local credentials, err = request(from, given)
+  if not credentials then return nil, err end
+  return write_store(file, credentials)
 end
 
 --- Asks the server for credentials (device API, "provision").
@@ -119,17 +124,13 @@ return function(given)
   end
   if given.token then check.token("provision", given.token) end
   if given.anew and not given.store then error("provision: option 'store' is missing beside 'anew'", 2) end
-  if not given.store then
-    local credentials, err = request(given)
-    return credentials, err
-  end
-  if not given.anew then
+  if given.store and not given.anew then
     local kept, err = read_store(given.store)
     if kept or err then return kept, err end
   end
-  local file <close>, reason = core.file(given.store) -- first: where nothing can be kept, nothing is asked for
-  if not file then return nil, errors.new("file", "provision: " .. reason) end
-  local credentials, err = request(given)
-  if not credentials then return nil, err end
-  return write_store(file, credentials)
+  local from = client.new("provision", given, "/api/v1", { given.key, given.secret, given.password, given.token })
+  local ask = given.store and request_and_keep or request
+  local credentials, err = ask(from, given)
+  from:close()
+  return credentials, err
 end

@@ -293,14 +293,14 @@ end
 function update.run(device, client, given)
   check.options("updates", given, options)
   local prefix = prefixes[given.kind]
-  if not prefix then error("updates: option 'kind' must be 'firmware' or 'software'", 3) end
+  if not prefix then error("updates: option 'kind' must be 'firmware' or 'software'", 2) end
   for _, name in ipairs { "title", "version" } do
     if type(given.current[name]) ~= "string" then
-      error(("updates: option 'current' must have a string '%s'"):format(name), 3)
+      error(("updates: option 'current' must have a string '%s'"):format(name), 2)
     end
   end
   if given.unverified and given.unverified ~= "https" then
-    error("updates: option 'unverified' can only be 'https'", 3)
+    error("updates: option 'unverified' can only be 'https'", 2)
   end
   local copy = {}
   for name, value in next, given do copy[name] = value end

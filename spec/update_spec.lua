@@ -108,6 +108,32 @@ describe("updates", function()
     task:cancel()
   end)
 
+  it("refuse a package whose attributes make no sense, and take the next", function()
+    run()
+    local odd = { fw_checksum = "12", fw_size = "2.5", fw_url = "{}", fw_tag = "true" }
+    local n = 0
+    for name, value in pairs(odd) do
+      n = n + 1
+      local told = { fw_version = '"odd' .. n .. '"', fw_title = '"fw"', fw_checksum = '"ab"', fw_size = "9",
+        fw_url = '""', fw_tag = '"t"' }
+      told[name] = value
+      local members = {}
+      for key, text in pairs(told) do members[#members + 1] = ('"%s":%s'):format(key, text) end
+      e:set_shared(e.token, "{" .. table.concat(members, ",") .. "}")
+      await(function() return select(2, states():gsub("FAILED", "")) == n end)
+      assert.equal("the shared attribute " .. name .. " makes no sense", reason())
+    end
+    assign()
+    await(function() return states():find "UPDATED" end)
+  end)
+
+  it("tell why applying failed, whatever bytes it says it in", function()
+    run { apply = function() return nil, "geht nicht: \xFC\0\n" .. ("x"):rep(5000) end }
+    assign()
+    await(ended)
+    assert.matches("^geht nicht: %?%? x+ %.%.%.$", reason())
+  end)
+
   it("take every algorithm of the server's, weak ones unless strong ones are demanded", function()
     for n, algorithm in ipairs { "MD5", "SHA256", "SHA384", "SHA512", "CRC32", "MURMUR3_32", "MURMUR3_128" } do
       local task = run { current = { title = "fw", version = "0" } }

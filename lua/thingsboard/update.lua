@@ -37,21 +37,30 @@ local MOST_TRIES = 6 -- without progress, of what is wrong rather than broken
 local TOLD_BEFORE_APPLY = 10 -- seconds that applying waits for the server to hear of it
 local CLOCK_IS_KNOWN = 1735689600000 -- 2025 in milliseconds: before it a device's clock has not been set
 
--- The package that the attributes tell of; nil while they tell of none, or not all of it.
+-- What a user sets by hand can be anything, and what is no UTF-8 could not be written down.
+local function makes_sense(name, value)
+  if name == "size" then return math.type(value) == "integer" and value >= 0 end
+  return type(value) == "string" and utf8.len(value) ~= nil
+end
+
+-- The package that the attributes tell of; nil while they tell of none, or not all of it. Its `nonsense` is the name of
+-- one that cannot be.
 local function package_of(told, prefix)
   local package = {}
   for _, name in ipairs(names) do
     local value = told[prefix .. name]
-    if value ~= json.null then package[name] = value end
+    if value ~= nil and value ~= json.null then
+      if makes_sense(name, value) then package[name] = value else package.nonsense = prefix .. name end
+    end
   end
-  if type(package.title) ~= "string" or type(package.version) ~= "string" then return nil end
+  if not package.title or not package.version then return nil end
   if package.url == "" then package.url = nil end
-  if not package.url and math.type(package.size) ~= "integer" then return nil end
+  if not package.url and not package.size and not package.nonsense then return nil end
   return package
 end
 
 local function is_same(one, other)
-  for _, name in ipairs { "tag", "title", "version", "checksum", "url" } do
+  for _, name in ipairs { "tag", "title", "version", "checksum", "url", "nonsense" } do
     if one[name] ~= other[name] then return false end
   end
   return true
@@ -130,6 +139,7 @@ end
 
 local function why_refused(self, package)
   local given = self.given
+  if package.nonsense then return ("the shared attribute %s makes no sense"):format(package.nonsense) end
   local https = package.url and package.url:lower():find("^https://")
   if package.url and not https and not (given.allow_http and package.url:lower():find("^http://")) then
     return "the package's URL is not https"
@@ -149,7 +159,7 @@ end
 
 local function fail(self, reason)
   partial.remove(self.part_path)
-  reach(self, "failed", "FAILED", reason)
+  reach(self, "failed", "FAILED", self.client:quote(reason)) -- fit to be sent, whatever `apply` or the server said
 end
 
 -- Whether the same request may bring the package later. An answer that is wrong may be the first word of a change that

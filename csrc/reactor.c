@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
@@ -18,7 +19,19 @@
 
 /* Many polls that end together on one connection of HTTP/2 are more than some releases of libcurl stand (7.88: 43 of
  * 150 failed as partial). So one connection serves a busy device, or few quiet ones. */
-enum { EVENTS_A_STEP = 64, MICROSECONDS = 1000000, STREAMS_A_CONNECTION = 8 };
+enum {
+  EVENTS_A_STEP = 64,
+  MICROSECONDS = 1000000,
+  STREAMS_A_CONNECTION = 8,
+  LONGEST_WAIT = 1000 * MICROSECONDS, /* of epoll; a longer step waits again */
+};
+
+/* How often this process comes from a fork. To ask for its id would be a system call each time. */
+static unsigned generation;
+
+static void count_fork(void) {
+  generation++;
+}
 
 static int64_t next_wake(const struct tb_reactor *reactor) {
   if (reactor->finished != NULL) return 0;
@@ -73,7 +86,7 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *k
 }
 
 bool tb_reactor_is_own(const struct tb_reactor *reactor) {
-  return reactor->owner == getpid();
+  return reactor->generation == generation;
 }
 
 struct tb_reactor *tb_check_reactor(lua_State *L, int index) {
@@ -89,8 +102,12 @@ struct tb_reactor *tb_check_reactor(lua_State *L, int index) {
 @treturn userdata the reactor; raises when the system has no more descriptors or memory */
 static int reactor_new(lua_State *L) {
   struct tb_reactor *reactor = lua_newuserdatauv(L, sizeof *reactor, 1);
-  *reactor = (struct tb_reactor){
-      .epoll = -1, .timer = -1, .owner = getpid(), .curl_wake = TB_NEVER, .lua_wake = TB_NEVER, .armed = TB_NEVER};
+  *reactor = (struct tb_reactor){.epoll = -1,
+                                 .timer = -1,
+                                 .generation = generation,
+                                 .curl_wake = TB_NEVER,
+                                 .lua_wake = TB_NEVER,
+                                 .armed = TB_NEVER};
   luaL_setmetatable(L, TB_REACTOR);
   lua_newtable(L); /* the exchanges in flight, by address: see exchange.c */
   lua_setiuservalue(L, -2, 1);
@@ -202,26 +219,21 @@ static void collect(struct tb_reactor *reactor) {
   }
 }
 
-/* How long epoll may wait, in milliseconds, rounded up; -1 for as long as it takes. */
-static int patience(const struct tb_reactor *reactor, lua_Number seconds) {
-  lua_Number wait = seconds;
-  int64_t wake = next_wake(reactor);
-  if (wake != TB_NEVER) wait = fmin(wait, (lua_Number)(wake - tb_monotonic()) / MICROSECONDS);
-  if (wait <= 0) return 0;
-  if (isinf(wait)) return -1;
-  return wait < 1e6 ? (int)ceil(wait * 1000) : 1000000000;
+/* Gives curl its turn when its time has come. */
+static void work_if_due(struct tb_reactor *reactor, int64_t now) {
+  if (reactor->curl_wake > now) return;
+  reactor->curl_wake = TB_NEVER; /* curl sets it anew while it is called */
+  work(reactor, CURL_SOCKET_TIMEOUT, 0);
+  collect(reactor);
 }
 
-/*** Waits until something stirs, lets curl work, and notes what has finished. Returns early on a signal.
-@function reactor:step
-@tparam ?number timeout seconds to wait at most; nil for as long as it takes */
-static int reactor_step(lua_State *L) {
-  struct tb_reactor *reactor = tb_check_reactor(L, 1);
-  lua_Number timeout = luaL_optnumber(L, 2, HUGE_VAL);
-  luaL_argcheck(L, !isnan(timeout), 2, "not a time");
+/* Waits until a descriptor stirs or the time has come, and lets curl work. Returns what epoll_wait returned. */
+static int turn(struct tb_reactor *reactor, int64_t now, int64_t until) {
   struct epoll_event events[EVENTS_A_STEP];
-  int count = epoll_wait(reactor->epoll, events, EVENTS_A_STEP, patience(reactor, timeout));
-  if (count < 0 && errno != EINTR) return luaL_error(L, "cannot wait: %s", strerror(errno));
+  int64_t wake = next_wake(reactor);
+  int64_t left = (wake < until ? wake : until) - now;
+  int milliseconds = left <= 0 ? 0 : left < LONGEST_WAIT ? (int)((left + 999) / 1000) : LONGEST_WAIT / 1000;
+  int count = epoll_wait(reactor->epoll, events, EVENTS_A_STEP, milliseconds);
   for (int i = 0; i < count; i++) {
     if (events[i].data.fd == reactor->timer) {
       uint64_t expirations;
@@ -233,11 +245,27 @@ static int reactor_step(lua_State *L) {
                (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
     work(reactor, events[i].data.fd, what);
   }
-  if (reactor->curl_wake != TB_NEVER && reactor->curl_wake <= tb_monotonic()) {
-    reactor->curl_wake = TB_NEVER; /* curl sets it anew while it is called */
-    work(reactor, CURL_SOCKET_TIMEOUT, 0);
-  }
-  collect(reactor);
+  if (count > 0) collect(reactor);
+  return count;
+}
+
+/*** Waits and lets curl work until an exchange has finished, the time of `wake_at` or the time-out has come, or a
+signal interrupts.
+@function reactor:step
+@tparam ?number timeout seconds to wait at most; nil for as long as it takes */
+static int reactor_step(lua_State *L) {
+  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  lua_Number timeout = luaL_optnumber(L, 2, HUGE_VAL);
+  luaL_argcheck(L, !isnan(timeout), 2, "not a time");
+  int64_t now = tb_monotonic(), until = TB_NEVER;
+  if (timeout < 1e9) until = timeout > 0 ? now + (int64_t)ceil(timeout * MICROSECONDS) : now;
+  int count;
+  do {
+    work_if_due(reactor, now);
+    count = turn(reactor, now, until);
+    if (count < 0 && errno != EINTR) return luaL_error(L, "cannot wait: %s", strerror(errno));
+    now = tb_monotonic();
+  } while (reactor->finished == NULL && count >= 0 && now < until && now < reactor->lua_wake);
   if (reactor->finished == NULL) tb_reactor_arm(reactor); /* else once they are taken */
   return 0;
 }
@@ -297,6 +325,9 @@ static const luaL_Reg metamethods[] = {
     {"__gc", reactor_close}, {"__close", reactor_close}, {"__tostring", reactor_tostring}, {NULL, NULL}};
 
 void tb_open_reactor(lua_State *L) {
+  static bool counting;
+  if (!counting && pthread_atfork(NULL, NULL, count_fork) != 0) luaL_error(L, "out of memory");
+  counting = true;
   tb_new_type(L, TB_REACTOR, methods, metamethods);
   lua_pushcfunction(L, reactor_new);
   lua_setfield(L, -2, "reactor");

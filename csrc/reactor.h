@@ -6,7 +6,6 @@
 #include <lua.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 struct tb_client;
 struct tb_exchange;
@@ -26,14 +25,14 @@ struct tb_idle {
 enum { TB_MOST_IDLE = 64 };
 
 struct tb_reactor {
-  CURLM *multi; /* NULL once closed */
-  int epoll;    /* -1 once closed */
-  int timer;    /* a timerfd inside epoll, made when the first foreign loop asks for pollfd(); -1 before */
-  pid_t owner;
-  int64_t curl_wake; /* when curl wants to be called */
-  int64_t lua_wake;  /* when the Lua side wants to be called */
-  int64_t armed;     /* what the timerfd is set to */
-  bool unwatched;    /* an exchange's socket could not be added to epoll: see tb_exchange.unwatched */
+  CURLM *multi;        /* NULL once closed */
+  int epoll;           /* -1 once closed */
+  int timer;           /* a timerfd inside epoll, made when the first foreign loop asks for pollfd(); -1 before */
+  unsigned generation; /* of the process that made it: see tb_reactor_is_own */
+  int64_t curl_wake;   /* when curl wants to be called */
+  int64_t lua_wake;    /* when the Lua side wants to be called */
+  int64_t armed;       /* what the timerfd is set to */
+  bool unwatched;      /* an exchange's socket could not be added to epoll: see tb_exchange.unwatched */
   struct tb_client *clients;
   struct tb_exchange *finished; /* a queue: ended, and not yet handed over by finished() */
   struct tb_exchange *last_finished;

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 static const char TYPE[] = "thingsboard.body";
-enum { DEFAULT_LIMIT = 64 * 1024 * 1024 };
+enum { DEFAULT_LIMIT = 64 * 1024 * 1024, MOST_KEPT = 16 * 1024 };
 
 struct body {
   struct tb_buffer buffer;
@@ -88,32 +88,58 @@ static int body_raw(lua_State *L) {
   return result(L, false);
 }
 
-/*** Appends an object of telemetry or attribute values, such that the server stores what the script has.
+static int write(lua_State *L, enum tb_json_form form) {
+  struct tb_buffer *buffer = tb_check_body(L, 1);
+  if (form == TB_JSON_VALUE)
+    luaL_checkany(L, 2);
+  else
+    luaL_checktype(L, 2, LUA_TTABLE);
+  lua_Integer level = luaL_optinteger(L, 4, 1);
+  luaL_argcheck(L, level > 0 && level < 100, 4, "not a level of the stack");
+  struct tb_json_call call = {.form = form, .what = luaL_optstring(L, 3, NULL), .level = (int)level};
+  return result(L, tb_json_write(L, 2, buffer, &call));
+}
+
+/*** Appends telemetry, such that the server stores what the script has.
 A number keeps its kind: floats go with a point and without an exponent, rounded to 16 decimals where they have more.
 Raises for what is no value at all: functions, keys that are no strings, arrays with holes.
-@function body:values
-@tparam table record values by key: strings, numbers, booleans, tables, null
+@function body:telemetry
+@tparam table value an object of values by key (strings, numbers, booleans, tables, null); an envelope
+`{ts = milliseconds, values = object}` around one; or a list of both
+@tparam ?string what in whose name a mistake raises
+@tparam[opt=1] integer level at whose line, as `error` takes it
 @treturn thingsboard.body itself; or nil, the reason and the path of the key (a string, or nil when it is no single one)
 for what cannot be stored: NaN, infinities, floats of 2^63 or more, numbers that 16 decimals would change or that would
-become strings, strings that are not UTF-8 or contain NUL, keys that the server does not take, no value at all, more
-than 250 levels, more bytes than the limit. Then nothing was appended.
+become strings, strings that are not UTF-8 or contain NUL, keys that the server does not take, no value at all, a time
+that can only be seconds, more than 250 levels, more bytes than the limit. Then nothing was appended.
+*/
+static int body_telemetry(lua_State *L) {
+  return write(L, TB_JSON_TELEMETRY);
+}
+
+/*** Appends an object of telemetry or attribute values; as `telemetry`.
+@function body:values
+@tparam table record values by key
+@tparam ?string what
+@tparam[opt=1] integer level
+@treturn thingsboard.body itself; or nil, the reason and the path
 */
 static int body_values(lua_State *L) {
-  return result(L, tb_json_record(L, 2, tb_check_body(L, 1)));
+  return write(L, TB_JSON_RECORD);
 }
 
 /*** Appends any value, such as the parameters of an RPC or its answer. All digits of numbers go.
 Raises for what is no JSON: functions, nil, keys of other kinds, arrays with holes.
 @function body:value
 @param value string, number, boolean, table or null
+@tparam ?string what in whose name a mistake raises
+@tparam[opt=1] integer level at whose line, as `error` takes it
 @treturn thingsboard.body itself; or nil, the reason and the path of the key (nil for the value itself) for what cannot
 be sent: NaN, infinities, strings that are not UTF-8, more than 250 levels, more bytes than the limit. Then nothing
 was appended.
 */
 static int body_value(lua_State *L) {
-  struct tb_buffer *buffer = tb_check_body(L, 1);
-  luaL_checkany(L, 2);
-  return result(L, tb_json_value(L, 2, buffer));
+  return write(L, TB_JSON_VALUE);
 }
 
 /*** What was written.
@@ -123,6 +149,20 @@ static int body_value(lua_State *L) {
 static int body_text(lua_State *L) {
   const struct tb_buffer *buffer = tb_check_body(L, 1);
   lua_pushlstring(L, buffer->data == NULL ? "" : buffer->data, buffer->length);
+  return 1;
+}
+
+/*** Takes what was written out of the body, which is empty then. Its memory stays for what is written next, unless it
+is much.
+@function body:take
+@treturn string
+*/
+static int body_take(lua_State *L) {
+  struct tb_buffer *buffer = tb_check_body(L, 1);
+  size_t length = buffer->length;
+  buffer->length = 0; /* first: what follows may raise */
+  lua_pushlstring(L, buffer->data == NULL ? "" : buffer->data, length);
+  if (buffer->capacity > MOST_KEPT) tb_buffer_free(buffer);
   return 1;
 }
 
@@ -178,8 +218,9 @@ static int array(lua_State *L) {
 }
 
 static const luaL_Reg METHODS[] = {
-    {"raw", body_raw},     {"values", body_values}, {"value", body_value}, {"text", body_text},
-    {"clear", body_clear}, {"close", body_close},   {NULL, NULL},
+    {"raw", body_raw},     {"telemetry", body_telemetry}, {"values", body_values},
+    {"value", body_value}, {"text", body_text},           {"take", body_take},
+    {"clear", body_clear}, {"close", body_close},         {NULL, NULL},
 };
 
 static const luaL_Reg METAMETHODS[] = {

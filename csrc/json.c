@@ -11,6 +11,9 @@ static_assert(sizeof(lua_Integer) == sizeof(int64_t) && sizeof(lua_Number) == si
 
 enum { MOST_LEVELS = 250, MOST_KEY_UNITS = 255, FIRST_BYTES = 512 };
 
+/* A timestamp below this, taken for milliseconds, lies in the first days of March 1973: it can only be seconds. */
+#define SECONDS 100000000000
+
 static const char TOO_DEEP[] = "more than 250 levels of tables (or one that contains itself) cannot be sent";
 
 /* What is written lies between out->length and `at`. It counts only once all is well: whatever ends the writing
@@ -18,6 +21,8 @@ static const char TOO_DEEP[] = "more than 250 levels of tables (or one that cont
 struct writer {
   lua_State *L;
   struct tb_buffer *out;
+  const struct tb_json_call *call;
+  lua_Integer record; /* its number in a list, or 0 */
   char *at;
   char *end; /* of the buffer's memory */
 };
@@ -54,27 +59,32 @@ static void push_path(lua_State *L, const struct level *level) {
   luaL_pushresult(&path);
 }
 
-/* Pushes "path: reason" and the path. Always false. */
-static bool refuse(lua_State *L, const struct level *level, const char *reason) {
+/* Pushes "record n: path: reason", as far as there are such, and the path. Always false. */
+static bool refuse(struct writer *w, const struct level *level, const char *reason) {
+  lua_State *L = w->L;
   push_path(L, level);
+  int path = lua_gettop(L);
+  if (w->record > 0) lua_pushfstring(L, "record %I: ", (LUAI_UACINT)w->record);
   if (level != NULL) {
-    lua_pushvalue(L, -1);
-    lua_pushfstring(L, ": %s", reason);
-    lua_concat(L, 2);
-  } else {
-    lua_pushstring(L, reason);
+    lua_pushvalue(L, path);
+    lua_pushliteral(L, ": ");
   }
-  lua_insert(L, -2);
+  lua_pushstring(L, reason);
+  lua_concat(L, lua_gettop(L) - path);
+  lua_insert(L, path);
   return false;
 }
 
 /* Raises for a programmer's mistake. Returns for the eye only. */
-static bool mistake(lua_State *L, const struct level *level, const char *what) {
-  refuse(L, level, what);
+static bool mistake(struct writer *w, const struct level *level, const char *reason) {
+  lua_State *L = w->L;
+  refuse(w, level, reason);
   lua_pop(L, 1);
-  luaL_where(L, 1);
+  luaL_where(L, w->call->level);
   lua_insert(L, -2);
-  lua_concat(L, 2);
+  lua_pushfstring(L, w->call->what != NULL ? "%s: " : "", w->call->what);
+  lua_insert(L, -2);
+  lua_concat(L, 3);
   return lua_error(L) != 0;
 }
 
@@ -88,7 +98,7 @@ static bool grow(struct writer *w, size_t wanted) {
   }
   if (wanted <= out->limit - out->length - pending) luaL_error(w->L, "not enough memory");
   lua_pushfstring(w->L, "larger than the limit of %I bytes", (LUAI_UACINT)out->limit);
-  return refuse(w->L, NULL, lua_tostring(w->L, -1));
+  return refuse(w, NULL, lua_tostring(w->L, -1));
 }
 
 /* Room for `wanted` more bytes at w->at. A text has less than SIZE_MAX / 2 bytes, so the few more cannot overflow. */
@@ -158,14 +168,14 @@ static bool write_string(struct writer *w, const struct level *level, const char
     char class = CLASSES[*text];
     if (class == 'x') {
       size_t bytes = utf8_length(text, end);
-      if (bytes == 0) return refuse(w->L, level, "a string that is not valid UTF-8 cannot be sent");
+      if (bytes == 0) return refuse(w, level, "a string that is not valid UTF-8 cannot be sent");
       memcpy(w->at, text, bytes);
       w->at += bytes;
       text += bytes;
       continue;
     }
     if (*text == 0 && top)
-      return refuse(w->L, level, "a string with a NUL character cannot be sent: the server would drop or replace it");
+      return refuse(w, level, "a string with a NUL character cannot be sent: the server would drop or replace it");
     /* The escape in place of this byte, as many bytes as there are still, and the quote. */
     if (!room(w, (size_t)(end - text) + (class == 'u' ? 6 : 2))) return false;
     *w->at++ = '\\';
@@ -196,20 +206,20 @@ static bool write_number(struct writer *w, const struct level *level, bool top) 
   case TB_NUMBER_OK:
     return put(w, text, length);
   case TB_NUMBER_NAN:
-    return refuse(w->L, level, "NaN cannot be sent");
+    return refuse(w, level, "NaN cannot be sent");
   case TB_NUMBER_INFINITE:
-    return refuse(w->L, level, value > 0 ? "infinity cannot be sent" : "-infinity cannot be sent");
+    return refuse(w, level, value > 0 ? "infinity cannot be sent" : "-infinity cannot be sent");
   case TB_NUMBER_HUGE:
-    return refuse(w->L, level, "a float of 2^63 or beyond cannot be sent: the server would store it as a string");
+    return refuse(w, level, "a float of 2^63 or beyond cannot be sent: the server would store it as a string");
   case TB_NUMBER_TINY:
     return refuse(
-        w->L, level,
+        w, level,
         "a number this small cannot be sent: the server keeps 16 decimals, which would change it by more than "
         "one part in two million (a smaller unit helps)");
   case TB_NUMBER_LAST16:
     break;
   }
-  return refuse(w->L, level,
+  return refuse(w, level,
                 "a number with one digit, at the 16th decimal, cannot be sent: the server would store it as a string "
                 "(a smaller unit helps)");
 }
@@ -233,47 +243,49 @@ static bool write_value(struct writer *w, const struct level *level, bool top) {
   case LUA_TTABLE:
     return write_table(w, level);
   case LUA_TNIL:
-    return mistake(L, level, "nil cannot be sent (null can)");
+    return mistake(w, level, "nil cannot be sent (null can)");
   default:
     if (!lua_islightuserdata(L, -1) || lua_touserdata(L, -1) != NULL)
-      return mistake(L, level, lua_pushfstring(L, "a %s cannot be sent", luaL_typename(L, -1)));
+      return mistake(w, level, lua_pushfstring(L, "a %s cannot be sent", luaL_typename(L, -1)));
     return put(w, "null", 4);
   }
 }
 
-static bool wrong_keys(lua_State *L, const struct level *level, const char *found) {
-  return mistake(L, level,
-                 lua_pushfstring(L, "a table's keys must be strings, or 1..n without holes; this one has %s", found));
+static bool wrong_keys(struct writer *w, const struct level *level, const char *found) {
+  return mistake(
+      w, level, lua_pushfstring(w->L, "a table's keys must be strings, or 1..n without holes; this one has %s", found));
 }
 
 /* Raises for the key at `index`, which does not go with the table's first. */
-static bool wrong_key(lua_State *L, const struct level *level, int index, bool mixed) {
+static bool wrong_key(struct writer *w, const struct level *level, int index, bool mixed) {
+  lua_State *L = w->L;
   if (lua_type(L, index) != LUA_TNUMBER && lua_type(L, index) != LUA_TSTRING)
-    return wrong_keys(L, level, lua_pushfstring(L, "a %s as a key", luaL_typename(L, index)));
-  if (mixed) return wrong_keys(L, level, "both kinds");
+    return wrong_keys(w, level, lua_pushfstring(L, "a %s as a key", luaL_typename(L, index)));
+  if (mixed) return wrong_keys(w, level, "both kinds");
   lua_pushvalue(L, index);
-  return wrong_keys(L, level, lua_pushfstring(L, "the key %s", lua_tostring(L, -1)));
+  return wrong_keys(w, level, lua_pushfstring(L, "the key %s", lua_tostring(L, -1)));
 }
 
 /* The length of the array on the top of the stack. Raises unless its keys are 1..n. */
-static lua_Integer array_length(lua_State *L, const struct level *level) {
+static lua_Integer array_length(struct writer *w, const struct level *level) {
+  lua_State *L = w->L;
   int table = lua_gettop(L);
   lua_Integer count = 0, highest = 0;
   for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
-    if (lua_type(L, -2) == LUA_TSTRING) wrong_key(L, level, -2, count > 0);
+    if (lua_type(L, -2) == LUA_TSTRING) wrong_key(w, level, -2, count > 0);
     lua_Integer key = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
-    if (key < 1) wrong_key(L, level, -2, false);
+    if (key < 1) wrong_key(w, level, -2, false);
     if (key > highest) highest = key;
     count++;
   }
-  if (count != highest) wrong_keys(L, level, "holes (null would fill them)");
+  if (count != highest) wrong_keys(w, level, "holes (null would fill them)");
   return count;
 }
 
 /* The array on the top of the stack. */
 static bool write_array(struct writer *w, const struct level *up, struct level *level) {
   lua_State *L = w->L;
-  lua_Integer length = array_length(L, up);
+  lua_Integer length = array_length(w, up);
   if (!put_byte(w, '[')) return false;
   for (level->index = 1; level->index <= length; level->index++) {
     if (level->index > 1 && !put_byte(w, ',')) return false;
@@ -290,7 +302,7 @@ static bool write_object(struct writer *w, const struct level *up, struct level 
   char separator = '{';
   level->key = lua_gettop(L) - 1;
   do {
-    if (lua_type(L, level->key) != LUA_TSTRING) return wrong_key(L, up, level->key, separator == ',');
+    if (lua_type(L, level->key) != LUA_TSTRING) return wrong_key(w, up, level->key, separator == ',');
     size_t length;
     const char *key = lua_tolstring(L, level->key, &length);
     if (!put_byte(w, separator)) return false;
@@ -315,7 +327,7 @@ static bool is_array(lua_State *L) {
 static bool write_table(struct writer *w, const struct level *up) {
   lua_State *L = w->L;
   struct level level = {.up = up, .depth = up == NULL ? 1 : up->depth + 1};
-  if (level.depth > MOST_LEVELS) return refuse(L, up, TOO_DEEP);
+  if (level.depth > MOST_LEVELS) return refuse(w, up, TOO_DEEP);
   luaL_checkstack(L, LUA_MINSTACK, "nested too deep");
   if (is_array(L)) return write_array(w, up, &level);
   lua_pushnil(L);
@@ -372,18 +384,25 @@ static size_t utf16_units(const char *text, size_t length) {
 }
 
 static bool write_record_key(struct writer *w, const struct level *level, const char *key, size_t length) {
-  lua_State *L = w->L;
   if (!write_string(w, level, key, length, true)) return false;
   /* The server answers 200 to all of these, and then drops every value that came with them. */
-  if (is_blank(key, length)) return refuse(L, level, "a blank key cannot be sent: the server would drop the message");
+  if (is_blank(key, length)) return refuse(w, level, "a blank key cannot be sent: the server would drop the message");
   if (length > MOST_KEY_UNITS && utf16_units(key, length) > MOST_KEY_UNITS)
-    return refuse(L, level, "a key of more than 255 characters cannot be sent: the server would drop the message");
+    return refuse(w, level, "a key of more than 255 characters cannot be sent: the server would drop the message");
   if (has_template(key, length))
-    return refuse(L, level, "a key with {{...}} cannot be sent: the server would drop the message");
+    return refuse(w, level, "a key with {{...}} cannot be sent: the server would drop the message");
   return true;
 }
 
-/* The table on the top of the stack. */
+static bool is_ts(const char *key, size_t length) {
+  return length == 2 && memcmp(key, "ts", 2) == 0;
+}
+
+static bool is_values(const char *key, size_t length) {
+  return length == 6 && memcmp(key, "values", 6) == 0;
+}
+
+/* The table on the top of the stack: an object of values. */
 static bool write_record(struct writer *w) {
   lua_State *L = w->L;
   struct level level = {.depth = 1, .key = lua_gettop(L) + 1};
@@ -393,11 +412,11 @@ static bool write_record(struct writer *w) {
   while (lua_next(L, level.key - 1)) {
     if (lua_type(L, level.key) != LUA_TSTRING)
       return mistake(
-          L, NULL, lua_pushfstring(L, "the keys of values must be strings; here is a %s", luaL_typename(L, level.key)));
+          w, NULL, lua_pushfstring(L, "the keys of values must be strings; here is a %s", luaL_typename(L, level.key)));
     size_t length;
     const char *key = lua_tolstring(L, level.key, &length);
-    ts = ts || (length == 2 && memcmp(key, "ts", 2) == 0);
-    values = values || (length == 6 && memcmp(key, "values", 6) == 0);
+    ts = ts || is_ts(key, length);
+    values = values || is_values(key, length);
     any = any || !lua_islightuserdata(L, -1); /* null is the only one that can be written */
     if (!put_byte(w, separator)) return false;
     separator = ',';
@@ -406,45 +425,93 @@ static bool write_record(struct writer *w) {
     if (!write_value(w, &level, true)) return false;
     lua_pop(L, 1);
   }
-  if (!any) return refuse(L, NULL, "nothing to send: the server drops a record without a value that is not null");
+  if (!any) return refuse(w, NULL, "nothing to send: the server drops a record without a value that is not null");
   if (ts && values) {
     lua_pushliteral(L, "ts");
-    return refuse(L, &level,
-                  "the keys ts and values cannot be sent together: the server would take them for a time and "
-                  "its values");
+    return refuse(w, &level,
+                  "the keys ts and values cannot be sent together: the server would take them for an envelope, a "
+                  "time and its values");
   }
   return put_byte(w, '}');
 }
 
-/* Pushes the value. The first memory has room for an ordinary record. */
-static void begin(struct writer *w, int index) {
-  struct tb_buffer *out = w->out;
-  luaL_checkstack(w->L, LUA_MINSTACK, "nested too deep");
-  lua_pushvalue(w->L, index);
-  if (out->data == NULL && !tb_buffer_reserve(out, out->limit < FIRST_BYTES ? out->limit : FIRST_BYTES))
-    luaL_error(w->L, "not enough memory");
-  w->at = out->data + out->length;
-  w->end = out->data + out->capacity;
+/* Writes values at a time: on the stack are the envelope, its ts and its values. */
+static bool write_envelope(struct writer *w) {
+  lua_State *L = w->L;
+  int values = lua_gettop(L), ts = values - 1, whole = 0;
+  lua_Integer time = lua_type(L, ts) == LUA_TNUMBER ? lua_tointegerx(L, ts, &whole) : 0;
+  if (!whole) return mistake(w, NULL, "ts must be an integer, milliseconds since 1970");
+  if (!lua_istable(L, values)) return mistake(w, NULL, "values must be a table");
+  for (lua_pushnil(L); lua_next(L, ts - 1); lua_pop(L, 1)) {
+    size_t length = 0;
+    const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &length) : NULL;
+    if (!is_ts(key, length) && !is_values(key, length))
+      return mistake(
+          w, NULL,
+          lua_pushfstring(L, "key '%s' beside ts and values: the server would drop it", luaL_tolstring(L, -2, NULL)));
+  }
+  if (time < SECONDS)
+    return refuse(
+        w, NULL,
+        lua_pushfstring(L, "ts = %I can only be seconds; it must be milliseconds, as of tb.now()", (LUAI_UACINT)time));
+  char digits[TB_NUMBER_ROOM];
+  return put(w, "{\"ts\":", 6) && put(w, digits, tb_number_integer(time, digits)) && put(w, ",\"values\":", 10) &&
+         write_record(w) && put_byte(w, '}');
 }
 
-/* Takes the value off the stack, and makes what was written count. */
-static bool finish(struct writer *w) {
-  lua_pop(w->L, 1);
-  w->out->length = (size_t)(w->at - w->out->data);
+/* The value on the top of the stack: an object of values, or an envelope around one. */
+static bool write_timed(struct writer *w) {
+  lua_State *L = w->L;
+  int record = lua_gettop(L);
+  if (!lua_istable(L, record))
+    return mistake(w, NULL, lua_pushfstring(L, "must be a table, got %s", luaL_typename(L, record)));
+  lua_pushliteral(L, "ts");
+  bool timed = lua_rawget(L, record) != LUA_TNIL;
+  lua_pushliteral(L, "values");
+  timed = lua_rawget(L, record) != LUA_TNIL && timed;
+  if (!timed) lua_settop(L, record);
+  if (!(timed ? write_envelope(w) : write_record(w))) return false;
+  lua_settop(L, record);
   return true;
 }
 
-bool tb_json_value(lua_State *L, int index, struct tb_buffer *out) {
-  struct writer w = {.L = L, .out = out};
-  begin(&w, index);
-  return write_value(&w, NULL, false) && finish(&w);
+/* The list of records on the top of the stack. */
+static bool write_list(struct writer *w) {
+  lua_State *L = w->L;
+  lua_Integer count = (lua_Integer)lua_rawlen(L, -1);
+  if (count == 0) return refuse(w, NULL, "nothing to send: the list is empty");
+  for (w->record = 1; w->record <= count; w->record++) {
+    lua_rawgeti(L, -1, w->record);
+    if (!put_byte(w, w->record == 1 ? '[' : ',') || !write_timed(w)) return false;
+    lua_pop(L, 1);
+  }
+  return put_byte(w, ']');
 }
 
-bool tb_json_record(lua_State *L, int index, struct tb_buffer *out) {
-  struct writer w = {.L = L, .out = out};
-  luaL_checktype(L, index, LUA_TTABLE);
-  begin(&w, index);
-  return write_record(&w) && finish(&w);
+static bool write_telemetry(struct writer *w) {
+  lua_State *L = w->L;
+  if (!lua_istable(L, -1)) return mistake(w, NULL, "a table expected");
+  bool list = lua_rawgeti(L, -1, 1) != LUA_TNIL;
+  lua_pop(L, 1);
+  return list || is_array(L) ? write_list(w) : write_timed(w);
+}
+
+bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct tb_json_call *call) {
+  struct writer w = {.L = L, .out = out, .call = call};
+  luaL_checkstack(L, LUA_MINSTACK, "nested too deep");
+  /* The first memory has room for an ordinary record. */
+  if (out->data == NULL && !tb_buffer_reserve(out, out->limit < FIRST_BYTES ? out->limit : FIRST_BYTES))
+    return luaL_error(L, "not enough memory");
+  lua_pushvalue(L, index);
+  w.at = out->data + out->length;
+  w.end = out->data + out->capacity;
+  bool well = call->form == TB_JSON_VALUE    ? write_value(&w, NULL, false)
+              : call->form == TB_JSON_RECORD ? write_record(&w)
+                                             : write_telemetry(&w);
+  if (!well) return false;
+  lua_pop(L, 1);
+  out->length = (size_t)(w.at - out->data);
+  return true;
 }
 
 void tb_json_push_array_mt(lua_State *L) {

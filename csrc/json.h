@@ -7,14 +7,22 @@
 #include <lua.h>
 #include <stdbool.h>
 
-/* Appends the value at `index` as a part of a nested value: RPC parameters and replies, members of telemetry values.
- * False for a value of the world that cannot be sent, with two values pushed: the reason, and the path of the key at
- * fault or nil. A programmer's mistake raises. In both cases out->length is what it was.
- * The buffer's limit must be above 0. */
-bool tb_json_value(lua_State *L, int index, struct tb_buffer *out);
+/* What is written: any value, such as the parameters of an RPC, whose numbers keep all their digits; an object of
+ * telemetry or attribute values; or telemetry: such an object, an envelope {ts=, values=} around one, or a list of
+ * both. */
+enum tb_json_form { TB_JSON_VALUE, TB_JSON_RECORD, TB_JSON_TELEMETRY };
 
-/* The same for an object of telemetry or attribute values. */
-bool tb_json_record(lua_State *L, int index, struct tb_buffer *out);
+/* A programmer's mistake raises: in whose name (or NULL), and at the line of which level of the stack. */
+struct tb_json_call {
+  enum tb_json_form form;
+  const char *what;
+  int level;
+};
+
+/* Appends the value at `index`. False for a value of the world that cannot be sent, with two values pushed: the reason,
+ * and the path of the key at fault or nil. A programmer's mistake raises. In both cases out->length is what it was.
+ * The buffer's limit must be above 0. */
+bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct tb_json_call *call);
 
 /* Makes the metatable that marks a table as an array, and leaves it on the stack; the same one every time. */
 void tb_json_push_array_mt(lua_State *L);

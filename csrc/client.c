@@ -3,14 +3,22 @@
 #include "core.h"
 #include "exchange.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 enum {
   REACTOR_VALUE = 1, /* user values: what keeps the reactor alive, */
   OPTIONS_VALUE,     /* and the table of options, from which every new handle is set up */
   SMALL_RECEIVE_BUFFER = 1024,
   IDLE_CONNECTION_SECONDS = 50, /* the server closes an idle one after 60 s, over HTTP/2 after 20 s by GOAWAY */
+  /* A peer that is gone without a word shows by what it does not acknowledge: while nothing else is sent, by probes. A
+   * poll would notice by its time-out only, and over HTTP/2 the next would go out on the same connection. */
+  PROBE_AFTER_SECONDS = 10,
+  PROBE_EVERY_SECONDS = 2,
+  UNACKNOWLEDGED_MILLISECONDS = 20000,
 };
 
 struct tb_client *tb_check_client(lua_State *L, int index) {
@@ -38,6 +46,19 @@ static const char *string_option(lua_State *L, int index, const char *name) {
 
 const char *tb_client_prefix(lua_State *L, int index) {
   return string_option(L, index, "prefix");
+}
+
+/* Without TCP_USER_TIMEOUT, in another system, a connection is given up a little later. */
+static int on_new_socket(void *data, curl_socket_t fd, curlsocktype purpose) {
+  (void)data;
+  (void)purpose;
+#ifdef TCP_USER_TIMEOUT
+  unsigned int milliseconds = UNACKNOWLEDGED_MILLISECONDS;
+  setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
+#else
+  (void)fd;
+#endif
+  return CURL_SOCKOPT_OK;
 }
 
 /* Sets what every exchange of the client has in common. May raise: somebody must own the handle already. */
@@ -80,6 +101,9 @@ static void configure(lua_State *L, int index, CURL *easy) {
   SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   SET(CURLOPT_CONNECTTIMEOUT_MS, connect_timeout);
   SET(CURLOPT_TCP_KEEPALIVE, 1L);
+  SET(CURLOPT_TCP_KEEPIDLE, (long)PROBE_AFTER_SECONDS);
+  SET(CURLOPT_TCP_KEEPINTVL, (long)PROBE_EVERY_SECONDS);
+  SET(CURLOPT_SOCKOPTFUNCTION, on_new_socket);
   SET(CURLOPT_MAXAGE_CONN, (long)IDLE_CONNECTION_SECONDS);
   SET(CURLOPT_BUFFERSIZE, (long)SMALL_RECEIVE_BUFFER);
   /* What is sent while the first connection is still being made waits to see whether it speaks HTTP/2, and shares it.

@@ -3,6 +3,7 @@
 #include "exchange.h"
 
 #include "checksum.h"
+#include "clock.h"
 #include "core.h"
 #include "file.h"
 #include "json.h"
@@ -86,11 +87,15 @@ static void leave_wire(struct tb_exchange *exchange) {
   tb_buffer_free(&exchange->request);
 }
 
+static bool was_sent(const struct tb_exchange *exchange) {
+  long bytes = 0;
+  curl_easy_getinfo(exchange->easy, CURLINFO_REQUEST_SIZE, &bytes);
+  return bytes > 0;
+}
+
 /* Between the request and the body: curl, which holds no header above 100 KB, says there that memory is short. */
 static bool broke_in_headers(const struct tb_exchange *exchange) {
-  long sent = 0;
-  curl_easy_getinfo(exchange->easy, CURLINFO_REQUEST_SIZE, &sent);
-  return sent > 0 && exchange->received == 0;
+  return was_sent(exchange) && exchange->received == 0;
 }
 
 /* A kept connection may end just when a request goes out on it. When nothing of the answer came, the request goes out
@@ -102,6 +107,11 @@ static bool sent_anew(struct tb_exchange *exchange, CURLcode code) {
   long connects = 1;
   curl_easy_getinfo(exchange->easy, CURLINFO_NUM_CONNECTS, &connects);
   if (connects != 0 || exchange->headers.length > 0) return false;
+  if (exchange->file == NULL) { /* the time-out is for both together */
+    int64_t left = (exchange->deadline - tb_monotonic()) / 1000;
+    if (left <= 0) return false;
+    curl_easy_setopt(exchange->easy, CURLOPT_TIMEOUT_MS, (long)left);
+  }
   CURLM *multi = exchange->client->reactor->multi;
   curl_multi_remove_handle(multi, exchange->easy);
   exchange->error[0] = '\0';
@@ -113,6 +123,7 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   struct tb_reactor *reactor = exchange->client->reactor;
   if (sent_anew(exchange, code)) return;
   curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
+  exchange->sent = was_sent(exchange);
   exchange->code = code;
   if (code == CURLE_OUT_OF_MEMORY && exchange->failure == TB_NO_FAILURE && broke_in_headers(exchange))
     exchange->failure = TB_HEADERS_TOO_LARGE;
@@ -185,6 +196,7 @@ static void set_up(struct tb_exchange *exchange, bool post, long timeout) {
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, post ? &json : NULL);
   /* How long a file takes nobody knows: there the time-out bounds a standstill. */
   bool file = exchange->file != NULL;
+  exchange->deadline = tb_monotonic() + (int64_t)timeout * 1000;
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, file ? 0L : timeout);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, file ? (long)STALLED_BYTES_A_SECOND : 0L);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, file ? (timeout + 999) / 1000 : 0L);
@@ -272,6 +284,14 @@ static struct tb_exchange *check_exchange(lua_State *L) {
 @treturn boolean */
 static int exchange_done(lua_State *L) {
   lua_pushboolean(L, check_exchange(L)->done);
+  return 1;
+}
+
+/*** Whether the request went out, on a connection that was there or made for it. Nothing tells whether it arrived.
+@function exchange:sent
+@treturn boolean false before the end, too */
+static int exchange_sent(lua_State *L) {
+  lua_pushboolean(L, check_exchange(L)->sent);
   return 1;
 }
 
@@ -462,9 +482,13 @@ static int exchange_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {{"done", exchange_done},     {"result", exchange_result},
-                                   {"header", exchange_header}, {"received", exchange_received},
-                                   {"close", exchange_close},   {NULL, NULL}};
+static const luaL_Reg methods[] = {{"done", exchange_done},
+                                   {"sent", exchange_sent},
+                                   {"result", exchange_result},
+                                   {"header", exchange_header},
+                                   {"received", exchange_received},
+                                   {"close", exchange_close},
+                                   {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
     {"__gc", exchange_close}, {"__close", exchange_close}, {"__tostring", exchange_tostring}, {NULL, NULL}};

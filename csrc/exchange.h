@@ -26,11 +26,13 @@ struct tb_exchange {
   struct tb_checksum *checksum; /* fed with what goes to the file, or NULL; kept by a user value */
   size_t limit;                 /* bytes of body that may come */
   size_t received;              /* bytes of body that came */
+  int64_t deadline;             /* of the whole exchange, without a file; monotonic */
   long status;                  /* 0 before there is one */
   CURLcode code;
   enum tb_failure failure;
   int file_error; /* errno behind TB_FILE_FAILED */
   bool done;
+  bool sent;      /* the request went out; known once it has ended */
   bool unwatched; /* its socket is not in epoll, so it would hang */
   char error[CURL_ERROR_SIZE];
 };

@@ -76,6 +76,17 @@ describe("the core", function()
       e:set { idle_timeout = 60000 }
     end)
 
+    it("that is sent once more has no more time for that", function()
+      local secure = new_client { prefix = e.tls_url .. "/api/v1/" .. e.token, ca_file = e.ca_file }
+      local function post_there() return finish(secure:start("POST", "/telemetry", '{"a":1}', 1000)) end
+      assert.equal(200, (post_there()))
+      e:fault { path = "/telemetry", how = "stall", seconds = 0.7 }
+      local _, code = post_there() -- 0.7 s on the connection that was kept, then on a new one
+      assert.equal("OPERATION_TIMEDOUT", code)
+      assert.equal(3, #e:requests())
+      secure:close()
+    end)
+
     it("tells the answer's headers", function()
       local exchange = client:start("GET", "/attributes", nil, 10000)
       finish(exchange)

@@ -32,6 +32,17 @@ describe("RPC", function()
     end
   end
 
+  -- The next request; fails, where it would wait for ever.
+  local function next_of(requests)
+    local task = tb.spawn(function()
+      tb.sleep(4)
+      requests:close()
+    end)
+    local request = requests()
+    task:cancel()
+    return assert(request, "none came")
+  end
+
   local function polls()
     local count, last = 0, nil
     for _, request in ipairs(e:requests()) do
@@ -121,19 +132,48 @@ describe("RPC", function()
     end)
 
     it("come though the server counts from 0 again", function()
-      local requests <close> = dev:rpc_requests()
+      local requests <close> = dev:rpc_requests { period = 0.5 }
       for _ = 1, 3 do
         local handle = ask "before"
         requests():reply(1)
         reply_of(handle)
       end
       e:restart_rpc_ids(e.token)
-      tb.sleep(5.2) -- an id stays known for 5 s after its answer, for the server may bring it again
       local handle = ask("after", "{}", { timeout = 20000 })
-      local request = requests()
+      local request = next_of(requests)
       assert.equal("after", request.method)
       request:reply "again"
       assert.equal('"again"', reply_of(handle))
+    end)
+
+    it("come though the server counts from 0 again, and nothing tells them from those before", function()
+      local requests <close> = dev:rpc_requests { period = 0.5 }
+      for life = 1, 2 do
+        for n = 0, 2 do
+          ask("tick", "{}", { oneway = true })
+          assert.equal(n, next_of(requests).id, "life " .. life)
+        end
+        e:restart_rpc_ids(e.token)
+      end
+    end)
+
+    it("do not come twice because the server was silent meanwhile", function()
+      local requests <close> = dev:rpc_requests { period = 0.5 }
+      local handle = ask("once", "{}", { timeout = 60000 })
+      local request = requests()
+      e:fault { path = "/rpc%?", how = "stall" }
+      await(function() -- the client's time-out
+        for _, sent in ipairs(e:requests()) do
+          if sent.given_up then return true end
+        end
+      end, 20)
+      e:clear_faults()
+      local before = polls()
+      await(function() return polls() >= before + 3 end, 20)
+      request:reply "late"
+      assert.equal('"late"', reply_of(handle))
+      ask("next", "{}", { timeout = 20000 })
+      assert.equal("next", next_of(requests).method)
     end)
 
     it("go to one iterator at a time", function()

@@ -39,7 +39,9 @@ end
 
 --- Waits for the end of the poll.
 -- @treturn[1] table what came, as an object
--- @treturn[2] nil nothing came; the next poll may go out at once
+-- @treturn[1] nil
+-- @treturn[1] string its text
+-- @treturn[2] nil the server says that nothing came; the next poll may go out at once
 -- @treturn[3] nil
 -- @treturn[3] table the error; unless it is retryable, there is no use in another poll
 function poll:receive(exchange)
@@ -48,19 +50,21 @@ function poll:receive(exchange)
   local open_for = core.monotonic() - self.opened_at
   local in_time = open_for >= (self.ends_at - self.opened_at) * 0.9
   self.ends_at = nil
-  if open_for > self.backoff.ceiling then self.backoff:reset() end -- a link that held for a while, and broke
+  -- A link that held for a while, and broke. To wait for a connection that does not come about is no such thing.
+  if exchange:sent() and open_for > self.backoff.ceiling then self.backoff:reset() end
   local body, err = client:outcome(self.what, exchange)
   if body then
     local value, reason = json.decode(body)
     if type(value) == "table" then
       self.backoff:reset()
-      return value
+      return value, nil, body
     end
     return nil, errors.new("answer", self.what .. ": the answer is no JSON object" .. (reason and ": " .. reason or ""),
       { retryable = true })
   end
-  -- A server that is down says the same words at once: what ends before its time is a failure.
-  if (nothing_came[err.status] or err.kind == "timeout") and in_time then
+  -- A server that is down says the same words at once: what ends before its time is a failure. So is the client's own
+  -- time-out: the server would have answered, and who knows whether the poll ever reached it.
+  if nothing_came[err.status] and in_time then
     self.backoff:reset()
     return nil
   end

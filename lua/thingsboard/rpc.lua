@@ -90,6 +90,13 @@ local function hold_back(state, which, id)
   state.leader = which
 end
 
+-- Whether the server has begun to count anew: the id stands for another request, or comes back after a later one, which
+-- it would have held up while it waited.
+local function is_restarted(state, which, id, text)
+  local old, last = state.seen[id], state.seen[state.last_id]
+  return old ~= nil and (old.text ~= text or last ~= nil and id < state.last_id and which.opened_at > last.first_at)
+end
+
 -- Whether the request is one that has been handed out already.
 local function is_copy(state, which, id)
   local old = state.seen[id]
@@ -98,8 +105,9 @@ local function is_copy(state, which, id)
   return not old.answered_at or since < REMEMBERED or which.opened_at <= old.first_at
 end
 
-local function arrive(state, which, message)
+local function arrive(state, which, message, text)
   local id = message.id
+  if is_restarted(state, which, id, text) then state.seen = {} end
   local old = state.seen[id]
   if is_copy(state, which, id) then
     local came_back = which.opened_at > old.first_at
@@ -114,7 +122,8 @@ local function arrive(state, which, message)
   forget(state, which, math.huge)
   state.hold = nil
   state.leader = which
-  state.seen[id] = { first_at = core.monotonic() }
+  state.seen[id] = { first_at = core.monotonic(), text = text }
+  state.last_id = id
   state.last = state.last + 1
   state.queue[state.last] = setmetatable({
     id = id, method = message.method, params = message.params, device = state.device,
@@ -139,10 +148,10 @@ local function run(state, which)
     local exchange <close> = which:send(seconds_for(state, which))
     if not exchange then return end -- the device was closed, and the iterator with it
     notify(state)
-    local message, err = which:receive(exchange)
+    local message, err, text = which:receive(exchange)
     if message then message, err = check_message(message) end
     if message then
-      arrive(state, which, message)
+      arrive(state, which, message, text)
     elseif not err then
       forget(state, which, math.huge)
       if state.leader == which then state.leader, state.hold = nil, nil end
@@ -183,7 +192,8 @@ function rpc.requests(device, client, period)
   local loop = client.loop
   local state = {
     device = device, client = client, period = period or PERIOD,
-    seen = {}, -- what has been handed out, by id: first_at, answered_at
+    seen = {}, -- what has been handed out, by id: first_at, answered_at, text
+    last_id = -1, -- the one that was handed out last
     queue = {}, first = 1, last = 0,
     arrived = loop:signal(),
   }

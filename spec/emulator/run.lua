@@ -27,7 +27,7 @@ local function parse_arguments(arguments)
       index = index + 1
       local value = arguments[index]
       if not value then return nil, "option --" .. name .. " wants a value" end
-      if name == "port" or name == "tell" then options[name] = value
+      if name == "port" or name == "tls-port" or name == "tell" or name == "address" then options[setting] = value
       elseif settings.has(setting) then changes[setting] = value
       else return nil, "no such option: --" .. name end
     end
@@ -38,13 +38,13 @@ end
 
 local function open_listener(options)
   if options.port then
-    local listener, port = server.listen(tonumber(options.port))
+    local listener, port = server.listen(tonumber(options.port), options.address)
     if not listener then return nil, "cannot listen on port " .. options.port end
     return listener, port
   end
-  local listener, port = server.listen(DEFAULT_PORT)
+  local listener, port = server.listen(DEFAULT_PORT, options.address)
   if listener then return listener, port end
-  return server.listen(0)
+  return server.listen(0, options.address)
 end
 
 -- Ends when whoever started this process has gone: the write end of its standard input goes with him.
@@ -76,9 +76,9 @@ local function announce(options, lines)
 end
 
 -- Returns the port, the address and the file with the authority's certificate, which goes when the emulator ends.
-local function serve_tls(queue, world, at_end)
+local function serve_tls(queue, world, options, at_end)
   local context, ca_file = tls.new()
-  local listener, port = server.listen(0)
+  local listener, port = server.listen(tonumber(options.tls_port or 0), options.address)
   server.tls(queue, world, listener, context)
   at_end(function() os.remove(ca_file) end)
   return port, "https://127.0.0.1:" .. port, ca_file
@@ -94,7 +94,7 @@ local function start(queue, options, changes, finish, at_end)
   if options.control then
     local about = { url = "http://127.0.0.1:" .. port, port = port, token = TOKEN }
     about.control = control.serve(queue, world)
-    if options.tls then about.tls_port, about.tls_url, about.ca_file = serve_tls(queue, world, at_end) end
+    if options.tls then about.tls_port, about.tls_url, about.ca_file = serve_tls(queue, world, options, at_end) end
     lines[2] = cjson.encode(about)
   end
   if not options.quiet then world.journal:print_to(io.stdout) end

@@ -9,10 +9,10 @@ local server = {}
 
 local HANDSHAKE_TIMEOUT = 10
 
---- Listens on a port of 127.0.0.1, 0 for any free one.
+--- Listens on a port, 0 for any free one, of an address: 127.0.0.1 when absent.
 -- @return the socket and its port; or nil
-function server.listen(port)
-  local listener = cqueues_socket.listen({ host = "127.0.0.1", port = port, reuseaddr = true })
+function server.listen(port, address)
+  local listener = cqueues_socket.listen({ host = address or "127.0.0.1", port = port, reuseaddr = true })
   listener:onerror(function(_, _, why) return why end)
   if not listener:listen() then return nil end
   local _, _, bound = listener:localname()

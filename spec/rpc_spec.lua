@@ -176,6 +176,23 @@ describe("RPC", function()
       assert.equal("next", next_of(requests).method)
     end)
 
+    it("do not come twice because an answer was under way for long", function()
+      local requests <close> = dev:rpc_requests { period = 2 }
+      await(function() return polls() == 2 end)
+      e:fault { path = "/rpc%?", how = "slow", bytes = 50, seconds = 1, count = 1 }
+      ask("once", "{}", { timeout = 60000 })
+      local request = next_of(requests)
+      await(function() return polls() >= 3 end) -- it is answered with the same request, which takes about 10 s
+      request:reply "yes"
+      await(function()
+        for _, sent in ipairs(e:requests()) do
+          if sent.ended_at and sent.ended_at > sent.at + 6 then return true end
+        end
+      end, 20)
+      ask("next", "{}", { timeout = 20000 })
+      assert.equal("next", next_of(requests).method)
+    end)
+
     it("go to one iterator at a time", function()
       local requests <close> = dev:rpc_requests()
       assert.error_matches(function() dev:rpc_requests() end, "being iterated over already")

@@ -66,13 +66,20 @@ local function wait_to_send(state, which)
   end
 end
 
+-- Whether a poll was sent so early that the server may have answered it with the request.
+local function may_bring(which, old)
+  return not old.answered_at or which.opened_at < old.answered_at + REMEMBERED
+end
+
 -- The poll would have brought every request that came before `before` and still waits: what it has not brought is gone
--- from the server, and its id may come again, for another request.
+-- from the server, and its id may come again, for another request. Unless the other poll brings it still: on a bad link
+-- an answer can be under way for long.
 local function forget(state, which, before)
-  local now = core.monotonic()
+  local now, twin = core.monotonic(), other(state, which)
   for id, old in next, state.seen do
     local settled_at = old.answered_at or old.first_at
-    if old.first_at < before and settled_at < which.opened_at and now - settled_at >= REMEMBERED then
+    if old.first_at < before and settled_at < which.opened_at and now - settled_at >= REMEMBERED
+      and not (twin.ends_at and twin.opened_at < settled_at + REMEMBERED) then
       state.seen[id] = nil
     end
   end
@@ -97,19 +104,11 @@ local function is_restarted(state, which, id, text)
   return old ~= nil and (old.text ~= text or last ~= nil and id < state.last_id and which.opened_at > last.first_at)
 end
 
--- Whether the request is one that has been handed out already.
-local function is_copy(state, which, id)
-  local old = state.seen[id]
-  if not old then return false end
-  local since = core.monotonic() - (old.answered_at or math.huge)
-  return not old.answered_at or since < REMEMBERED or which.opened_at <= old.first_at
-end
-
 local function arrive(state, which, message, text)
   local id = message.id
   if is_restarted(state, which, id, text) then state.seen = {} end
   local old = state.seen[id]
-  if is_copy(state, which, id) then
+  if old and may_bring(which, old) then -- a copy
     local came_back = which.opened_at > old.first_at
     forget(state, which, old.first_at)
     if came_back and not old.answered_at then

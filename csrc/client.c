@@ -106,6 +106,9 @@ static void configure(lua_State *L, int index, CURL *easy) {
   SET(CURLOPT_SOCKOPTFUNCTION, on_new_socket);
   SET(CURLOPT_MAXAGE_CONN, (long)IDLE_CONNECTION_SECONDS);
   SET(CURLOPT_BUFFERSIZE, (long)SMALL_RECEIVE_BUFFER);
+#if LIBCURL_VERSION_NUM >= 0x075700
+  SET(CURLOPT_QUICK_EXIT, 1L); /* or the end of an exchange would wait, with all others, for the resolver's thread */
+#endif
   /* What is sent while the first connection is still being made waits to see whether it speaks HTTP/2, and shares it.
    * Without TLS it would wait for a whole answer, perhaps a poll's. */
   SET(CURLOPT_PIPEWAIT, strncasecmp(tb_client_prefix(L, index), "https", 5) == 0 ? 1L : 0L);

@@ -4,6 +4,8 @@
 #include "core.h"
 
 #include <curl/curl.h>
+#include <dlfcn.h>
+#include <string.h>
 
 void tb_new_type(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *metamethods) {
   luaL_newmetatable(L, name);
@@ -16,10 +18,21 @@ void tb_new_type(lua_State *L, const char *name, const luaL_Reg *methods, const 
   lua_pop(L, 1);
 }
 
+/* A thread that still resolves a name when its exchange ends is left to itself (see client.c), and returns into
+ * libcurl: which therefore stays when Lua unloads this module. */
+static void keep_libcurl(void) {
+  CURL *(*function)(void) = curl_easy_init;
+  const void *address;
+  Dl_info library;
+  memcpy(&address, &function, sizeof address); /* ISO C has no cast for it */
+  if (dladdr(address, &library) != 0) dlopen(library.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
 __attribute__((visibility("default"))) int luaopen_thingsboard_core(lua_State *L); /* all else is hidden */
 
 int luaopen_thingsboard_core(lua_State *L) {
   if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return luaL_error(L, "libcurl cannot be initialised");
+  keep_libcurl();
   lua_newtable(L);
   tb_open_clock(L);
   tb_open_body(L);

@@ -75,16 +75,18 @@ local function answer_of(world, exchange)
   if fault.how == "status" or fault.how == "redirect" then return faults.instead[fault.how](nil, fault) end
 end
 
-local function serve_stream(world, id, stream)
+local function serve_stream(world, id, stream, state)
   local entry = world.journal:arrived({ connection = id })
   local exchange = new_exchange(stream, entry)
   local answer = exchange and answer_of(world, exchange)
-  if answer and not answer.never and not answer.cut then
+  local gone = state.ended or stream.state == "closed" -- the client has reset the stream, or ended the connection
+  if gone then entry.given_up = true end
+  if answer and not answer.never and not answer.cut and not gone then
     entry.status = answer.status
     give(stream, exchange, answer)
   end
   world.journal:ended(entry, entry.status)
-  stream:shutdown()
+  if not state.ended then stream:shutdown() end
 end
 
 -- Ends a connection on which no stream has been open for a while.
@@ -111,7 +113,7 @@ function http2.serve(world, socket)
   for stream in function() return connection:get_next_incoming_stream() end do
     state.open = state.open + 1
     queue:wrap(function()
-      serve_stream(world, id, stream)
+      serve_stream(world, id, stream, state)
       state.open = state.open - 1
       state.idle_since = cqueues.monotime()
       state.changed:signal()

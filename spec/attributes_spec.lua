@@ -138,6 +138,19 @@ describe("attributes", function()
       assert.same({ 1, 2 }, seen)
     end)
 
+    it("go on after answers that make no sense", function()
+      e:set_shared(e.token, '{"n":1}')
+      local updates <close> = dev:attribute_updates({ "n" }, { period = 0.5 })
+      assert.same({ n = 1 }, updates())
+      for _, body in ipairs { "<html>", "", '{"shared":5}' } do
+        e:fault { path = "/attributes%?", how = "status", status = 200, body = body, count = 1 }
+      end
+      local count = #e:requests()
+      while #e:requests() < count + 20 do tb.sleep(0.1) end
+      e:set_shared(e.token, '{"n":2}')
+      assert.same({ n = 2 }, updates())
+    end)
+
     it("end their poll when the loop is left", function()
       for _ in dev:attribute_updates() do break end -- luacheck: ignore 512
       local requests <close> = dev:attribute_updates()

@@ -110,7 +110,9 @@ local function run_refresh(state)
       covered = at - state.behind
       pause:reset()
     elseif err then
-      if not err.retryable then return finish(state, err) end
+      -- An answer that makes no sense comes from somebody on the way: the first one has made some.
+      local garbled = err.kind == "answer" and not err.code
+      if not err.retryable and not garbled then return finish(state, err) end
       loop:sleep(pause:next())
     else
       loop:sleep(state.behind)

@@ -68,7 +68,7 @@ emulator: ready-for-demo
 
 # What takes minutes by its nature, and says nothing more of memory, stays out.
 MEMCHECK_SPECS = $(filter-out spec/rpc_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua spec/examples_spec.lua \
-  spec/embed_spec.lua $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))
+  spec/embed_spec.lua spec/network_spec.lua $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))
 
 memcheck: ready-for-test
 	$(PATHS) valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
@@ -82,12 +82,26 @@ sanitize: ready-for-test
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
 
-# Memory that runs out: every allocation of every story fails in turn; TORTURE="1 7" for every seventh.
-torture: ready-for-test
+# What takes minutes: memory that runs out, networks that fail, an hour of many devices. One after another.
+torture:
+	$(MAKE) --no-print-directory torture-memory
+	$(MAKE) --no-print-directory torture-network
+	$(MAKE) --no-print-directory torture-soak
+
+# Every allocation of every story fails in turn; TORTURE="1 7" for every seventh.
+torture-memory: ready-for-test
 	@mkdir -p $(BUILD)/torture
 	$(CC) $(STANDARD) $(WARNINGS) -O2 -g -shared -fPIC -o $(BUILD)/torture/oom.so spec/torture/oom.c
 	$(PATHS) OOM=$(CURDIR)/$(BUILD)/torture/oom.so LD_PRELOAD=$(CURDIR)/$(BUILD)/torture/oom.so \
 	  $(LUA) spec/torture/memory.lua $(TORTURE)
+
+# In namespaces, where the system allows them; NETWORKS="'silence' 'no names'" for some of them.
+torture-network: ready-for-test
+	$(PATHS) $(LUA) spec/torture/network.lua $(NETWORKS)
+
+# SOAK="60 10 7" for 60 seconds, 10 devices, seed 7.
+torture-soak: ready-for-test
+	$(PATHS) $(LUA) spec/torture/soak.lua $(SOAK)
 
 lint:
 	luacheck --quiet lua spec examples bench
@@ -118,4 +132,5 @@ clean:
 deps:
 	@./.ci/deps
 
-.PHONY: all install uninstall demo test emulator memcheck sanitize torture lint format clean deps
+.PHONY: all install uninstall demo test emulator memcheck sanitize torture torture-memory torture-network torture-soak \
+  lint format bench clean deps

@@ -157,6 +157,19 @@ void tb_client_end_unwatched(struct tb_client *client) {
   }
 }
 
+void tb_client_end_overdue(struct tb_client *client, int64_t now) {
+  struct tb_exchange *next;
+  for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = next) {
+    next = exchange->next;
+    if (exchange->overdue_at > now) {
+      if (exchange->overdue_at < client->reactor->overdue_at) client->reactor->overdue_at = exchange->overdue_at;
+      continue;
+    }
+    strcpy(exchange->error, "Timed out while it waited for a connection");
+    tb_exchange_end(exchange, CURLE_OPERATION_TIMEDOUT);
+  }
+}
+
 void tb_client_close(struct tb_client *client) {
   if (client->reactor == NULL) return;
   if (tb_reactor_is_own(client->reactor)) {

@@ -30,6 +30,9 @@ void tb_client_push_redacted(lua_State *L, int index, const char *text, size_t l
 
 void tb_client_end_unwatched(struct tb_client *client);
 
+/* Ends what should have ended; of the rest the reactor learns when it will be overdue. */
+void tb_client_end_overdue(struct tb_client *client, int64_t now);
+
 /* Ends the exchanges in flight as closed, and gives everything back. */
 void tb_client_close(struct tb_client *client);
 

@@ -15,6 +15,10 @@ enum { CLIENT_VALUE = 1, REACTOR_VALUE, REQUEST_VALUE, FILE_VALUE, CHECKSUM_VALU
 
 enum { MOST_HEADERS = 32768, FILE_RECEIVE_BUFFER = 65536, SMALL_RECEIVE_BUFFER = 1024, STALLED_BYTES_A_SECOND = 64 };
 
+/* curl looks at no time-out while a transfer waits for a connection, or for what another one brings of it: whether it
+ * speaks HTTP/2. What is late by so much is ended by the reactor. */
+enum { OVERDUE_MICROSECONDS = 100000 };
+
 #define AS_ANNOUNCED SIZE_MAX /* the limit of a body that may have all the bytes that its header tells of */
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
@@ -107,7 +111,7 @@ static bool sent_anew(struct tb_exchange *exchange, CURLcode code) {
   long connects = 1;
   curl_easy_getinfo(exchange->easy, CURLINFO_NUM_CONNECTS, &connects);
   if (connects != 0 || exchange->headers.length > 0) return false;
-  if (exchange->file == NULL) { /* the time-out is for both together */
+  if (exchange->deadline != TB_NEVER) { /* the time-out is for both together */
     int64_t left = (exchange->deadline - tb_monotonic()) / 1000;
     if (left <= 0) return false;
     curl_easy_setopt(exchange->easy, CURLOPT_TIMEOUT_MS, (long)left);
@@ -196,7 +200,8 @@ static void set_up(struct tb_exchange *exchange, bool post, long timeout) {
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, post ? &json : NULL);
   /* How long a file takes nobody knows: there the time-out bounds a standstill. */
   bool file = exchange->file != NULL;
-  exchange->deadline = tb_monotonic() + (int64_t)timeout * 1000;
+  exchange->deadline = file ? TB_NEVER : tb_monotonic() + (int64_t)timeout * 1000;
+  exchange->overdue_at = file ? TB_NEVER : exchange->deadline + OVERDUE_MICROSECONDS;
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, file ? 0L : timeout);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, file ? (long)STALLED_BYTES_A_SECOND : 0L);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, file ? (timeout + 999) / 1000 : 0L);
@@ -272,6 +277,7 @@ int tb_exchange_start(lua_State *L) {
   exchange->next = client->exchanges;
   if (exchange->next != NULL) exchange->next->link = &exchange->next;
   client->exchanges = exchange;
+  if (exchange->overdue_at < client->reactor->overdue_at) client->reactor->overdue_at = exchange->overdue_at;
   return 1;
 }
 

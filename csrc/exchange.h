@@ -26,7 +26,8 @@ struct tb_exchange {
   struct tb_checksum *checksum; /* fed with what goes to the file, or NULL; kept by a user value */
   size_t limit;                 /* bytes of body that may come */
   size_t received;              /* bytes of body that came */
-  int64_t deadline;             /* of the whole exchange, without a file; monotonic */
+  int64_t deadline;             /* of the whole exchange; TB_NEVER with a file */
+  int64_t overdue_at;           /* when curl must have noticed that */
   long status;                  /* 0 before there is one */
   CURLcode code;
   enum tb_failure failure;

@@ -35,7 +35,8 @@ static void count_fork(void) {
 
 static int64_t next_wake(const struct tb_reactor *reactor) {
   if (reactor->finished != NULL) return 0;
-  return reactor->curl_wake < reactor->lua_wake ? reactor->curl_wake : reactor->lua_wake;
+  int64_t wake = reactor->curl_wake < reactor->lua_wake ? reactor->curl_wake : reactor->lua_wake;
+  return wake < reactor->overdue_at ? wake : reactor->overdue_at;
 }
 
 void tb_reactor_arm(struct tb_reactor *reactor) {
@@ -107,6 +108,7 @@ static int reactor_new(lua_State *L) {
                                  .generation = generation,
                                  .curl_wake = TB_NEVER,
                                  .lua_wake = TB_NEVER,
+                                 .overdue_at = TB_NEVER,
                                  .armed = TB_NEVER};
   luaL_setmetatable(L, TB_REACTOR);
   lua_newtable(L); /* the exchanges in flight, by address: see exchange.c */
@@ -219,12 +221,18 @@ static void collect(struct tb_reactor *reactor) {
   }
 }
 
-/* Gives curl its turn when its time has come. */
+/* Gives curl its turn when its time has come; ends what curl has not, when that is overdue. */
 static void work_if_due(struct tb_reactor *reactor, int64_t now) {
-  if (reactor->curl_wake > now) return;
-  reactor->curl_wake = TB_NEVER; /* curl sets it anew while it is called */
-  work(reactor, CURL_SOCKET_TIMEOUT, 0);
-  collect(reactor);
+  if (reactor->curl_wake <= now) {
+    reactor->curl_wake = TB_NEVER; /* curl sets it anew while it is called */
+    work(reactor, CURL_SOCKET_TIMEOUT, 0);
+    collect(reactor);
+  }
+  if (reactor->overdue_at <= now) {
+    reactor->overdue_at = TB_NEVER;
+    for (struct tb_client *client = reactor->clients; client != NULL; client = client->next)
+      tb_client_end_overdue(client, now);
+  }
 }
 
 /* Waits until a descriptor stirs or the time has come, and lets curl work. Returns what epoll_wait returned. */

@@ -31,6 +31,7 @@ struct tb_reactor {
   unsigned generation; /* of the process that made it: see tb_reactor_is_own */
   int64_t curl_wake;   /* when curl wants to be called */
   int64_t lua_wake;    /* when the Lua side wants to be called */
+  int64_t overdue_at;  /* no exchange in flight is overdue before */
   int64_t armed;       /* what the timerfd is set to */
   bool unwatched;      /* an exchange's socket could not be added to epoll: see tb_exchange.unwatched */
   struct tb_client *clients;

@@ -320,6 +320,25 @@ describe("connections", function()
       assert.equal(1, (connections()))
     end)
 
+    it("make a call wait no longer than its time-out", function()
+      start()
+      tb.max_connections(1)
+      e:fault { path = "/attributes$", how = "stall" }
+      local dev = new_device()
+      local other <close> = tb.device { url = e.url, token = e.token, timeout = 0.5 }
+      tb.spawn(function() dev:request_attributes() end)
+      tb.spawn(function()
+        e:arrived(1)
+        local sent, err = other:send_telemetry { a = 1 }
+        assert.is_nil(sent)
+        assert.equal("timeout", err.kind)
+        assert.is_true(err.retryable)
+        assert.equal(1, #e:requests()) -- the first is still waiting
+        dev:close()
+      end)
+      tb.run()
+    end)
+
     it("of a wrong kind raises", function()
       start()
       for _, wrong in ipairs { 0, -1, 1.5, "2" } do

@@ -187,9 +187,10 @@ local function check(self, story, broke, mended, back)
   -- What goes on takes a few polls for every request of the user's; what fails is tried again ever less often.
   if tally.starts > 60 + (story.lossy and 8 or 3) * broken then complain("%d requests in %.0f s", tally.starts, broken) end
   if cpu > 0.2 then complain("%.0f %% CPU while the network was down", 100 * cpu) end
-  return ("%3d one-way, %3d two-way, %3d posts, %2d failed, longest %4.1f s; down %3.0f s, back after %4.1f s, "
-    .. "%3d tries, %4.1f %% CPU"):format(tally.ones, tally.twos, tally.posts, tally.failed, longest, mended - broke,
-    back - mended, tally.starts, 100 * cpu)
+  local sent = ("%3d one-way, %3d two-way, %3d posts, %2d failed, longest %4.1f s"):format(tally.ones, tally.twos,
+    tally.posts, tally.failed, longest)
+  return ("%s; down %3.0f s, back after %4.1f s, %3d tries, %4.1f %% CPU"):format(sent, mended - broke, back - mended,
+    tally.starts, 100 * cpu)
 end
 
 local function run(name, transport)

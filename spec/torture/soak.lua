@@ -3,8 +3,8 @@
 -- Arguments: seconds (180), devices (30), seed. The same seed makes the same faults.
 --
 -- Half of the devices speak plain HTTP, half TLS and HTTP/2. Half of each are calm: their posts, their replies and
--- requests for attributes are broken, their polls are not, so that not one one-way request may be lost. The polls of the
--- others are broken too, and each such fault may cost a one-way request: the server takes it for delivered.
+-- requests for attributes are broken, their polls are not, so that not one one-way request may be lost. The polls of
+-- the others are broken too, and each such fault may cost a one-way request: the server takes it for delivered.
 io.stdout:setvbuf "line"
 local cjson = require "cjson"
 local socket = require "socket"
@@ -175,7 +175,7 @@ local function check_posts(device)
   end
   for n, said in pairs(device.posted) do
     count "posts"
-    if said == "yes" and not arrived[n] then complain("%s: post %d was acknowledged and is not there", device.token, n) end
+    if said == "yes" and not arrived[n] then complain("%s: post %d was taken, and is not there", device.token, n) end
   end
   for n in pairs(arrived) do
     if not device.posted[n] then complain("%s: post %d came from nowhere", device.token, n) end

@@ -31,18 +31,11 @@ static struct body *check_body(lua_State *L, int index) {
   return body != NULL ? body : luaL_checkudata(L, index, TYPE);
 }
 
-static struct tb_buffer *buffer_of(lua_State *L, struct body *body, int index) {
-  if (!body->open) luaL_argerror(L, index, "the body was closed");
+/* The buffer of the body that is the method's first argument. */
+static struct tb_buffer *check_buffer(lua_State *L) {
+  struct body *body = check_body(L, 1);
+  if (!body->open) luaL_argerror(L, 1, "the body was closed");
   return &body->buffer;
-}
-
-struct tb_buffer *tb_check_body(lua_State *L, int index) {
-  return buffer_of(L, check_body(L, index), index);
-}
-
-struct tb_buffer *tb_test_body(lua_State *L, int index) {
-  struct body *body = test_body(L, index);
-  return body == NULL ? NULL : buffer_of(L, body, index);
 }
 
 /*** A body with nothing in it.
@@ -78,7 +71,7 @@ static int result(lua_State *L, bool written) {
 @treturn thingsboard.body itself; or nil and the reason when the limit is reached: then nothing was appended
 */
 static int body_raw(lua_State *L) {
-  struct tb_buffer *buffer = tb_check_body(L, 1);
+  struct tb_buffer *buffer = check_buffer(L);
   size_t length;
   const char *text = luaL_checklstring(L, 2, &length);
   if (tb_buffer_append(buffer, text, length)) return result(L, true);
@@ -89,7 +82,7 @@ static int body_raw(lua_State *L) {
 }
 
 static int write(lua_State *L, enum tb_json_form form) {
-  struct tb_buffer *buffer = tb_check_body(L, 1);
+  struct tb_buffer *buffer = check_buffer(L);
   if (form == TB_JSON_VALUE)
     luaL_checkany(L, 2);
   else
@@ -147,7 +140,7 @@ static int body_value(lua_State *L) {
 @treturn string
 */
 static int body_text(lua_State *L) {
-  const struct tb_buffer *buffer = tb_check_body(L, 1);
+  const struct tb_buffer *buffer = check_buffer(L);
   lua_pushlstring(L, buffer->data == NULL ? "" : buffer->data, buffer->length);
   return 1;
 }
@@ -158,7 +151,7 @@ is much.
 @treturn string
 */
 static int body_take(lua_State *L) {
-  struct tb_buffer *buffer = tb_check_body(L, 1);
+  struct tb_buffer *buffer = check_buffer(L);
   size_t length = buffer->length;
   buffer->length = 0; /* first: what follows may raise */
   lua_pushlstring(L, buffer->data == NULL ? "" : buffer->data, length);
@@ -171,7 +164,7 @@ static int body_take(lua_State *L) {
 @treturn thingsboard.body itself
 */
 static int body_clear(lua_State *L) {
-  tb_check_body(L, 1)->length = 0;
+  check_buffer(L)->length = 0;
   return result(L, true);
 }
 
@@ -187,7 +180,7 @@ static int body_close(lua_State *L) {
 
 /* The length in bytes. */
 static int body_length(lua_State *L) {
-  lua_pushinteger(L, (lua_Integer)tb_check_body(L, 1)->length);
+  lua_pushinteger(L, (lua_Integer)check_buffer(L)->length);
   return 1;
 }
 

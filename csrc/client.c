@@ -5,6 +5,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -42,10 +43,6 @@ static const char *string_option(lua_State *L, int index, const char *name) {
   const char *value = lua_tostring(L, -1);
   lua_pop(L, 1); /* the options' table holds it */
   return value;
-}
-
-const char *tb_client_prefix(lua_State *L, int index) {
-  return string_option(L, index, "prefix");
 }
 
 /* Without TCP_USER_TIMEOUT, in another system, a connection is given up a little later. */
@@ -111,7 +108,7 @@ static void configure(lua_State *L, int index, CURL *easy) {
 #endif
   /* What is sent while the first connection is still being made waits to see whether it speaks HTTP/2, and shares it.
    * Without TLS it would wait for a whole answer, perhaps a poll's. */
-  SET(CURLOPT_PIPEWAIT, strncasecmp(tb_client_prefix(L, index), "https", 5) == 0 ? 1L : 0L);
+  SET(CURLOPT_PIPEWAIT, strncasecmp(string_option(L, index, "prefix"), "https", 5) == 0 ? 1L : 0L);
   if (bad != CURLE_OK) luaL_error(L, "cannot set up a request: %s", curl_easy_strerror(bad));
   /* A libcurl without TLS knows none of these; https fails by itself there. */
   curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -120,31 +117,64 @@ static void configure(lua_State *L, int index, CURL *easy) {
 #undef SET
 }
 
-/* Takes an idle handle out of its reactor's list. */
-static CURL *take_idle(struct tb_reactor *reactor, size_t at) {
-  CURL *easy = reactor->idle[at].easy;
-  reactor->idle_count--;
-  memmove(&reactor->idle[at], &reactor->idle[at + 1], (reactor->idle_count - at) * sizeof *reactor->idle);
-  return easy;
+static struct tb_handle *new_handle(const struct tb_client *client) {
+  struct tb_handle *handle = calloc(1, sizeof *handle);
+  if (handle == NULL) return NULL;
+  handle->client = client;
+  handle->easy = curl_easy_init();
+  handle->url = curl_url();
+  if (handle->easy != NULL && handle->url != NULL) return handle;
+  tb_handle_free(handle);
+  return NULL;
 }
 
-void tb_client_take(lua_State *L, int index, CURL **handle) {
+void tb_handle_free(struct tb_handle *handle) {
+  if (handle == NULL) return;
+  curl_easy_cleanup(handle->easy);
+  curl_url_cleanup(handle->url);
+  free(handle->path);
+  free(handle);
+}
+
+/* Takes an idle handle out of its reactor's list. */
+static struct tb_handle *take_idle(struct tb_reactor *reactor, size_t at) {
+  struct tb_handle *handle = reactor->idle[at];
+  reactor->idle_count--;
+  memmove(&reactor->idle[at], &reactor->idle[at + 1], (reactor->idle_count - at) * sizeof *reactor->idle);
+  return handle;
+}
+
+void tb_client_take(lua_State *L, int index, struct tb_handle **handle) {
   struct tb_client *client = tb_check_client(L, index);
   struct tb_reactor *reactor = client->reactor;
   for (size_t at = reactor->idle_count; at-- > 0;) {
-    if (reactor->idle[at].client != client) continue;
+    if (reactor->idle[at]->client != client) continue;
     *handle = take_idle(reactor, at);
     return;
   }
-  *handle = curl_easy_init();
+  *handle = new_handle(client);
   if (*handle == NULL) luaL_error(L, "out of memory");
-  configure(L, index, *handle);
+  configure(L, index, (*handle)->easy);
 }
 
-void tb_client_give(struct tb_client *client, CURL *easy) {
-  struct tb_reactor *reactor = client->reactor;
-  if (reactor->idle_count == TB_MOST_IDLE) curl_easy_cleanup(take_idle(reactor, 0));
-  reactor->idle[reactor->idle_count++] = (struct tb_idle){.easy = easy, .client = client};
+void tb_client_give(struct tb_handle *handle) {
+  struct tb_reactor *reactor = handle->client->reactor;
+  if (reactor->idle_count == TB_MOST_IDLE) tb_handle_free(take_idle(reactor, 0));
+  reactor->idle[reactor->idle_count++] = handle;
+}
+
+void tb_client_aim(lua_State *L, int index, struct tb_handle *handle, const char *path) {
+  if (handle->path != NULL && strcmp(handle->path, path) == 0) return;
+  free(handle->path);
+  handle->path = NULL;
+  const char *url = lua_pushfstring(L, "%s%s", string_option(L, index, "prefix"), path);
+  CURLUcode bad = curl_url_set(handle->url, CURLUPART_URL, url, 0);
+  /* A URL that makes no sense curl is to see by itself, and to say so when the exchange ends. */
+  curl_easy_setopt(handle->easy, CURLOPT_CURLU, bad == CURLUE_OK ? handle->url : NULL);
+  CURLcode refused = bad == CURLUE_OK ? CURLE_OK : curl_easy_setopt(handle->easy, CURLOPT_URL, url);
+  lua_pop(L, 1);
+  handle->path = strdup(path);
+  if (bad == CURLUE_OUT_OF_MEMORY || refused != CURLE_OK || handle->path == NULL) luaL_error(L, "out of memory");
 }
 
 void tb_client_end_unwatched(struct tb_client *client) {
@@ -165,7 +195,7 @@ void tb_client_end_overdue(struct tb_client *client, int64_t now) {
       if (exchange->overdue_at < client->reactor->overdue_at) client->reactor->overdue_at = exchange->overdue_at;
       continue;
     }
-    strcpy(exchange->error, "Timed out while it waited for a connection");
+    strcpy(exchange->handle->error, "Timed out while it waited for a connection");
     tb_exchange_end(exchange, CURLE_OPERATION_TIMEDOUT);
   }
 }
@@ -179,7 +209,7 @@ void tb_client_close(struct tb_client *client) {
     }
     tb_reactor_arm(client->reactor);
     for (size_t at = client->reactor->idle_count; at-- > 0;)
-      if (client->reactor->idle[at].client == client) curl_easy_cleanup(take_idle(client->reactor, at));
+      if (client->reactor->idle[at]->client == client) tb_handle_free(take_idle(client->reactor, at));
   }
   *client->link = client->next;
   if (client->next != NULL) client->next->link = client->link;
@@ -215,10 +245,10 @@ static int client_new(lua_State *L) {
   client->next = reactor->clients;
   if (client->next != NULL) client->next->link = &client->next;
   reactor->clients = client;
-  CURL *first = curl_easy_init();
+  struct tb_handle *first = new_handle(client);
   if (first == NULL) return luaL_error(L, "out of memory");
-  tb_client_give(client, first); /* it has an owner before anything can raise */
-  configure(L, 3, first);
+  tb_client_give(first); /* it has an owner before anything can raise */
+  configure(L, 3, first->easy);
   return 1;
 }
 

@@ -13,17 +13,34 @@ struct tb_client {
   size_t max_response;
 };
 
+/* One of curl's handles, with what it was set up for last: an exchange like the one before it need not do it again. */
+struct tb_handle {
+  CURL *easy;
+  CURLU *url; /* parsed */
+  char *path; /* the end of it; NULL when it is none yet */
+  const struct tb_client *client;
+  struct tb_exchange *exchange; /* in flight, or NULL */
+  struct tb_kind {
+    bool post, large, file;
+    long timeout; /* milliseconds; 0 before it was set up */
+  } kind;
+  char error[CURL_ERROR_SIZE];
+};
+
 struct tb_client *tb_check_client(lua_State *L, int index);
 
 /* A handle with the client's options set, from the pool or new. May raise, so it is stored where its owner looks
  * before its options are set. */
-void tb_client_take(lua_State *L, int index, CURL **handle);
+void tb_client_take(lua_State *L, int index, struct tb_handle **handle);
 
 /* Gives a handle back, for the client's next exchange. */
-void tb_client_give(struct tb_client *client, CURL *easy);
+void tb_client_give(struct tb_handle *handle);
 
-/* The URL's beginning, token and all. Owned by the client. */
-const char *tb_client_prefix(lua_State *L, int index);
+/* Sets where it goes: the client's prefix, token and all, and the path. May raise. */
+void tb_client_aim(lua_State *L, int index, struct tb_handle *handle, const char *path);
+
+/* Ends the handle; NULL is none. */
+void tb_handle_free(struct tb_handle *handle);
 
 /* Pushes the text with the client's secrets struck out. */
 void tb_client_push_redacted(lua_State *L, int index, const char *text, size_t length);

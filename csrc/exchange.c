@@ -6,14 +6,19 @@
 #include "clock.h"
 #include "core.h"
 #include "file.h"
-#include "json.h"
 
+#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 enum { CLIENT_VALUE = 1, REACTOR_VALUE, REQUEST_VALUE, FILE_VALUE, CHECKSUM_VALUE, VALUES = CHECKSUM_VALUE };
 
-enum { MOST_HEADERS = 32768, FILE_RECEIVE_BUFFER = 65536, SMALL_RECEIVE_BUFFER = 1024, STALLED_BYTES_A_SECOND = 64 };
+enum {
+  MOST_HEADERS = 32768,
+  FILE_RECEIVE_BUFFER = 65536,
+  SMALL_RECEIVE_BUFFER = 1024,
+  SMALL_POST = 1024, /* no libcurl asks the server whether it expects one of no more bytes */
+  STALLED_BYTES_A_SECOND = 64,
+};
 
 /* curl looks at no time-out while a transfer waits for a connection, or for what another one brings of it: whether it
  * speaks HTTP/2. What is late by so much is ended by the reactor. */
@@ -22,27 +27,27 @@ enum { OVERDUE_MICROSECONDS = 100000 };
 #define AS_ANNOUNCED SIZE_MAX /* the limit of a body that may have all the bytes that its header tells of */
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
-  struct tb_exchange *exchange = data;
-  size_t length = size * count;
-  /* A status line begins the answer anew. What came before it, an interim one, stays: the cap is on all together. */
-  if (length >= 5 && memcmp(bytes, "HTTP/", 5) == 0) exchange->answer = exchange->headers.length;
-  if (tb_buffer_append(&exchange->headers, bytes, length)) return length;
-  exchange->failure =
-      length > exchange->headers.limit - exchange->headers.length ? TB_HEADERS_TOO_LARGE : TB_OUT_OF_MEMORY;
-  return 0;
+  struct tb_exchange *exchange = ((struct tb_handle *)data)->exchange;
+  (void)bytes;
+  if (size * count > MOST_HEADERS - exchange->header_bytes) {
+    exchange->failure = TB_HEADERS_TOO_LARGE;
+    return 0;
+  }
+  exchange->header_bytes += size * count;
+  return size * count;
 }
 
 /* Before the first byte of a body: how much of it may come. The size of a package bounds nothing but a package. */
 static void begin_body(struct tb_exchange *exchange) {
   curl_off_t announced = -1;
-  curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
-  curl_easy_getinfo(exchange->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
+  curl_easy_getinfo(exchange->handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
+  curl_easy_getinfo(exchange->handle->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
   if (exchange->status != 200 || (exchange->limit == AS_ANNOUNCED && announced < 0))
     exchange->limit = exchange->client->max_response;
 }
 
 static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
-  struct tb_exchange *exchange = data;
+  struct tb_exchange *exchange = ((struct tb_handle *)data)->exchange;
   size_t length = size * count;
   if (exchange->status == 0) begin_body(exchange);
   if (length > exchange->limit - exchange->received) {
@@ -80,20 +85,17 @@ static void unlink_exchange(struct tb_exchange *exchange) {
 
 /* Off the wire: an unfinished transfer's connection is closed, a finished one's is kept for the next. */
 static void leave_wire(struct tb_exchange *exchange) {
-  struct tb_client *client = exchange->client;
-  curl_multi_remove_handle(client->reactor->multi, exchange->easy);
-  curl_easy_setopt(exchange->easy, CURLOPT_PRIVATE, NULL);
-  curl_easy_setopt(exchange->easy, CURLOPT_ERRORBUFFER, NULL);
-  tb_client_give(client, exchange->easy);
-  exchange->easy = NULL;
+  curl_multi_remove_handle(exchange->client->reactor->multi, exchange->handle->easy);
+  exchange->handle->exchange = NULL;
+  tb_client_give(exchange->handle);
+  exchange->handle = NULL;
   exchange->client = NULL;
   unlink_exchange(exchange);
-  tb_buffer_free(&exchange->request);
 }
 
 static bool was_sent(const struct tb_exchange *exchange) {
   long bytes = 0;
-  curl_easy_getinfo(exchange->easy, CURLINFO_REQUEST_SIZE, &bytes);
+  curl_easy_getinfo(exchange->handle->easy, CURLINFO_REQUEST_SIZE, &bytes);
   return bytes > 0;
 }
 
@@ -108,27 +110,31 @@ static bool sent_anew(struct tb_exchange *exchange, CURLcode code) {
   if (code != CURLE_HTTP2 && code != CURLE_HTTP2_STREAM && code != CURLE_PARTIAL_FILE && code != CURLE_GOT_NOTHING &&
       code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR)
     return false;
+  struct tb_handle *handle = exchange->handle;
   long connects = 1;
-  curl_easy_getinfo(exchange->easy, CURLINFO_NUM_CONNECTS, &connects);
-  if (connects != 0 || exchange->headers.length > 0) return false;
+  curl_easy_getinfo(handle->easy, CURLINFO_NUM_CONNECTS, &connects);
+  if (connects != 0 || exchange->header_bytes > 0) return false;
   if (exchange->deadline != TB_NEVER) { /* the time-out is for both together */
     int64_t left = (exchange->deadline - tb_monotonic()) / 1000;
     if (left <= 0) return false;
-    curl_easy_setopt(exchange->easy, CURLOPT_TIMEOUT_MS, (long)left);
+    curl_easy_setopt(handle->easy, CURLOPT_TIMEOUT_MS, (long)left);
   }
   CURLM *multi = exchange->client->reactor->multi;
-  curl_multi_remove_handle(multi, exchange->easy);
-  exchange->error[0] = '\0';
-  curl_easy_setopt(exchange->easy, CURLOPT_FRESH_CONNECT, 1L); /* so that this happens once */
-  return curl_multi_add_handle(multi, exchange->easy) == CURLM_OK;
+  curl_multi_remove_handle(multi, handle->easy);
+  handle->error[0] = '\0';
+  curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 1L); /* so that this happens once */
+  handle->kind = (struct tb_kind){0};
+  return curl_multi_add_handle(multi, handle->easy) == CURLM_OK;
 }
 
 void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   struct tb_reactor *reactor = exchange->client->reactor;
   if (sent_anew(exchange, code)) return;
-  curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
+  const struct tb_handle *handle = exchange->handle;
+  curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
   exchange->sent = was_sent(exchange);
   exchange->code = code;
+  if (code != CURLE_OK && handle->error[0] != '\0') exchange->error = strdup(handle->error);
   if (code == CURLE_OUT_OF_MEMORY && exchange->failure == TB_NO_FAILURE && broke_in_headers(exchange))
     exchange->failure = TB_HEADERS_TOO_LARGE;
   exchange->done = true;
@@ -164,55 +170,38 @@ void tb_exchange_release(lua_State *L, int reactor, const struct tb_exchange *ex
   lua_pop(L, 1);
 }
 
-/* The request's body: a string, kept alive by a user value, or a written body, whose bytes become the exchange's. */
-static void take_request(lua_State *L, int index, struct tb_exchange *exchange, int self) {
-  struct tb_buffer *body = tb_test_body(L, index);
-  size_t length = 0;
-  const char *bytes = "";
-  if (body != NULL) {
-    exchange->request = *body;
-    tb_buffer_init(body, body->limit);
-    if (exchange->request.length > 0) bytes = exchange->request.data;
-    length = exchange->request.length;
-  } else if (!lua_isnoneornil(L, index)) {
-    bytes = lua_tolstring(L, index, &length);
-    lua_pushvalue(L, index);
-    lua_setiuservalue(L, self, REQUEST_VALUE);
-  }
-  curl_easy_setopt(exchange->easy, CURLOPT_POSTFIELDS, bytes); /* not copied */
-  curl_easy_setopt(exchange->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)length);
+/* What an exchange of this kind asks of its handle, beside what its client asked already. */
+static void set_up(struct tb_handle *handle, struct tb_kind kind) {
+  /* Never freed and never changed: curl only reads them. "Expect:" spares a large post a round trip and a wait. */
+  static struct curl_slist json = {(char *)"Content-Type: application/json", NULL};
+  static struct curl_slist no_expect = {(char *)"Expect:", &json};
+  CURL *easy = handle->easy;
+  curl_easy_setopt(easy, CURLOPT_PRIVATE, (void *)handle);
+  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, handle->error);
+  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, handle);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, handle);
+  curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
+  curl_easy_setopt(easy, kind.post ? CURLOPT_POST : CURLOPT_HTTPGET, 1L);
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, kind.large ? &no_expect : kind.post ? &json : NULL);
+  /* How long a file takes nobody knows: there the time-out bounds a standstill. */
+  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, kind.file ? 0L : kind.timeout);
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, kind.file ? (long)STALLED_BYTES_A_SECOND : 0L);
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kind.file ? (kind.timeout + 999) / 1000 : 0L);
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kind.file ? (long)FILE_RECEIVE_BUFFER : (long)SMALL_RECEIVE_BUFFER);
+  handle->kind = kind;
 }
 
-/* What an exchange asks of its handle, beside what its client asked already. */
-static void set_up(struct tb_exchange *exchange, bool post, long timeout) {
-  /* Never freed and never changed: curl only reads them. "Expect:" spares a large post a round trip and a wait. */
-  static struct curl_slist no_expect = {(char *)"Expect:", NULL};
-  static struct curl_slist json = {(char *)"Content-Type: application/json", &no_expect};
-  CURL *easy = exchange->easy;
-  curl_easy_setopt(easy, CURLOPT_PRIVATE, (void *)exchange);
-  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, exchange->error);
-  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-  curl_easy_setopt(easy, CURLOPT_HEADERDATA, exchange);
-  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-  curl_easy_setopt(easy, CURLOPT_WRITEDATA, exchange);
-  curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
-  curl_easy_setopt(easy, post ? CURLOPT_POST : CURLOPT_HTTPGET, 1L);
-  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, post ? &json : NULL);
-  /* How long a file takes nobody knows: there the time-out bounds a standstill. */
-  bool file = exchange->file != NULL;
-  exchange->deadline = file ? TB_NEVER : tb_monotonic() + (int64_t)timeout * 1000;
-  exchange->overdue_at = file ? TB_NEVER : exchange->deadline + OVERDUE_MICROSECONDS;
-  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, file ? 0L : timeout);
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, file ? (long)STALLED_BYTES_A_SECOND : 0L);
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, file ? (timeout + 999) / 1000 : 0L);
-  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, file ? (long)FILE_RECEIVE_BUFFER : (long)SMALL_RECEIVE_BUFFER);
+static bool is_same_kind(struct tb_kind a, struct tb_kind b) {
+  return a.post == b.post && a.large == b.large && a.file == b.file && a.timeout == b.timeout;
 }
 
 /*** Sends a request; `step` of the reactor carries it on, `finished` of the reactor tells its end.
 @function client:start
 @tparam string method `"GET"` or `"POST"`
 @tparam string path what follows the client's prefix in the URL, percent-encoded
-@tparam nil|string|userdata body JSON text, or a body, whose bytes it takes over
+@tparam ?string body JSON text
 @tparam integer timeout milliseconds for the whole exchange; with a file, for a standstill
 @tparam ?userdata file where the body of a 200 goes; other bodies stay in memory
 @tparam ?userdata checksum fed with what goes to the file
@@ -226,8 +215,9 @@ int tb_exchange_start(lua_State *L) {
   size_t path_length;
   const char *path = luaL_checklstring(L, 3, &path_length);
   luaL_argcheck(L, strlen(path) == path_length, 3, "contains a zero byte");
-  luaL_argexpected(L, lua_isnoneornil(L, 4) || lua_type(L, 4) == LUA_TSTRING || tb_test_body(L, 4) != NULL, 4,
-                   "string or body");
+  size_t length = 0;
+  if (!lua_isnoneornil(L, 4)) luaL_checktype(L, 4, LUA_TSTRING);
+  const char *body = lua_isnoneornil(L, 4) ? "" : lua_tolstring(L, 4, &length);
   luaL_argcheck(L, post || lua_isnoneornil(L, 4), 4, "a GET has no body");
   lua_Integer timeout = luaL_checkinteger(L, 5);
   luaL_argcheck(L, timeout > 0 && timeout <= INT32_MAX, 5, "not a time-out in milliseconds");
@@ -244,7 +234,6 @@ int tb_exchange_start(lua_State *L) {
   exchange->checksum = checksum;
   exchange->limit = lua_isnoneornil(L, 8) || (lua_Unsigned)limit > SIZE_MAX ? AS_ANNOUNCED : (size_t)limit;
   if (file == NULL && exchange->limit > client->max_response) exchange->limit = client->max_response;
-  tb_buffer_init(&exchange->headers, MOST_HEADERS);
   tb_buffer_init(&exchange->body, client->max_response);
   luaL_setmetatable(L, TB_EXCHANGE);
   lua_pushvalue(L, 1);
@@ -257,18 +246,26 @@ int tb_exchange_start(lua_State *L) {
   lua_setiuservalue(L, self, FILE_VALUE);
   lua_pushvalue(L, 7);
   lua_setiuservalue(L, self, CHECKSUM_VALUE);
-  const char *url = lua_pushfstring(L, "%s%s", tb_client_prefix(L, 1), path);
+  lua_pushvalue(L, 4); /* not copied by curl */
+  lua_setiuservalue(L, self, REQUEST_VALUE);
+  tb_client_take(L, 1, &exchange->handle);
+  struct tb_handle *handle = exchange->handle;
+  struct tb_kind kind = {.post = post, .large = length > SMALL_POST, .file = file != NULL, .timeout = (long)timeout};
+  if (!is_same_kind(handle->kind, kind)) set_up(handle, kind);
+  tb_client_aim(L, 1, handle, path);
+  if (post) {
+    curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDS, body);
+    curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)length);
+  }
+  handle->error[0] = '\0';
+  handle->exchange = exchange;
+  exchange->deadline = file != NULL ? TB_NEVER : tb_monotonic() + (int64_t)timeout * 1000;
+  exchange->overdue_at = file != NULL ? TB_NEVER : exchange->deadline + OVERDUE_MICROSECONDS;
   lua_getiuservalue(L, reactor, 1);
-  int flying = lua_gettop(L);
   lua_pushvalue(L, self);
-
-  tb_client_take(L, 1, &exchange->easy);
-  if (post) take_request(L, 4, exchange, self);
-  set_up(exchange, post, (long)timeout);
-  lua_pushvalue(L, self);
-  lua_rawsetp(L, flying, exchange);
-  if (curl_easy_setopt(exchange->easy, CURLOPT_URL, url) != CURLE_OK ||
-      curl_multi_add_handle(client->reactor->multi, exchange->easy) != CURLM_OK) {
+  lua_rawsetp(L, -2, exchange);
+  lua_pop(L, 1);
+  if (curl_multi_add_handle(client->reactor->multi, handle->easy) != CURLM_OK) {
     tb_exchange_release(L, reactor, exchange);
     return luaL_error(L, "cannot start a request: out of memory");
   }
@@ -278,6 +275,7 @@ int tb_exchange_start(lua_State *L) {
   if (exchange->next != NULL) exchange->next->link = &exchange->next;
   client->exchanges = exchange;
   if (exchange->overdue_at < client->reactor->overdue_at) client->reactor->overdue_at = exchange->overdue_at;
+  lua_settop(L, self);
   return 1;
 }
 
@@ -391,7 +389,7 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
   case TB_NO_FAILURE:
     break;
   }
-  const char *text = exchange->error[0] != '\0' ? exchange->error : curl_easy_strerror(exchange->code);
+  const char *text = exchange->error != NULL ? exchange->error : curl_easy_strerror(exchange->code);
   lua_getiuservalue(L, 1, CLIENT_VALUE);
   tb_client_push_redacted(L, -1, text, strlen(text));
   lua_remove(L, -2);
@@ -417,32 +415,6 @@ static int exchange_result(lua_State *L) {
   return 2;
 }
 
-/*** One of the answer's headers.
-@function exchange:header
-@tparam string name in any case
-@treturn ?string its value, blanks around it gone; the first, when there are several */
-static int exchange_header(lua_State *L) {
-  struct tb_exchange *exchange = check_exchange(L);
-  size_t wanted;
-  const char *name = luaL_checklstring(L, 2, &wanted);
-  const char *line = exchange->headers.data;
-  const char *end = line == NULL ? NULL : line + exchange->headers.length;
-  if (line != NULL) line += exchange->answer;
-  while (line < end) {
-    const char *stop = memchr(line, '\n', (size_t)(end - line));
-    if (stop == NULL) stop = end;
-    if ((size_t)(stop - line) > wanted && line[wanted] == ':' && strncasecmp(line, name, wanted) == 0) {
-      const char *from = line + wanted + 1;
-      while (from < stop && (*from == ' ' || *from == '\t')) from++;
-      while (stop > from && (stop[-1] == ' ' || stop[-1] == '\t' || stop[-1] == '\r')) stop--;
-      lua_pushlstring(L, from, (size_t)(stop - from));
-      return 1;
-    }
-    line = stop + 1;
-  }
-  return 0;
-}
-
 /*** How much of the answer's body has come.
 @function exchange:received
 @treturn integer bytes
@@ -451,7 +423,7 @@ static int exchange_received(lua_State *L) {
   struct tb_exchange *exchange = check_exchange(L);
   curl_off_t total = -1;
   lua_pushinteger(L, (lua_Integer)exchange->received);
-  if (exchange->easy != NULL) curl_easy_getinfo(exchange->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &total);
+  if (exchange->handle != NULL) curl_easy_getinfo(exchange->handle->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &total);
   if (total < 0) return 1;
   lua_pushinteger(L, (lua_Integer)total);
   return 2;
@@ -472,12 +444,12 @@ static int exchange_close(lua_State *L) {
       tb_exchange_leave_queue(exchange);
     tb_exchange_release(L, lua_gettop(L), exchange);
   }
-  if (exchange->easy != NULL) curl_easy_cleanup(exchange->easy); /* start raised before it was on the wire */
-  exchange->easy = NULL;
+  tb_handle_free(exchange->handle); /* start raised before it was on the wire */
+  exchange->handle = NULL;
   exchange->done = true;
   exchange->failure = TB_CLOSED;
-  tb_buffer_free(&exchange->request);
-  tb_buffer_free(&exchange->headers);
+  free(exchange->error);
+  exchange->error = NULL;
   tb_buffer_free(&exchange->body);
   return 0;
 }
@@ -491,7 +463,6 @@ static int exchange_tostring(lua_State *L) {
 static const luaL_Reg methods[] = {{"done", exchange_done},
                                    {"sent", exchange_sent},
                                    {"result", exchange_result},
-                                   {"header", exchange_header},
                                    {"received", exchange_received},
                                    {"close", exchange_close},
                                    {NULL, NULL}};

@@ -17,10 +17,8 @@ struct tb_exchange {
   struct tb_client *client;         /* kept alive by a user value; NULL once the exchange has ended */
   struct tb_exchange *next, **link; /* in the client's list while in flight, then in the reactor's queue */
   struct tb_reactor *queue;         /* the reactor whose queue of finished ones it is in, or NULL */
-  CURL *easy;                       /* while in flight */
-  struct tb_buffer request;         /* a body that was written for this exchange; a string is kept by a user value */
-  struct tb_buffer headers;
-  size_t answer; /* where in them the answer begins: before it stand the interim ones */
+  struct tb_handle *handle;         /* while in flight */
+  size_t header_bytes;              /* that came, those of interim answers too */
   struct tb_buffer body;
   struct tb_file *file;         /* where the body of a 200 goes, or NULL; kept by a user value */
   struct tb_checksum *checksum; /* fed with what goes to the file, or NULL; kept by a user value */
@@ -35,7 +33,7 @@ struct tb_exchange {
   bool done;
   bool sent;      /* the request went out; known once it has ended */
   bool unwatched; /* its socket is not in epoll, so it would hang */
-  char error[CURL_ERROR_SIZE];
+  char *error;    /* curl's words to the code, or NULL */
 };
 
 /* Takes the exchange off the wire, its handle back into the pool, and puts it into the queue of the finished; or sends

@@ -27,10 +27,4 @@ bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct 
 /* Makes the metatable that marks a table as an array, and leaves it on the stack; the same one every time. */
 void tb_json_push_array_mt(lua_State *L);
 
-/* The buffer of the body at `index`; raises when there is none, or when it was closed. */
-struct tb_buffer *tb_check_body(lua_State *L, int index);
-
-/* The same, but NULL when the value at `index` is not a body. */
-struct tb_buffer *tb_test_body(lua_State *L, int index);
-
 #endif

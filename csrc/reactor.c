@@ -77,10 +77,11 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *k
   }
   uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
   if (watch(reactor->epoll, fd, events)) return 0;
-  char *exchange = NULL;
-  curl_easy_getinfo(easy, CURLINFO_PRIVATE, &exchange);
+  char *handle = NULL;
+  curl_easy_getinfo(easy, CURLINFO_PRIVATE, &handle);
+  struct tb_exchange *exchange = handle == NULL ? NULL : ((struct tb_handle *)(void *)handle)->exchange;
   if (exchange != NULL) {
-    ((struct tb_exchange *)(void *)exchange)->unwatched = true;
+    exchange->unwatched = true;
     reactor->unwatched = true;
   }
   return 0;
@@ -209,10 +210,10 @@ static void collect(struct tb_reactor *reactor) {
   int left;
   while ((message = curl_multi_info_read(reactor->multi, &left)) != NULL) {
     if (message->msg != CURLMSG_DONE) continue;
-    char *exchange = NULL;
+    char *handle = NULL;
     CURLcode code = message->data.result; /* the message goes when its handle leaves the multi */
-    curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &exchange);
-    tb_exchange_end((struct tb_exchange *)(void *)exchange, code);
+    curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &handle);
+    tb_exchange_end(((struct tb_handle *)(void *)handle)->exchange, code);
   }
   if (reactor->unwatched) {
     reactor->unwatched = false;

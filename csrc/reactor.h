@@ -9,18 +9,12 @@
 
 struct tb_client;
 struct tb_exchange;
+struct tb_handle;
 
 #define TB_REACTOR "thingsboard.reactor"
 
 /* Times are microseconds of the monotonic clock; TB_NEVER is later than all of them. */
 #define TB_NEVER INT64_MAX
-
-/* A handle of a client's that waits for its next exchange. Those of all clients stand in one list, so that many devices
- * that rest together keep no more of them than one that is busy. */
-struct tb_idle {
-  CURL *easy;
-  const struct tb_client *client;
-};
 
 enum { TB_MOST_IDLE = 64 };
 
@@ -37,7 +31,9 @@ struct tb_reactor {
   struct tb_client *clients;
   struct tb_exchange *finished; /* a queue: ended, and not yet handed over by finished() */
   struct tb_exchange *last_finished;
-  struct tb_idle idle[TB_MOST_IDLE]; /* the one that has waited longest is the first, and goes first */
+  /* Handles that wait for their client's next exchange, the one that has waited longest first: it goes first. Those of
+   * all clients stand in one list, so that many devices that rest together keep no more than one that is busy. */
+  struct tb_handle *idle[TB_MOST_IDLE];
   size_t idle_count;
 };
 

@@ -9,6 +9,7 @@ local payload = {}
 -- Where everything is written, one text after another. It raises for the script's mistakes in the name of the script's
 -- call, which is three calls away from here: what calls this module stands between.
 local body = core.body()
+local take, write_telemetry, write_values, write_value = body.take, body.telemetry, body.values, body.value
 local LEVEL = 3
 
 local function refuse(what, reason)
@@ -17,7 +18,7 @@ end
 
 local function outcome(what, ok, reason)
   if not ok then return refuse(what, reason) end
-  return body:take()
+  return take(body)
 end
 
 -- JSON text that a script has made itself goes as it is; but what the server would leave unanswered stays here.
@@ -37,21 +38,22 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function payload.telemetry(what, value)
-  if type(value) == "string" then return checked_text(what, value, true) end
-  if type(value) ~= "table" then error(what .. ": a table or JSON text expected, got " .. type(value), LEVEL) end
-  return outcome(what, body:telemetry(value, what, LEVEL))
+  local kind = type(value)
+  if kind == "string" then return checked_text(what, value, true) end
+  if kind ~= "table" then error(what .. ": a table or JSON text expected, got " .. kind, LEVEL) end
+  return outcome(what, write_telemetry(body, value, what, LEVEL))
 end
 
 --- The body of an attributes post: one object of values, or JSON text.
 function payload.attributes(what, value)
   if type(value) == "string" then return checked_text(what, value, false) end
   if type(value) ~= "table" then error(what .. ": a table or JSON text expected, got " .. type(value), LEVEL) end
-  return outcome(what, body:values(value, what, LEVEL))
+  return outcome(what, write_values(body, value, what, LEVEL))
 end
 
 --- The body that is any JSON value: an RPC's answer, a request of ours.
 function payload.value(what, value)
-  return outcome(what, body:value(value, what, LEVEL))
+  return outcome(what, write_value(body, value, what, LEVEL))
 end
 
 return payload

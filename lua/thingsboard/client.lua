@@ -60,6 +60,10 @@ local function spellings(secrets)
   return all
 end
 
+local function milliseconds(seconds)
+  return math.ceil(seconds * 1000)
+end
+
 --- @tparam string what for messages
 -- @tparam table options checked already
 -- @tparam string path what every path of this client begins with
@@ -81,7 +85,7 @@ function client.new(what, options, path, secrets)
   local config = {
     prefix = base .. path,
     secrets = spellings(secrets),
-    connect_timeout = math.ceil((options.connect_timeout or CONNECT_TIMEOUT) * 1000),
+    connect_timeout = milliseconds(options.connect_timeout or CONNECT_TIMEOUT),
     max_response = options.max_response or MAX_RESPONSE,
     user_agent = options.user_agent or USER_AGENT,
   }
@@ -90,7 +94,7 @@ function client.new(what, options, path, secrets)
   local self = setmetatable({
     core = core.client(on.reactor, config),
     loop = on,
-    timeout = options.timeout or TIMEOUT,
+    timeout = milliseconds(options.timeout or TIMEOUT),
     max_response = config.max_response,
     iterators = setmetatable({}, { __mode = "k" }), -- those that poll; they end with the client
   }, client)
@@ -100,12 +104,15 @@ end
 
 --- Starts a request without waiting for it.
 -- @tparam ?number timeout seconds; the device's when absent
+-- @param file see `start` of the core's client
+-- @param checksum
+-- @param limit
 -- @treturn[1] userdata the exchange, to be closed by the caller
 -- @treturn[2] nil
 -- @treturn[2] table the error: the client is closed
-function client:start(method, path, body, timeout, ...)
+function client:start(method, path, body, timeout, file, checksum, limit)
   if self.closed then return nil, errors.new("closed", "the device is closed") end
-  return self.core:start(method, path, body, math.ceil((timeout or self.timeout) * 1000), ...)
+  return self.core:start(method, path, body, timeout and milliseconds(timeout) or self.timeout, file, checksum, limit)
 end
 
 --- What came of an exchange that has ended.

@@ -7,6 +7,10 @@
 local core = require "thingsboard.core"
 local timers = require "thingsboard.timers"
 
+local isyieldable, resume, running, status, yield =
+  coroutine.isyieldable, coroutine.resume, coroutine.running, coroutine.status, coroutine.yield
+local monotonic = core.monotonic
+
 local loop = {}
 loop.__index = loop
 
@@ -39,11 +43,13 @@ function loop.new()
     round = 0, -- of resuming them
     count = 0, -- tasks that run() waits for
     waiters = 0, -- coroutines of the host's that are parked
-    depth = 0, -- of steps inside of steps
+    depth = 0, -- of tasks that run inside of tasks, by a step of theirs
+    stirred = false, -- between two steps
+    armed = false, -- what the reactor was told last
     on_error = report,
   }, loop)
   self.idle = { done = function() return self.count == 0 end }
-  self.leave_step = setmetatable({}, { __close = function() self:left_step() end })
+  self.leave = setmetatable({}, { __close = function() self:left() end })
   return self
 end
 
@@ -65,17 +71,20 @@ end
 
 -- When the first of the sleeping tasks is to be woken; stale entries are thrown away on the way.
 local function next_deadline(self)
-  local entry = self.timers:first()
+  local entry = self.timers[1]
   while entry and entry.task.timer ~= entry do
     self.timers:remove_first()
-    entry = self.timers:first()
+    entry = self.timers[1]
   end
   return entry and entry.at
 end
 
 -- The reactor's descriptor, and its own wait, know of the tasks what they must.
 local function arm(self)
-  self.reactor:wake_at((self.stirred or self.first) and 0 or next_deadline(self))
+  local at = (self.stirred or self.first) and 0 or next_deadline(self) or false
+  if at == self.armed then return end
+  self.armed = at
+  self.reactor:wake_at(at or nil)
 end
 
 -- To be called after any change: one that comes between two steps makes the descriptor readable for whoever watches it.
@@ -101,7 +110,6 @@ local function wake(self, which)
   if which == nil or not which.parked then return end
   stop_waiting(self, which)
   if which.host then which.host.resume(which) else make_ready(self, which) end
-  stir(self)
 end
 
 local function finish(self, which)
@@ -115,11 +123,9 @@ end
 
 -- What came of resuming a task.
 local function resumed(self, which, ok, ...)
+  if which.parked then return end
   local thread = which.thread
-  if coroutine.status(thread) ~= "dead" then
-    if not which.parked then make_ready(self, which) end -- a yield of the script's own: on with it at the next step
-    return
-  end
+  if status(thread) ~= "dead" then return make_ready(self, which) end -- a yield of the script's own: on with it soon
   finish(self, which) -- first: what follows takes memory
   if ok then
     which.results = table.pack(...)
@@ -132,6 +138,8 @@ local function resumed(self, which, ok, ...)
 end
 
 local function run_ready(self)
+  self.depth = self.depth + 1
+  local _ <close> = self.leave
   local round = self.round + 1 -- what becomes ready meanwhile waits for the next step
   self.round = round
   while self.first and self.first.round < round do
@@ -139,7 +147,7 @@ local function run_ready(self)
     self.first = which.next
     if not self.first then self.last = false end
     which.next = false
-    if not which.finished then resumed(self, which, coroutine.resume(which.thread)) end
+    if not which.finished then resumed(self, which, resume(which.thread)) end
   end
 end
 
@@ -177,15 +185,15 @@ end
 --- What can be suspended here: the task that runs, or a waiter for the host's coroutine. Nil where nothing can be:
 -- outside of tasks, in a coroutine of the script's own, below a C function that cannot yield.
 function loop:current()
-  if not coroutine.isyieldable() then return nil end
-  local which = self.tasks[coroutine.running()]
+  if not isyieldable() then return nil end
+  local which = self.tasks[running()]
   if which then return which end
   local host = self.host
   if host and self.depth == 0 and host.suspendable() then return setmetatable({ loop = self, host = host }, waiter) end
 end
 
 function task:suspend() -- luacheck: no self
-  coroutine.yield()
+  yield()
 end
 
 function waiter:suspend()
@@ -218,9 +226,9 @@ function loop:wait(event, deadline)
       which.event, which.timer, which.parked = event, timer or false, true -- not before memory was had for all
       which:suspend()
     else
-      self:step(deadline and math.max(0, deadline - core.monotonic()))
+      self:step(deadline and math.max(0, deadline - monotonic()))
     end
-    if deadline and core.monotonic() >= deadline then return event:done() end
+    if deadline and monotonic() >= deadline then return event:done() end
   end
   return true
 end
@@ -230,7 +238,7 @@ local never = { done = function() return false end }
 --- Lets time pass; other tasks go on, if only for a step.
 -- @tparam number seconds
 function loop:sleep(seconds)
-  self:wait(setmetatable({}, { __index = never }), core.monotonic() + seconds)
+  self:wait(setmetatable({}, { __index = never }), monotonic() + seconds)
 end
 
 --- Something to wait for that a task can raise.
@@ -247,38 +255,38 @@ end
 function signal:raise()
   self.raised = true
   wake(self.loop, self.loop.waiting[self])
+  stir(self.loop)
 end
 
 function signal:lower()
   self.raised = false
 end
 
-function loop:left_step()
+function loop:left()
   self.depth = self.depth - 1
   if self.watched and self.depth == 0 and not self.closed then arm(self) end
 end
 
---- Waits until something stirs, unless a task is ready already, and runs the tasks that are ready then.
+--- Waits until something that was waited for has happened, unless a task is ready already, and runs the tasks that are
+-- ready then.
 -- @tparam ?number timeout seconds to wait at most; nil for as long as it takes
 function loop:step(timeout)
   local reactor = self.reactor
   arm(self)
   self.stirred = false
-  self.depth = self.depth + 1
-  local _ <close> = self.leave_step
   reactor:step(timeout)
   local exchange = reactor:finished()
   while exchange do
     wake(self, self.waiting[exchange])
     exchange = reactor:finished()
   end
-  local now = core.monotonic()
   local deadline = next_deadline(self)
+  local now = deadline and monotonic()
   while deadline and deadline <= now do
-    wake(self, self.timers:first().task)
+    wake(self, self.timers[1].task)
     deadline = next_deadline(self)
   end
-  run_ready(self)
+  if self.first then run_ready(self) elseif self.watched then arm(self) end
 end
 
 --- The descriptor to watch for reading: readable when `step` has something to do.

@@ -1,4 +1,4 @@
---- Deadlines in order: a binary heap of tasks by the time they are to be woken at.
+--- Deadlines in order: a binary heap of tasks by the time they are to be woken at. The first is at index 1.
 -- @module thingsboard.timers
 local timers = {}
 timers.__index = timers
@@ -21,11 +21,6 @@ function timers:add(entry)
     at = parent
   end
   self[at] = entry
-end
-
---- The entry that is due first, or nil.
-function timers:first()
-  return self[1]
 end
 
 --- Takes the entry that is due first out.

@@ -12,28 +12,18 @@ static const char TYPE[] = "thingsboard.body";
 enum { DEFAULT_LIMIT = 64 * 1024 * 1024, MOST_KEPT = 16 * 1024 };
 
 struct body {
+  const char *type;
   struct tb_buffer buffer;
   bool open;
 };
 
-/* As luaL_testudata, but the metatable's key in the registry is TYPE's address, which is found sooner than its text. */
-static struct body *test_body(lua_State *L, int index) {
-  struct body *body = lua_touserdata(L, index);
-  if (body == NULL || !lua_getmetatable(L, index)) return NULL;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, TYPE);
-  if (!lua_rawequal(L, -1, -2)) body = NULL;
-  lua_pop(L, 2);
-  return body;
-}
-
-static struct body *check_body(lua_State *L, int index) {
-  struct body *body = test_body(L, index);
-  return body != NULL ? body : luaL_checkudata(L, index, TYPE);
+static struct body *check_body(lua_State *L) {
+  return tb_check(L, 1, TYPE, sizeof(struct body));
 }
 
 /* The buffer of the body that is the method's first argument. */
 static struct tb_buffer *check_buffer(lua_State *L) {
-  struct body *body = check_body(L, 1);
+  struct body *body = check_body(L);
   if (!body->open) luaL_argerror(L, 1, "the body was closed");
   return &body->buffer;
 }
@@ -46,11 +36,9 @@ static struct tb_buffer *check_buffer(lua_State *L) {
 static int new_body(lua_State *L) {
   lua_Integer limit = luaL_optinteger(L, 1, DEFAULT_LIMIT);
   luaL_argcheck(L, limit > 0 && (lua_Unsigned)limit <= SIZE_MAX / 2, 1, "a limit in bytes above 0 expected");
-  struct body *body = lua_newuserdatauv(L, sizeof *body, 0);
-  *body = (struct body){.open = true};
+  struct body *body = tb_new(L, TYPE, sizeof *body, 0);
+  body->open = true;
   tb_buffer_init(&body->buffer, (size_t)limit);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, TYPE);
-  lua_setmetatable(L, -2);
   return 1;
 }
 
@@ -172,7 +160,7 @@ static int body_clear(lua_State *L) {
 @function body:close
 */
 static int body_close(lua_State *L) {
-  struct body *body = check_body(L, 1);
+  struct body *body = check_body(L);
   body->open = false;
   tb_buffer_free(&body->buffer);
   return 0;
@@ -185,7 +173,7 @@ static int body_length(lua_State *L) {
 }
 
 static int body_tostring(lua_State *L) {
-  const struct body *body = check_body(L, 1);
+  const struct body *body = check_body(L);
   if (body->open)
     lua_pushfstring(L, "%s (%I bytes)", TYPE, (LUAI_UACINT)body->buffer.length);
   else
@@ -224,8 +212,6 @@ static const luaL_Reg FUNCTIONS[] = {{"body", new_body}, {"array", array}, {NULL
 
 void tb_open_body(lua_State *L) {
   tb_new_type(L, TYPE, METHODS, METAMETHODS);
-  luaL_getmetatable(L, TYPE);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, TYPE);
   luaL_setfuncs(L, FUNCTIONS, 0);
   /*** The metatable of arrays, for tables that are made elsewhere.
   @field array_mt */

@@ -22,8 +22,10 @@ enum {
   UNACKNOWLEDGED_MILLISECONDS = 20000,
 };
 
+const char TB_CLIENT[] = "thingsboard.client";
+
 struct tb_client *tb_check_client(lua_State *L, int index) {
-  struct tb_client *client = luaL_checkudata(L, index, TB_CLIENT);
+  struct tb_client *client = tb_check(L, index, TB_CLIENT, sizeof(struct tb_client));
   if (client->reactor == NULL) luaL_error(L, "the device is closed");
   if (!tb_reactor_is_own(client->reactor))
     luaL_error(L, "the device belongs to the parent process: make a new one after fork");
@@ -233,9 +235,8 @@ static int client_new(lua_State *L) {
   lua_Integer max_response = lua_tointeger(L, -1);
   luaL_argcheck(L, max_response > 0 && (lua_Unsigned)max_response <= SIZE_MAX / 2, 2, "'max_response' missing");
   lua_settop(L, 2);
-  struct tb_client *client = lua_newuserdatauv(L, sizeof *client, 2);
-  *client = (struct tb_client){.max_response = (size_t)max_response};
-  luaL_setmetatable(L, TB_CLIENT);
+  struct tb_client *client = tb_new(L, TB_CLIENT, sizeof *client, 2);
+  client->max_response = (size_t)max_response;
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, REACTOR_VALUE);
   lua_pushvalue(L, 2);
@@ -289,7 +290,7 @@ void tb_client_push_redacted(lua_State *L, int index, const char *text, size_t l
 @tparam string text
 @treturn string the text with `***` in the place of each */
 static int client_redact(lua_State *L) {
-  luaL_checkudata(L, 1, TB_CLIENT);
+  tb_check(L, 1, TB_CLIENT, sizeof(struct tb_client));
   size_t length;
   const char *text = luaL_checklstring(L, 2, &length);
   tb_client_push_redacted(L, 1, text, length);
@@ -299,12 +300,12 @@ static int client_redact(lua_State *L) {
 /*** Ends what is in flight (as `CLOSED`) and gives the handles back. Idempotent.
 @function client:close */
 static int client_close(lua_State *L) {
-  tb_client_close(luaL_checkudata(L, 1, TB_CLIENT));
+  tb_client_close(tb_check(L, 1, TB_CLIENT, sizeof(struct tb_client)));
   return 0;
 }
 
 static int client_tostring(lua_State *L) {
-  const struct tb_client *client = luaL_checkudata(L, 1, TB_CLIENT);
+  const struct tb_client *client = tb_check(L, 1, TB_CLIENT, sizeof(struct tb_client));
   lua_pushfstring(L, client->reactor == NULL ? "thingsboard.client (closed)" : "thingsboard.client (%p)",
                   (const void *)client);
   return 1;

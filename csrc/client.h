@@ -4,9 +4,10 @@
 
 #include "reactor.h"
 
-#define TB_CLIENT "thingsboard.client"
+extern const char TB_CLIENT[];
 
 struct tb_client {
+  const char *type;
   struct tb_reactor *reactor;     /* kept alive by user value 1; NULL once closed */
   struct tb_client *next, **link; /* in the reactor's list */
   struct tb_exchange *exchanges;  /* in flight */

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char TB_EXCHANGE[] = "thingsboard.exchange";
+
 enum { CLIENT_VALUE = 1, REACTOR_VALUE, REQUEST_VALUE, FILE_VALUE, CHECKSUM_VALUE, VALUES = CHECKSUM_VALUE };
 
 enum {
@@ -227,15 +229,13 @@ int tb_exchange_start(lua_State *L) {
   luaL_argcheck(L, limit >= 0, 8, "negative");
   lua_settop(L, 8);
 
-  struct tb_exchange *exchange = lua_newuserdatauv(L, sizeof *exchange, VALUES);
+  struct tb_exchange *exchange = tb_new(L, TB_EXCHANGE, sizeof *exchange, VALUES);
   int self = lua_gettop(L);
-  memset(exchange, 0, sizeof *exchange);
   exchange->file = file;
   exchange->checksum = checksum;
   exchange->limit = lua_isnoneornil(L, 8) || (lua_Unsigned)limit > SIZE_MAX ? AS_ANNOUNCED : (size_t)limit;
   if (file == NULL && exchange->limit > client->max_response) exchange->limit = client->max_response;
   tb_buffer_init(&exchange->body, client->max_response);
-  luaL_setmetatable(L, TB_EXCHANGE);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, self, CLIENT_VALUE);
   lua_getiuservalue(L, 1, 1);
@@ -280,7 +280,7 @@ int tb_exchange_start(lua_State *L) {
 }
 
 static struct tb_exchange *check_exchange(lua_State *L) {
-  return luaL_checkudata(L, 1, TB_EXCHANGE);
+  return tb_check(L, 1, TB_EXCHANGE, sizeof(struct tb_exchange));
 }
 
 /*** Whether the exchange has ended.

@@ -5,7 +5,7 @@
 #include "buffer.h"
 #include "client.h"
 
-#define TB_EXCHANGE "thingsboard.exchange"
+extern const char TB_EXCHANGE[];
 
 struct tb_file;
 struct tb_checksum;
@@ -14,6 +14,7 @@ struct tb_checksum;
 enum tb_failure { TB_NO_FAILURE, TB_CLOSED, TB_BODY_TOO_LARGE, TB_HEADERS_TOO_LARGE, TB_FILE_FAILED, TB_OUT_OF_MEMORY };
 
 struct tb_exchange {
+  const char *type;
   struct tb_client *client;         /* kept alive by a user value; NULL once the exchange has ended */
   struct tb_exchange *next, **link; /* in the client's list while in flight, then in the reactor's queue */
   struct tb_reactor *queue;         /* the reactor whose queue of finished ones it is in, or NULL */

@@ -33,6 +33,8 @@ static void count_fork(void) {
   generation++;
 }
 
+const char TB_REACTOR[] = "thingsboard.reactor";
+
 static int64_t next_wake(const struct tb_reactor *reactor) {
   if (reactor->finished != NULL) return 0;
   int64_t wake = reactor->curl_wake < reactor->lua_wake ? reactor->curl_wake : reactor->lua_wake;
@@ -92,7 +94,7 @@ bool tb_reactor_is_own(const struct tb_reactor *reactor) {
 }
 
 struct tb_reactor *tb_check_reactor(lua_State *L, int index) {
-  struct tb_reactor *reactor = luaL_checkudata(L, index, TB_REACTOR);
+  struct tb_reactor *reactor = tb_check(L, index, TB_REACTOR, sizeof(struct tb_reactor));
   if (reactor->multi == NULL) luaL_error(L, "the reactor is closed");
   if (!tb_reactor_is_own(reactor))
     luaL_error(L, "the reactor belongs to the parent process: make a new one after fork");
@@ -103,15 +105,11 @@ struct tb_reactor *tb_check_reactor(lua_State *L, int index) {
 @function reactor
 @treturn userdata the reactor; raises when the system has no more descriptors or memory */
 static int reactor_new(lua_State *L) {
-  struct tb_reactor *reactor = lua_newuserdatauv(L, sizeof *reactor, 1);
-  *reactor = (struct tb_reactor){.epoll = -1,
-                                 .timer = -1,
-                                 .generation = generation,
-                                 .curl_wake = TB_NEVER,
-                                 .lua_wake = TB_NEVER,
-                                 .overdue_at = TB_NEVER,
-                                 .armed = TB_NEVER};
-  luaL_setmetatable(L, TB_REACTOR);
+  struct tb_reactor *reactor = tb_new(L, TB_REACTOR, sizeof *reactor, 1);
+  reactor->epoll = -1;
+  reactor->timer = -1;
+  reactor->generation = generation;
+  reactor->curl_wake = reactor->lua_wake = reactor->overdue_at = reactor->armed = TB_NEVER;
   lua_newtable(L); /* the exchanges in flight, by address: see exchange.c */
   lua_setiuservalue(L, -2, 1);
   reactor->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -298,7 +296,7 @@ static int reactor_finished(lua_State *L) {
 /*** Ends what is in flight, closes all connections and the clients. Idempotent.
 @function reactor:close */
 static int reactor_close(lua_State *L) {
-  struct tb_reactor *reactor = luaL_checkudata(L, 1, TB_REACTOR);
+  struct tb_reactor *reactor = tb_check(L, 1, TB_REACTOR, sizeof(struct tb_reactor));
   if (reactor->multi != NULL && tb_reactor_is_own(reactor)) {
     while (reactor->clients != NULL) tb_client_close(reactor->clients);
     while (reactor->finished != NULL) tb_exchange_leave_queue(reactor->finished);
@@ -314,7 +312,7 @@ static int reactor_close(lua_State *L) {
 }
 
 static int reactor_tostring(lua_State *L) {
-  const struct tb_reactor *reactor = luaL_checkudata(L, 1, TB_REACTOR);
+  const struct tb_reactor *reactor = tb_check(L, 1, TB_REACTOR, sizeof(struct tb_reactor));
   lua_pushfstring(L, reactor->multi == NULL ? "thingsboard.reactor (closed)" : "thingsboard.reactor (%p)",
                   (const void *)reactor);
   return 1;

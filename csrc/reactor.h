@@ -11,7 +11,7 @@ struct tb_client;
 struct tb_exchange;
 struct tb_handle;
 
-#define TB_REACTOR "thingsboard.reactor"
+extern const char TB_REACTOR[];
 
 /* Times are microseconds of the monotonic clock; TB_NEVER is later than all of them. */
 #define TB_NEVER INT64_MAX
@@ -19,6 +19,7 @@ struct tb_handle;
 enum { TB_MOST_IDLE = 64 };
 
 struct tb_reactor {
+  const char *type;
   CURLM *multi;        /* NULL once closed */
   int epoll;           /* -1 once closed */
   int timer;           /* a timerfd inside epoll, made when the first foreign loop asks for pollfd(); -1 before */

@@ -12,6 +12,8 @@ struct tb_client {
   struct tb_client *next, **link; /* in the reactor's list */
   struct tb_exchange *exchanges;  /* in flight */
   size_t max_response;
+  /* Lists of request headers, each the end of the one before. */
+  struct curl_slist no_expect, json, user_agent;
 };
 
 /* One of curl's handles, with what it was set up for last: an exchange like the one before it need not do it again. */
@@ -19,7 +21,7 @@ struct tb_handle {
   CURL *easy;
   CURLU *url; /* parsed */
   char *path; /* the end of it; NULL when it is none yet */
-  const struct tb_client *client;
+  struct tb_client *client;
   struct tb_exchange *exchange; /* in flight, or NULL */
   struct tb_kind {
     bool post, large, file;

@@ -174,9 +174,7 @@ void tb_exchange_release(lua_State *L, int reactor, const struct tb_exchange *ex
 
 /* What an exchange of this kind asks of its handle, beside what its client asked already. */
 static void set_up(struct tb_handle *handle, struct tb_kind kind) {
-  /* Never freed and never changed: curl only reads them. "Expect:" spares a large post a round trip and a wait. */
-  static struct curl_slist json = {(char *)"Content-Type: application/json", NULL};
-  static struct curl_slist no_expect = {(char *)"Expect:", &json};
+  struct tb_client *client = handle->client;
   CURL *easy = handle->easy;
   curl_easy_setopt(easy, CURLOPT_PRIVATE, (void *)handle);
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, handle->error);
@@ -186,7 +184,10 @@ static void set_up(struct tb_handle *handle, struct tb_kind kind) {
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, handle);
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
   curl_easy_setopt(easy, kind.post ? CURLOPT_POST : CURLOPT_HTTPGET, 1L);
-  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, kind.large ? &no_expect : kind.post ? &json : NULL);
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
+                   kind.large  ? &client->no_expect
+                   : kind.post ? &client->json
+                               : client->json.next);
   /* How long a file takes nobody knows: there the time-out bounds a standstill. */
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, kind.file ? 0L : kind.timeout);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, kind.file ? (long)STALLED_BYTES_A_SECOND : 0L);

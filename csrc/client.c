@@ -13,7 +13,9 @@
 enum {
   REACTOR_VALUE = 1, /* user values: what keeps the reactor alive, */
   OPTIONS_VALUE,     /* the table of options, from which every new handle is set up, */
-  USER_AGENT_VALUE,  /* and the header made of one of them */
+  USER_AGENT_VALUE,  /* the header made of one of them, */
+  EXCHANGE_VALUE,    /* and an exchange that waits to be used again */
+  VALUES = EXCHANGE_VALUE,
   SMALL_RECEIVE_BUFFER = 1024,
   IDLE_CONNECTION_SECONDS = 50, /* the server closes an idle one after 60 s, over HTTP/2 after 20 s by GOAWAY */
   /* A peer that is gone without a word shows by what it does not acknowledge: while nothing else is sent, by probes. A
@@ -179,6 +181,23 @@ void tb_client_aim(lua_State *L, int index, struct tb_handle *handle, const char
   if (bad == CURLUE_OUT_OF_MEMORY || refused != CURLE_OK || handle->path == NULL) luaL_error(L, "out of memory");
 }
 
+void tb_client_keep_exchange(lua_State *L, int index, int exchange) {
+  index = lua_absindex(L, index);
+  lua_pushvalue(L, exchange);
+  lua_setiuservalue(L, index, EXCHANGE_VALUE);
+}
+
+bool tb_client_push_exchange(lua_State *L, int index) {
+  index = lua_absindex(L, index);
+  if (lua_getiuservalue(L, index, EXCHANGE_VALUE) != LUA_TNIL) {
+    lua_pushnil(L);
+    lua_setiuservalue(L, index, EXCHANGE_VALUE);
+    return true;
+  }
+  lua_pop(L, 1);
+  return false;
+}
+
 void tb_client_end_unwatched(struct tb_client *client) {
   struct tb_exchange *next;
   for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = next) {
@@ -235,7 +254,7 @@ static int client_new(lua_State *L) {
   lua_Integer max_response = lua_tointeger(L, -1);
   luaL_argcheck(L, max_response > 0 && (lua_Unsigned)max_response <= SIZE_MAX / 2, 2, "'max_response' missing");
   lua_settop(L, 2);
-  struct tb_client *client = tb_new(L, TB_CLIENT, sizeof *client, USER_AGENT_VALUE);
+  struct tb_client *client = tb_new(L, TB_CLIENT, sizeof *client, VALUES);
   client->max_response = (size_t)max_response;
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, REACTOR_VALUE);

@@ -48,6 +48,11 @@ void tb_handle_free(struct tb_handle *handle);
 /* Pushes the text with the client's secrets struck out. */
 void tb_client_push_redacted(lua_State *L, int index, const char *text, size_t length);
 
+/* The client at the index keeps one exchange that has left its scope, for its next request. To keep one takes no
+ * memory. Pushes it, and lets go of it; false, with nothing pushed, when there is none. */
+void tb_client_keep_exchange(lua_State *L, int index, int exchange);
+bool tb_client_push_exchange(lua_State *L, int index);
+
 void tb_client_end_unwatched(struct tb_client *client);
 
 /* Ends what should have ended; of the rest the reactor learns when it will be overdue. */

@@ -200,6 +200,27 @@ static bool is_same_kind(struct tb_kind a, struct tb_kind b) {
   return a.post == b.post && a.large == b.large && a.file == b.file && a.timeout == b.timeout;
 }
 
+/* Pushes an exchange with nothing in it: the one that waits to be used again, or a new one. */
+static struct tb_exchange *push_exchange(lua_State *L, int reactor) {
+  struct tb_exchange *exchange;
+  if (tb_client_push_exchange(L, 1)) {
+    exchange = lua_touserdata(L, -1);
+    *exchange = (struct tb_exchange){.type = TB_EXCHANGE};
+    return exchange;
+  }
+  exchange = tb_new(L, TB_EXCHANGE, sizeof *exchange, VALUES);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, CLIENT_VALUE);
+  lua_pushvalue(L, reactor);
+  lua_setiuservalue(L, -2, REACTOR_VALUE);
+  return exchange;
+}
+
+static void keep(lua_State *L, int self, int user_value, int index) {
+  lua_pushvalue(L, index);
+  lua_setiuservalue(L, self, user_value);
+}
+
 /*** Sends a request; `step` of the reactor carries it on, `finished` of the reactor tells its end.
 @function client:start
 @tparam string method `"GET"` or `"POST"`
@@ -230,25 +251,17 @@ int tb_exchange_start(lua_State *L) {
   luaL_argcheck(L, limit >= 0, 8, "negative");
   lua_settop(L, 8);
 
-  struct tb_exchange *exchange = tb_new(L, TB_EXCHANGE, sizeof *exchange, VALUES);
-  int self = lua_gettop(L);
+  lua_getiuservalue(L, 1, 1);
+  int reactor = lua_gettop(L), self = reactor + 1;
+  struct tb_exchange *exchange = push_exchange(L, reactor);
   exchange->file = file;
   exchange->checksum = checksum;
   exchange->limit = lua_isnoneornil(L, 8) || (lua_Unsigned)limit > SIZE_MAX ? AS_ANNOUNCED : (size_t)limit;
   if (file == NULL && exchange->limit > client->max_response) exchange->limit = client->max_response;
   tb_buffer_init(&exchange->body, client->max_response);
-  lua_pushvalue(L, 1);
-  lua_setiuservalue(L, self, CLIENT_VALUE);
-  lua_getiuservalue(L, 1, 1);
-  int reactor = lua_gettop(L);
-  lua_pushvalue(L, reactor);
-  lua_setiuservalue(L, self, REACTOR_VALUE);
-  lua_pushvalue(L, 6);
-  lua_setiuservalue(L, self, FILE_VALUE);
-  lua_pushvalue(L, 7);
-  lua_setiuservalue(L, self, CHECKSUM_VALUE);
-  lua_pushvalue(L, 4); /* not copied by curl */
-  lua_setiuservalue(L, self, REQUEST_VALUE);
+  keep(L, self, REQUEST_VALUE, 4); /* not copied by curl */
+  keep(L, self, FILE_VALUE, 6);
+  keep(L, self, CHECKSUM_VALUE, 7);
   tb_client_take(L, 1, &exchange->handle);
   struct tb_handle *handle = exchange->handle;
   struct tb_kind kind = {.post = post, .large = length > SMALL_POST, .file = file != NULL, .timeout = (long)timeout};
@@ -455,6 +468,20 @@ static int exchange_close(lua_State *L) {
   return 0;
 }
 
+/* At the end of its scope, when nobody holds it any more: as `close`, and the client uses it for its next request. */
+static int exchange_leave(lua_State *L) {
+  exchange_close(L);
+  if (check_exchange(L)->client != NULL) return 0; /* a forked child's: left alone */
+  lua_settop(L, 1);
+  for (int value = REQUEST_VALUE; value <= VALUES; value++) {
+    lua_pushnil(L);
+    lua_setiuservalue(L, 1, value);
+  }
+  lua_getiuservalue(L, 1, CLIENT_VALUE);
+  tb_client_keep_exchange(L, 2, 1);
+  return 0;
+}
+
 static int exchange_tostring(lua_State *L) {
   const struct tb_exchange *exchange = check_exchange(L);
   lua_pushfstring(L, "thingsboard.exchange (%s)", exchange->done ? "ended" : "in flight");
@@ -469,7 +496,7 @@ static const luaL_Reg methods[] = {{"done", exchange_done},
                                    {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
-    {"__gc", exchange_close}, {"__close", exchange_close}, {"__tostring", exchange_tostring}, {NULL, NULL}};
+    {"__gc", exchange_close}, {"__close", exchange_leave}, {"__tostring", exchange_tostring}, {NULL, NULL}};
 
 void tb_open_exchange(lua_State *L) {
   tb_new_type(L, TB_EXCHANGE, methods, metamethods);

@@ -7,8 +7,8 @@
 local core = require "thingsboard.core"
 local timers = require "thingsboard.timers"
 
-local isyieldable, resume, running, status, yield =
-  coroutine.isyieldable, coroutine.resume, coroutine.running, coroutine.status, coroutine.yield
+local isyieldable, resume, running, status =
+  coroutine.isyieldable, coroutine.resume, coroutine.running, coroutine.status
 local monotonic = core.monotonic
 
 local loop = {}
@@ -81,7 +81,7 @@ end
 
 -- The reactor's descriptor, and its own wait, know of the tasks what they must.
 local function arm(self)
-  local at = (self.stirred or self.first) and 0 or next_deadline(self) or false
+  local at = (self.stirred or self.first) and 0 or self.timers[1] and next_deadline(self) or false
   if at == self.armed then return end
   self.armed = at
   self.reactor:wake_at(at or nil)
@@ -192,9 +192,7 @@ function loop:current()
   if host and self.depth == 0 and host.suspendable() then return setmetatable({ loop = self, host = host }, waiter) end
 end
 
-function task:suspend() -- luacheck: no self
-  yield()
-end
+task.suspend = coroutine.yield
 
 function waiter:suspend()
   local _ <close> = self
@@ -215,9 +213,10 @@ end
 -- @tparam ?number deadline seconds of the monotonic clock
 -- @treturn boolean whether it has happened; false when the deadline came first
 function loop:wait(event, deadline)
-  while not event:done() do
+  if event:done() then return true end
+  local which = self:current()
+  repeat
     if self.closed then error("the loop is closed", 2) end
-    local which = self:current()
     if which then
       if self.waiting[event] then error("another task waits for the same thing already", 2) end
       local timer = deadline and { at = deadline, task = which }
@@ -229,7 +228,7 @@ function loop:wait(event, deadline)
       self:step(deadline and math.max(0, deadline - monotonic()))
     end
     if deadline and monotonic() >= deadline then return event:done() end
-  end
+  until event:done()
   return true
 end
 
@@ -280,7 +279,7 @@ function loop:step(timeout)
     wake(self, self.waiting[exchange])
     exchange = reactor:finished()
   end
-  local deadline = next_deadline(self)
+  local deadline = self.timers[1] and next_deadline(self)
   local now = deadline and monotonic()
   while deadline and deadline <= now do
     wake(self, self.timers[1].task)

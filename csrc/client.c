@@ -87,38 +87,50 @@ static void configure(lua_State *L, int index, CURL *easy) {
   push_option(L, index, "connect_timeout");
   long connect_timeout = (long)lua_tointeger(L, -1);
   lua_pop(L, 2);
-  CURLcode bad = CURLE_OK;
-#define SET(option, value) (bad = bad != CURLE_OK ? bad : curl_easy_setopt(easy, option, value))
-  SET(CURLOPT_NOSIGNAL, 1L);
+  const struct {
+    CURLoption option;
+    const char *value;
+  } texts[] = {
 #if LIBCURL_VERSION_NUM >= 0x075500
-  SET(CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-  SET(CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+    {CURLOPT_PROTOCOLS_STR, "http,https"},
 #endif
-  SET(CURLOPT_FOLLOWLOCATION, 0L);
-  SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-  SET(CURLOPT_PROXY, proxy != NULL ? proxy : ""); /* not NULL: that would ask the environment */
-  SET(CURLOPT_NOPROXY, "");
-  SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-  SET(CURLOPT_CONNECTTIMEOUT_MS, connect_timeout);
-  SET(CURLOPT_TCP_KEEPALIVE, 1L);
-  SET(CURLOPT_TCP_KEEPIDLE, (long)PROBE_AFTER_SECONDS);
-  SET(CURLOPT_TCP_KEEPINTVL, (long)PROBE_EVERY_SECONDS);
-  SET(CURLOPT_SOCKOPTFUNCTION, on_new_socket);
-  SET(CURLOPT_MAXAGE_CONN, (long)IDLE_CONNECTION_SECONDS);
-  SET(CURLOPT_BUFFERSIZE, (long)SMALL_RECEIVE_BUFFER);
+    {CURLOPT_PROXY, proxy != NULL ? proxy : ""}, /* not NULL: that would ask the environment */
+    {CURLOPT_NOPROXY, ""}
+  };
+  const struct {
+    CURLoption option;
+    long value;
+  } numbers[] = {
+#if LIBCURL_VERSION_NUM < 0x075500
+    {CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS},
+#endif
+    {CURLOPT_NOSIGNAL, 1},
+    {CURLOPT_FOLLOWLOCATION, 0},
+    {CURLOPT_NETRC, CURL_NETRC_IGNORED},
+    {CURLOPT_SUPPRESS_CONNECT_HEADERS, 1},
+    {CURLOPT_CONNECTTIMEOUT_MS, connect_timeout},
+    {CURLOPT_TCP_KEEPALIVE, 1},
+    {CURLOPT_TCP_KEEPIDLE, PROBE_AFTER_SECONDS},
+    {CURLOPT_TCP_KEEPINTVL, PROBE_EVERY_SECONDS},
+    {CURLOPT_MAXAGE_CONN, IDLE_CONNECTION_SECONDS},
+    {CURLOPT_BUFFERSIZE, SMALL_RECEIVE_BUFFER},
 #if LIBCURL_VERSION_NUM >= 0x075700
-  SET(CURLOPT_QUICK_EXIT, 1L); /* or the end of an exchange would wait, with all others, for the resolver's thread */
+    {CURLOPT_QUICK_EXIT, 1}, /* or the end of an exchange would wait, with all others, for the resolver's thread */
 #endif
-  /* What is sent while the first connection is still being made waits to see whether it speaks HTTP/2, and shares it.
-   * Without TLS it would wait for a whole answer, perhaps a poll's. */
-  SET(CURLOPT_PIPEWAIT, strncasecmp(string_option(L, index, "prefix"), "https", 5) == 0 ? 1L : 0L);
+    /* What is sent while the first connection is still being made waits to see whether it speaks HTTP/2, and shares
+     * it. Without TLS it would wait for a whole answer, perhaps a poll's. */
+    {CURLOPT_PIPEWAIT, strncasecmp(string_option(L, index, "prefix"), "https", 5) == 0}
+  };
+  CURLcode bad = curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_new_socket);
+  for (size_t i = 0; i < sizeof texts / sizeof *texts && bad == CURLE_OK; i++)
+    bad = curl_easy_setopt(easy, texts[i].option, texts[i].value);
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers && bad == CURLE_OK; i++)
+    bad = curl_easy_setopt(easy, numbers[i].option, numbers[i].value);
   if (bad != CURLE_OK) luaL_error(L, "cannot set up a request: %s", curl_easy_strerror(bad));
   /* A libcurl without TLS knows none of these; https fails by itself there. */
   curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
   curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, verify);
   curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, verify ? 2L : 0L);
-#undef SET
 }
 
 static struct tb_handle *new_handle(struct tb_client *client) {

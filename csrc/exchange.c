@@ -28,15 +28,28 @@ enum { OVERDUE_MICROSECONDS = 100000 };
 
 #define AS_ANNOUNCED SIZE_MAX /* the limit of a body that may have all the bytes that its header tells of */
 
+/* From 7.83 to 8.0 libcurl keeps in a handle the address of a header of its last answer, which it has freed, and writes
+ * there when the next answer's first header begins with a blank. There each header comes to on_body before libcurl
+ * looks at it, and such an answer ends here. */
+static bool has_stale_headers;
+
 static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
   struct tb_exchange *exchange = ((struct tb_handle *)data)->exchange;
-  (void)bytes;
-  if (size * count > MOST_HEADERS - exchange->header_bytes) {
+  size_t length = size * count;
+  if (length > MOST_HEADERS - exchange->header_bytes) {
     exchange->failure = TB_HEADERS_TOO_LARGE;
     return 0;
   }
-  exchange->header_bytes += size * count;
-  return size * count;
+  exchange->header_bytes += length;
+  if (length > 5 && memcmp(bytes, "HTTP/", 5) == 0) {
+    const char *status = memchr(bytes, ' ', length - 1);
+    exchange->interim = status != NULL && status[1] == '1';
+  } else if (*bytes == '\r' || *bytes == '\n') {
+    exchange->headed = !exchange->interim;
+  } else {
+    exchange->has_header = true;
+  }
+  return length;
 }
 
 /* Before the first byte of a body: how much of it may come. The size of a package bounds nothing but a package. */
@@ -51,6 +64,11 @@ static void begin_body(struct tb_exchange *exchange) {
 static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
   struct tb_exchange *exchange = ((struct tb_handle *)data)->exchange;
   size_t length = size * count;
+  if (has_stale_headers && !exchange->headed) {
+    if (exchange->has_header || (*bytes != ' ' && *bytes != '\t')) return length;
+    exchange->failure = TB_BLANK_HEADER;
+    return 0;
+  }
   if (exchange->status == 0) begin_body(exchange);
   if (length > exchange->limit - exchange->received) {
     exchange->failure = TB_BODY_TOO_LARGE;
@@ -182,6 +200,7 @@ static void set_up(struct tb_handle *handle, struct tb_kind kind) {
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, handle);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, handle);
+  curl_easy_setopt(easy, CURLOPT_HEADER, has_stale_headers ? 1L : 0L);
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
   curl_easy_setopt(easy, kind.post ? CURLOPT_POST : CURLOPT_HTTPGET, 1L);
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
@@ -313,62 +332,57 @@ static int exchange_sent(lua_State *L) {
   return 1;
 }
 
-/* curl's name for a code, from a table of ours: a libcurl built without strings has none. */
+/* curl's name for a code, from a table of ours: a libcurl built without strings has none. NULL for the rare. */
 static const char *code_name(CURLcode code) {
-  switch (code) {
-#define NAME(name)                                                                                                     \
-  case CURLE_##name:                                                                                                   \
-    return #name;
-    NAME(UNSUPPORTED_PROTOCOL)
-    NAME(FAILED_INIT)
-    NAME(URL_MALFORMAT)
-    NAME(NOT_BUILT_IN)
-    NAME(COULDNT_RESOLVE_PROXY)
-    NAME(COULDNT_RESOLVE_HOST)
-    NAME(COULDNT_CONNECT)
-    NAME(WEIRD_SERVER_REPLY)
-    NAME(REMOTE_ACCESS_DENIED)
-    NAME(HTTP2)
-    NAME(PARTIAL_FILE)
-    NAME(HTTP_RETURNED_ERROR)
-    NAME(WRITE_ERROR)
-    NAME(READ_ERROR)
-    NAME(OUT_OF_MEMORY)
-    NAME(OPERATION_TIMEDOUT)
-    NAME(RANGE_ERROR)
-    NAME(HTTP_POST_ERROR)
-    NAME(SSL_CONNECT_ERROR)
-    NAME(FUNCTION_NOT_FOUND)
-    NAME(ABORTED_BY_CALLBACK)
-    NAME(BAD_FUNCTION_ARGUMENT)
-    NAME(INTERFACE_FAILED)
-    NAME(TOO_MANY_REDIRECTS)
-    NAME(GOT_NOTHING)
-    NAME(SSL_ENGINE_NOTFOUND)
-    NAME(SEND_ERROR)
-    NAME(RECV_ERROR)
-    NAME(SSL_CERTPROBLEM)
-    NAME(SSL_CIPHER)
-    NAME(PEER_FAILED_VERIFICATION)
-    NAME(BAD_CONTENT_ENCODING)
-    NAME(FILESIZE_EXCEEDED)
-    NAME(USE_SSL_FAILED)
-    NAME(SEND_FAIL_REWIND)
-    NAME(SSL_ENGINE_INITFAILED)
-    NAME(LOGIN_DENIED)
-    NAME(SSL_CACERT_BADFILE)
-    NAME(SSL_SHUTDOWN_FAILED)
-    NAME(AGAIN)
-    NAME(SSL_CRL_BADFILE)
-    NAME(SSL_ISSUER_ERROR)
-    NAME(NO_CONNECTION_AVAILABLE)
-    NAME(SSL_PINNEDPUBKEYNOTMATCH)
-    NAME(SSL_INVALIDCERTSTATUS)
-    NAME(HTTP2_STREAM)
+#define NAME(name) [CURLE_##name] = #name
+  static const char *const names[] = {NAME(UNSUPPORTED_PROTOCOL),
+                                      NAME(FAILED_INIT),
+                                      NAME(URL_MALFORMAT),
+                                      NAME(NOT_BUILT_IN),
+                                      NAME(COULDNT_RESOLVE_PROXY),
+                                      NAME(COULDNT_RESOLVE_HOST),
+                                      NAME(COULDNT_CONNECT),
+                                      NAME(WEIRD_SERVER_REPLY),
+                                      NAME(REMOTE_ACCESS_DENIED),
+                                      NAME(HTTP2),
+                                      NAME(PARTIAL_FILE),
+                                      NAME(HTTP_RETURNED_ERROR),
+                                      NAME(WRITE_ERROR),
+                                      NAME(READ_ERROR),
+                                      NAME(OUT_OF_MEMORY),
+                                      NAME(OPERATION_TIMEDOUT),
+                                      NAME(RANGE_ERROR),
+                                      NAME(HTTP_POST_ERROR),
+                                      NAME(SSL_CONNECT_ERROR),
+                                      NAME(FUNCTION_NOT_FOUND),
+                                      NAME(ABORTED_BY_CALLBACK),
+                                      NAME(BAD_FUNCTION_ARGUMENT),
+                                      NAME(INTERFACE_FAILED),
+                                      NAME(TOO_MANY_REDIRECTS),
+                                      NAME(GOT_NOTHING),
+                                      NAME(SSL_ENGINE_NOTFOUND),
+                                      NAME(SEND_ERROR),
+                                      NAME(RECV_ERROR),
+                                      NAME(SSL_CERTPROBLEM),
+                                      NAME(SSL_CIPHER),
+                                      NAME(PEER_FAILED_VERIFICATION),
+                                      NAME(BAD_CONTENT_ENCODING),
+                                      NAME(FILESIZE_EXCEEDED),
+                                      NAME(USE_SSL_FAILED),
+                                      NAME(SEND_FAIL_REWIND),
+                                      NAME(SSL_ENGINE_INITFAILED),
+                                      NAME(LOGIN_DENIED),
+                                      NAME(SSL_CACERT_BADFILE),
+                                      NAME(SSL_SHUTDOWN_FAILED),
+                                      NAME(AGAIN),
+                                      NAME(SSL_CRL_BADFILE),
+                                      NAME(SSL_ISSUER_ERROR),
+                                      NAME(NO_CONNECTION_AVAILABLE),
+                                      NAME(SSL_PINNEDPUBKEYNOTMATCH),
+                                      NAME(SSL_INVALIDCERTSTATUS),
+                                      NAME(HTTP2_STREAM)};
 #undef NAME
-  default:
-    return NULL;
-  }
+  return (size_t)code < sizeof names / sizeof *names ? names[code] : NULL;
 }
 
 /* Pushes what went wrong: a code's name and the text to it. */
@@ -376,6 +390,7 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
   static const char *const names[] = {[TB_CLOSED] = "CLOSED",
                                       [TB_BODY_TOO_LARGE] = "BODY_TOO_LARGE",
                                       [TB_HEADERS_TOO_LARGE] = "HEADERS_TOO_LARGE",
+                                      [TB_BLANK_HEADER] = "WEIRD_SERVER_REPLY",
                                       [TB_FILE_FAILED] = "FILE_FAILED",
                                       [TB_OUT_OF_MEMORY] = "OUT_OF_MEMORY"};
   if (exchange->failure != TB_NO_FAILURE)
@@ -393,6 +408,9 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
     return;
   case TB_HEADERS_TOO_LARGE:
     lua_pushfstring(L, "the answer's headers have more than %d bytes", (int)MOST_HEADERS);
+    return;
+  case TB_BLANK_HEADER:
+    lua_pushliteral(L, "the answer's first header begins with a blank");
     return;
   case TB_FILE_FAILED:
     lua_pushfstring(L, "cannot write the file: %s", strerror(exchange->file_error));
@@ -488,16 +506,15 @@ static int exchange_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {{"done", exchange_done},
-                                   {"sent", exchange_sent},
-                                   {"result", exchange_result},
-                                   {"received", exchange_received},
-                                   {"close", exchange_close},
-                                   {NULL, NULL}};
+static const luaL_Reg methods[] = {{"done", exchange_done},     {"sent", exchange_sent},
+                                   {"result", exchange_result}, {"received", exchange_received},
+                                   {"close", exchange_close},   {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
     {"__gc", exchange_close}, {"__close", exchange_leave}, {"__tostring", exchange_tostring}, {NULL, NULL}};
 
 void tb_open_exchange(lua_State *L) {
+  unsigned version = curl_version_info(CURLVERSION_NOW)->version_num;
+  has_stale_headers = version >= 0x075300 && version < 0x080100;
   tb_new_type(L, TB_EXCHANGE, methods, metamethods);
 }

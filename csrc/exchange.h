@@ -11,7 +11,15 @@ struct tb_file;
 struct tb_checksum;
 
 /* What ended an exchange when it was not curl. */
-enum tb_failure { TB_NO_FAILURE, TB_CLOSED, TB_BODY_TOO_LARGE, TB_HEADERS_TOO_LARGE, TB_FILE_FAILED, TB_OUT_OF_MEMORY };
+enum tb_failure {
+  TB_NO_FAILURE,
+  TB_CLOSED,
+  TB_BODY_TOO_LARGE,
+  TB_HEADERS_TOO_LARGE,
+  TB_BLANK_HEADER,
+  TB_FILE_FAILED,
+  TB_OUT_OF_MEMORY
+};
 
 struct tb_exchange {
   const char *type;
@@ -20,6 +28,9 @@ struct tb_exchange {
   struct tb_reactor *queue;         /* the reactor whose queue of finished ones it is in, or NULL */
   struct tb_handle *handle;         /* while in flight */
   size_t header_bytes;              /* that came, those of interim answers too */
+  bool has_header;                  /* one came, beside the status line */
+  bool interim;                     /* the headers that come are those of an answer before the answer */
+  bool headed;                      /* all of the headers came */
   struct tb_buffer body;
   struct tb_file *file;         /* where the body of a 200 goes, or NULL; kept by a user value */
   struct tb_checksum *checksum; /* fed with what goes to the file, or NULL; kept by a user value */

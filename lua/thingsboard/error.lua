@@ -40,7 +40,8 @@ end
 local code_kinds = {
   OPERATION_TIMEDOUT = "timeout",
   BODY_TOO_LARGE = "answer", HEADERS_TOO_LARGE = "answer", WEIRD_SERVER_REPLY = "answer",
-  BAD_CONTENT_ENCODING = "answer", UNSUPPORTED_PROTOCOL = "answer", TOO_MANY_REDIRECTS = "answer",
+  BAD_FUNCTION_ARGUMENT = "answer", BAD_CONTENT_ENCODING = "answer", UNSUPPORTED_PROTOCOL = "answer",
+  TOO_MANY_REDIRECTS = "answer",
   CLOSED = "closed", OUT_OF_MEMORY = "memory", FILE_FAILED = "file",
   PEER_FAILED_VERIFICATION = "tls", USE_SSL_FAILED = "tls", URL_MALFORMAT = "value",
 }
@@ -49,11 +50,13 @@ local code_kinds = {
 -- from somebody on the way. Both may pass.
 local function may_pass(kind, code, text)
   return kind == "network" or kind == "timeout" or kind == "memory" or code == "SSL_CONNECT_ERROR"
-    or code == "WEIRD_SERVER_REPLY" or code == "UNSUPPORTED_PROTOCOL" and text:find("/0.9", 1, true) ~= nil
+    or code == "WEIRD_SERVER_REPLY" or code == "BAD_FUNCTION_ARGUMENT"
+    or code == "UNSUPPORTED_PROTOCOL" and text:find("/0.9", 1, true) ~= nil
 end
 
 local advice = {
   BODY_TOO_LARGE = "; raise max_response",
+  BAD_FUNCTION_ARGUMENT = "; that is libcurl's word for an answer whose headers make no sense",
   SSL_CONNECT_ERROR = "; check that the url's port speaks TLS",
   PEER_FAILED_VERIFICATION = "; give the server's authority as ca_file, and check the clock",
   SSL_PINNEDPUBKEYNOTMATCH = "; the server's key is not the pinned one",

@@ -82,6 +82,13 @@ sanitize: ready-for-test
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
 
+# The collector at every few instructions of lua/: all of what there is, and the young.
+COLLECT_SPECS = $(MEMCHECK_SPECS)
+
+collect: ready-for-test
+	COLLECT="incremental 101" $(PATHS) $(LUA) $(BUSTED) --helper=spec/support/collect.lua $(COLLECT_SPECS)
+	COLLECT="generational 13" $(PATHS) $(LUA) $(BUSTED) --helper=spec/support/collect.lua $(COLLECT_SPECS)
+
 # What takes minutes: memory that runs out, networks that fail, an hour of many devices. One after another.
 torture:
 	$(MAKE) --no-print-directory torture-memory
@@ -103,13 +110,43 @@ torture-network: ready-for-test
 torture-soak: ready-for-test
 	$(PATHS) $(LUA) spec/torture/soak.lua $(SOAK)
 
+# Fuzzing: each target for so many seconds, from the seeds of spec/fuzz/corpus; what is found stays in build/fuzz.
+SECONDS = 600
+FUZZERS = write read answer options
+FUZZ = $(BUILD)/fuzz
+FUZZ_FLAGS = -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+
+$(FUZZ)/fuzz: spec/fuzz/fuzz.c $(SOURCES) $(HEADERS)
+	@mkdir -p $(@D)
+	clang $(STANDARD) $(WARNINGS) $(FUZZ_FLAGS) -o $@ $< $(SOURCES) -l$(LUA) -lcurl $(CRYPTO_LIBS_$(CRYPTO)) -lz -lm
+
+fuzz: ready-for-test $(FUZZERS:%=fuzz-%)
+
+fuzz-%: $(FUZZ)/fuzz
+	@mkdir -p $(FUZZ)/$*
+	$(PATHS) TARGET=$* $(FUZZ)/fuzz -max_total_time=$(SECONDS) -timeout=20 -max_len=4096 -detect_leaks=0 -verbosity=0 \
+	  $(patsubst %,-dict=%,$(wildcard spec/fuzz/$*.dict)) -print_final_stats=1 -artifact_prefix=$(FUZZ)/$*- \
+	  $(FUZZ)/$* spec/fuzz/corpus/$*
+
+# Lines and branches that the specs reach, with allocations that fail; see CONTRIBUTING.md for what is left.
+COVERAGE = $(BUILD)/coverage
+
+coverage: ready-for-test
+	rm -rf $(COVERAGE)
+	$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage
+	-$(MAKE) --no-print-directory test BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage \
+	  SPECS="--helper=spec/support/lines.lua $(SPECS)"
+	-$(MAKE) --no-print-directory torture-memory BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage TORTURE="1 7"
+	gcovr --root . --filter csrc/ $(COVERAGE)
+	gcovr --root . --filter csrc/ --branches $(COVERAGE)
+
 lint:
 	luacheck --quiet lua spec examples bench
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem csrc
 	clang-tidy --quiet --warnings-as-errors='*' $(SOURCES) -- $(STANDARD)
 	clang-format --dry-run -Werror $(SOURCES) $(HEADERS)
-	$(MAKE) --no-print-directory BUILD=$(BUILD)/gcc CC=gcc CFLAGS="-O2 -Werror"
+	$(MAKE) --no-print-directory BUILD=$(BUILD)/gcc CC=gcc CFLAGS="-O2 -Werror -fanalyzer"
 	$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang CFLAGS="-O2 -Werror"
 
 format:
@@ -132,5 +169,5 @@ clean:
 deps:
 	@./.ci/deps
 
-.PHONY: all install uninstall demo test emulator memcheck sanitize torture torture-memory torture-network torture-soak \
-  lint format bench clean deps
+.PHONY: all install uninstall demo test emulator memcheck sanitize collect torture torture-memory torture-network \
+  torture-soak fuzz coverage lint format bench clean deps

@@ -136,7 +136,7 @@ coverage: ready-for-test
 	$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage
 	-$(MAKE) --no-print-directory test BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage \
 	  SPECS="--helper=spec/support/lines.lua $(SPECS)"
-	-$(MAKE) --no-print-directory torture-memory BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage TORTURE="1 7"
+	-$(MAKE) --no-print-directory torture-memory BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage TORTURE="1 3"
 	gcovr --root . --filter csrc/ $(COVERAGE)
 	gcovr --root . --filter csrc/ --branches $(COVERAGE)
 

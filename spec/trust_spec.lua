@@ -1,0 +1,110 @@
+-- Whom a device trusts, and what it sends to whom. One loop's devices share connections only where they trust alike.
+local child = require "spec.support.child"
+local core = require "thingsboard.core"
+local emulator = require "spec.support.emulator"
+local mime = require "mime"
+local openssl_context = require "openssl.ssl.context"
+local socket = require "cqueues.socket"
+local tb = require "thingsboard"
+
+-- The pin of a server's key, in libcurl's form.
+local function pin_of(port)
+  local context = openssl_context.new("TLS", false)
+  context:setVerify(openssl_context.VERIFY_NONE)
+  local connection = socket.connect("127.0.0.1", port)
+  assert(connection:starttls(context))
+  local pem = connection:checktls():getPeerCertificate():getPublicKey():toPEM "public"
+  connection:close()
+  local der = mime.unb64((pem:gsub("%-%-%-%-%-[^\n]+", ""):gsub("%s", "")))
+  local digest = core.checksum("SHA256"):update(der):hex():gsub("%x%x", function(byte)
+    return string.char(tonumber(byte, 16))
+  end)
+  return "sha256//" .. mime.b64(digest)
+end
+
+describe("trust", function()
+  local e
+  local opened = {}
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+  before_each(function() e:clear() end)
+  after_each(function()
+    for n, dev in pairs(opened) do
+      dev:close()
+      opened[n] = nil
+    end
+  end)
+
+  local function post(options)
+    options.url, options.token = options.url or e.tls_url, e.token
+    local dev = tb.device(options)
+    opened[#opened + 1] = dev
+    local ok, err = dev:send_telemetry { a = 1 }
+    return ok, err, dev
+  end
+
+  local function refused(code, options)
+    local before = #e:requests()
+    local ok, err = post(options)
+    assert.is_nil(ok)
+    assert.equal("tls", err.kind)
+    assert.equal(code, err.code)
+    assert.is_false(err.retryable)
+    assert.equal(before, #e:requests())
+  end
+
+  it("is in authorities: the system's, or the ones that are named", function()
+    refused("PEER_FAILED_VERIFICATION", {})
+    refused("PEER_FAILED_VERIFICATION", { ca_path = "/etc/ssl/certs" })
+    assert(post { ca_file = e.ca_file })
+  end)
+
+  it("can be in one key besides", function()
+    local pin = pin_of(e.tls_port)
+    assert(post { ca_file = e.ca_file, pinned_key = pin })
+    refused("PEER_FAILED_VERIFICATION", { pinned_key = pin })
+    refused("SSL_PINNEDPUBKEYNOTMATCH", { ca_file = e.ca_file, pinned_key = "sha256//" .. ("A"):rep(43) .. "=" })
+    refused("SSL_PINNEDPUBKEYNOTMATCH", { verify = false, pinned_key = "sha256//" .. ("A"):rep(43) .. "=" })
+  end)
+
+  it("is not inherited from another device by sharing its connection", function()
+    local _, _, careless = assert(post { verify = false })
+    refused("PEER_FAILED_VERIFICATION", {})
+    local _, _, careful = assert(post { ca_file = e.ca_file })
+    refused("SSL_PINNEDPUBKEYNOTMATCH", { ca_file = e.ca_file, pinned_key = "sha256//" .. ("A"):rep(43) .. "=" })
+    assert(careless:send_telemetry { a = 2 })
+    assert(careful:send_telemetry { a = 2 })
+    local connections = {}
+    for _, request in ipairs(e:requests()) do connections[request.connection] = true end
+    assert.truthy(next(connections, (next(connections))))
+  end)
+
+  it("needs the files that are named", function()
+    local ok, err = post { ca_file = "/nonexistent" }
+    assert.is_nil(ok)
+    assert.equal("tls", err.kind)
+    ok, err = post { ca_file = e.ca_file, client_cert = "/nonexistent" }
+    assert.is_nil(ok)
+    assert.equal("tls", err.kind)
+  end)
+
+  it("is not in the environment: no proxy and no password comes from there", function()
+    local home = io.popen("mktemp -d"):read "l"
+    finally(function() os.execute("rm -r " .. home) end)
+    local netrc <close> = assert(io.open(home .. "/.netrc", "w"))
+    netrc:write "machine 127.0.0.1 login somebody password something\n"
+    netrc:flush()
+    local proxy = "http://127.0.0.1:9"
+    local said = child.run(([[
+      local tb = require "thingsboard"
+      assert(tb.device({ url = %q, token = %q }):send_telemetry { a = 1 })
+      assert(tb.device({ url = %q, token = %q, ca_file = %q }):send_telemetry { a = 1 })
+      print "sent"
+    ]]):format(e.url, e.token, e.tls_url, e.token, e.ca_file), {
+      HOME = home, http_proxy = proxy, https_proxy = proxy, HTTPS_PROXY = proxy, ALL_PROXY = proxy, all_proxy = proxy,
+    })
+    assert.equal("sent\n", said)
+    for _, request in ipairs(e:requests()) do assert.is_nil(request.headers.authorization) end
+  end)
+end)

@@ -45,7 +45,7 @@ describe("options", function()
     "h", "ftp://h", "http://", "http:///p", "http://u@h", "http://u:p@h", "http://h?q", "http://h/p#f", "http://h:0",
     "http://h:65536", "http://h:x", "http://h:80:80", "http://h h", "http://h\\p", "http://h\"", "http://h'",
     "http://h;", "http://h$x", "http://{h}", "http://h%00", "http://h*", "http://[::1", "http://[::1]:", "http://[x]",
-    "http://::1",
+    "http://::1", "http://" .. ("h"):rep(256),
   }
 
   for _, make in ipairs { "device", "provision" } do

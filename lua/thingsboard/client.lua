@@ -32,10 +32,11 @@ function client.escape(text)
   return (text:gsub("[^A-Za-z0-9%-._~]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
 
--- A server's address: no user, no query, no fragment, and a port that exists.
+-- A server's address: no user, no query, no fragment, and a port that exists. A longer name than any can be has made
+-- libcurl overflow a buffer (CVE-2023-38545).
 local function is_url(url)
   local authority = url:match("^[Hh][Tt][Tt][Pp][Ss]?://([^/?#@%s\\]+)[^?#@%s\\]*$")
-  if not authority then return false end
+  if not authority or #authority > 255 then return false end
   local port = authority:match("^[%w%-._\x80-\xFF]+(.*)$") or authority:match("^%[[%x:.]+%%?%w*%](.*)$") -- or IPv6
   if port == "" then return true end
   local number = port and tonumber(port:match("^:(%d+)$"))

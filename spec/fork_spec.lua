@@ -1,0 +1,88 @@
+-- A process that forks: the child must not speak on its parent's connections, nor end them.
+local child = require "spec.support.child"
+local emulator = require "spec.support.emulator"
+
+describe("after a fork", function()
+  local e, module
+
+  setup(function()
+    e = emulator.start()
+    module = os.tmpname()
+    assert(os.execute("cc -shared -fPIC -isystem /usr/include/lua5.4 -o " .. module .. " spec/support/fork.c"))
+  end)
+
+  teardown(function()
+    e:stop()
+    os.remove(module)
+  end)
+
+  before_each(function() e:clear() end)
+
+  local function run(script)
+    return child.run(([[
+      local core, tb = require "thingsboard.core", require "thingsboard"
+      local loop = require "thingsboard.loop"
+      local fork = assert(package.loadlib(%q, "luaopen_fork"))()
+      local URL, TOKEN = %q, %q
+      local function device() return tb.device { url = URL, token = TOKEN } end
+      local dev = device()
+      assert(dev:send_telemetry { a = 1 })
+      local function say(...)
+        print(...)
+        io.stdout:flush()
+      end
+    ]]):format(module, e.url, e.token) .. script)
+  end
+
+  local function connections()
+    local list = {}
+    for _, request in ipairs(e:requests()) do list[#list + 1] = request.connection end
+    return list
+  end
+
+  it("a device of the parent's is refused in the child", function()
+    local said = run [[
+      say(fork(function() say(pcall(dev.send_telemetry, dev, { a = 2 })) end))
+      say(fork(function() say(pcall(device)) end))
+      assert(dev:send_telemetry { a = 3 })
+    ]]
+    assert.matches("false\t.*the device belongs to the parent process: make a new one after fork\n0\n", said)
+    assert.matches("false\t.*the reactor belongs to the parent process: make a new one after fork\n0\n$", said)
+    local used = connections()
+    assert.equal(2, #used)
+    assert.equal(used[1], used[2])
+  end)
+
+  it("the child closes its parent's loop without harm, and has one of its own", function()
+    local said = run [[
+      say(fork(function()
+        loop.default():close()
+        assert(device():send_telemetry { a = 2 })
+      end))
+      assert(dev:send_telemetry { a = 3 })
+    ]]
+    assert.equal("0\n", said)
+    local used = connections()
+    assert.equal(3, #used)
+    assert.equal(used[1], used[3])
+    assert.not_equal(used[1], used[2])
+  end)
+
+  it("what is in flight is the parent's, whatever the child drops", function()
+    local said = run [[
+      local reactor = core.reactor()
+      local client = core.client(reactor, { prefix = URL .. "/api/v1/" .. TOKEN, max_response = 1000 })
+      local exchange = client:start("GET", "/rpc?timeout=500", nil, 5000)
+      for _ = 1, 5 do reactor:step(0.02) end
+      say(fork(function()
+        exchange:close()
+        client:close()
+        reactor:close()
+        collectgarbage()
+      end))
+      while not exchange:done() do reactor:step(1) end
+      say((exchange:result()))
+    ]]
+    assert.equal("0\n408\n", said)
+  end)
+end)

@@ -20,14 +20,25 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow
 
 BUILD = build
 CORE = $(BUILD)/thingsboard/core.so
+SPOOL = $(BUILD)/thingsboard/spool.so
 SOURCES = $(wildcard csrc/*.c)
 HEADERS = $(wildcard csrc/*.h)
-OBJECTS = $(SOURCES:csrc/%.c=$(BUILD)/%.o)
+SPOOL_OBJECTS = $(addprefix $(BUILD)/,spool.o run.o buffer.o type.o)
+OBJECTS = $(filter-out $(BUILD)/spool.o $(BUILD)/run.o,$(SOURCES:csrc/%.c=$(BUILD)/%.o))
 FACE = $(patsubst lua/%,%,$(shell find lua -name '*.lua'))
 
 PATHS = LUA_PATH="lua/?.lua;lua/?/init.lua;./?.lua;;" LUA_CPATH="$(BUILD)/?.so;;"
 
-all: $(CORE)
+# Only the outbox needs SQLite: without it, all the rest is built.
+SQLITE := $(shell echo '\#include <sqlite3.h>' | $(CC) $(CFLAGS) -E - >/dev/null 2>&1 && echo yes)
+MODULES = $(CORE) $(if $(SQLITE),$(SPOOL))
+
+all: $(MODULES)
+	@$(if $(SQLITE),,echo "sqlite3.h is missing: built without thingsboard.spool, which the outbox needs")
+
+$(SPOOL): $(SPOOL_OBJECTS)
+	@mkdir -p $(@D)
+	$(CC) -shared $(LDFLAGS) -o $@ $(SPOOL_OBJECTS) -lsqlite3
 
 $(CORE): $(OBJECTS)
 	@mkdir -p $(@D)
@@ -44,7 +55,7 @@ $(BUILD)/embed: examples/embed/embed.c
 
 install: all
 	install -d $(DESTDIR)$(INST_LIBDIR)/thingsboard $(sort $(dir $(FACE:%=$(DESTDIR)$(INST_LUADIR)/%)))
-	install -m 755 $(CORE) $(DESTDIR)$(INST_LIBDIR)/thingsboard/core.so
+	install -m 755 $(MODULES) $(DESTDIR)$(INST_LIBDIR)/thingsboard
 	for file in $(FACE); do install -m 644 lua/$$file $(DESTDIR)$(INST_LUADIR)/$$file || exit 1; done
 
 uninstall:

@@ -1,0 +1,180 @@
+#include "run.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MOST_VARINT = 10 };
+
+void tb_run_init(struct tb_run *run, size_t limit) {
+  *run = (struct tb_run){0};
+  tb_buffer_init(&run->keys, limit);
+  tb_buffer_init(&run->data, limit);
+}
+
+void tb_run_free(struct tb_run *run) {
+  tb_buffer_free(&run->keys);
+  tb_buffer_free(&run->data);
+}
+
+static size_t put_varint(uint64_t value, unsigned char *out) {
+  size_t length = 0;
+  for (; value >= 0x80; value >>= 7) out[length++] = (unsigned char)(value | 0x80);
+  out[length++] = (unsigned char)value;
+  return length;
+}
+
+/* How many bytes it takes, or 0 when the bytes end before it does. */
+static size_t get_varint(const char *bytes, size_t length, uint64_t *value) {
+  *value = 0;
+  for (size_t i = 0; i < length && i < MOST_VARINT; i++) {
+    *value |= (uint64_t)((unsigned char)bytes[i] & 0x7F) << (7 * i);
+    if (((unsigned char)bytes[i] & 0x80) == 0) return i + 1;
+  }
+  return 0;
+}
+
+/* Differences go to and fro without a sign bit at the top; all arithmetic is that of unsigned numbers. */
+static uint64_t zigzag(uint64_t difference) {
+  return (difference << 1) ^ (0 - (difference >> 63));
+}
+
+static uint64_t unzigzag(uint64_t coded) {
+  return (coded >> 1) ^ (0 - (coded & 1));
+}
+
+/* The end of the JSON string that begins at `at`; the end of the text when it has none. */
+static const char *string_end(const char *at, const char *end) {
+  for (at++; at < end && *at != '"'; at++)
+    if (*at == '\\') at++;
+  return at < end ? at + 1 : end;
+}
+
+/* The end of the value that begins at `at`. */
+static const char *value_end(const char *at, const char *end) {
+  int depth = 0;
+  while (at < end) {
+    if (*at == '"') {
+      at = string_end(at, end);
+      continue;
+    }
+    if (*at == '{' || *at == '[')
+      depth++;
+    else if (depth > 0 && (*at == '}' || *at == ']'))
+      depth--;
+    else if (depth == 0 && (*at == ',' || *at == '}'))
+      break;
+    at++;
+  }
+  return at;
+}
+
+static bool add_line(struct tb_buffer *lines, const char *from, const char *to) {
+  return tb_buffer_append(lines, from, (size_t)(to - from)) && tb_buffer_append(lines, "\n", 1);
+}
+
+bool tb_run_split(const char *json, size_t length, struct tb_buffer *keys, struct tb_buffer *values) {
+  const char *at = json, *end = json + length;
+  keys->length = values->length = 0;
+  while (at < end && (*at == '{' || *at == ',')) {
+    const char *key = at + 1;
+    if (key == end || *key != '"') return false;
+    const char *key_end = string_end(key, end);
+    if (key_end == end || *key_end != ':') return false;
+    at = value_end(key_end + 1, end);
+    if (!add_line(keys, key, key_end) || !add_line(values, key_end + 1, at)) return false;
+  }
+  return at + 1 == end && *at == '}';
+}
+
+bool tb_run_add(struct tb_run *run, int64_t ts, const char *values, size_t length) {
+  unsigned char head[2 * MOST_VARINT];
+  size_t before = run->data.length;
+  uint64_t difference = run->count == 0 ? 0 : (uint64_t)ts - (uint64_t)run->last_ts;
+  size_t head_length = put_varint(zigzag(difference), head);
+  head_length += put_varint(length, head + head_length);
+  if (!tb_buffer_append(&run->data, head, head_length) || !tb_buffer_append(&run->data, values, length)) {
+    run->data.length = before;
+    return false;
+  }
+  if (run->count == 0) run->ts = ts;
+  run->last_ts = ts;
+  run->count++;
+  return true;
+}
+
+bool tb_run_next(const struct tb_run *run, struct tb_record *record) {
+  const char *bytes = run->data.data;
+  size_t at = record->at, end = run->data.length;
+  uint64_t difference, length;
+  size_t used = at < end ? get_varint(bytes + at, end - at, &difference) : 0;
+  if (used == 0) return false;
+  size_t more = get_varint(bytes + at + used, end - at - used, &length);
+  if (more == 0 || length > end - at - used - more) return false;
+  record->ts = at == 0 ? run->ts : (int64_t)((uint64_t)record->ts + unzigzag(difference));
+  record->values = bytes + at + used + more;
+  record->length = (size_t)length;
+  record->at = at + used + more + record->length;
+  return true;
+}
+
+/* The line at `at`; moves on to the next. */
+static const char *line(const char **at, const char *end, size_t *length) {
+  const char *from = *at, *stop = memchr(from, '\n', (size_t)(end - from));
+  if (stop == NULL) stop = end;
+  *length = (size_t)(stop - from);
+  *at = stop < end ? stop + 1 : end;
+  return from;
+}
+
+bool tb_run_write(const struct tb_run *run, const struct tb_record *record, struct tb_buffer *out) {
+  char head[64];
+  int head_length = snprintf(head, sizeof head, "{\"ts\":%" PRId64 ",\"values\":", record->ts);
+  /* Each line's end becomes a colon or a comma. */
+  if (!tb_buffer_reserve(out, (size_t)head_length + run->keys.length + record->length + 4)) return false;
+  char *to = out->data + out->length;
+  memcpy(to, head, (size_t)head_length);
+  to += head_length;
+  const char *keys = run->keys.data, *keys_end = keys + run->keys.length;
+  const char *values = record->values, *values_end = values + record->length;
+  char separator = '{';
+  while (keys < keys_end && values < values_end) {
+    size_t length;
+    const char *text = line(&keys, keys_end, &length);
+    *to++ = separator;
+    memcpy(to, text, length);
+    to += length;
+    *to++ = ':';
+    text = line(&values, values_end, &length);
+    memcpy(to, text, length);
+    to += length;
+    separator = ',';
+  }
+  *to++ = '}';
+  *to++ = '}';
+  out->length = (size_t)(to - out->data);
+  return true;
+}
+
+int64_t tb_run_keys(const struct tb_run *run) {
+  int64_t count = 0;
+  for (size_t i = 0; i < run->keys.length; i++) count += run->keys.data[i] == '\n';
+  return count;
+}
+
+bool tb_run_cut(struct tb_run *run, int64_t from, int64_t count) {
+  struct tb_run kept;
+  struct tb_record record = {0};
+  tb_run_init(&kept, run->data.limit);
+  for (int64_t number = run->first; number < from + count; number++) {
+    if (!tb_run_next(run, &record) || (number >= from && !tb_run_add(&kept, record.ts, record.values, record.length))) {
+      tb_run_free(&kept);
+      return false;
+    }
+  }
+  tb_buffer_free(&run->data);
+  kept.keys = run->keys;
+  kept.first = from;
+  *run = kept;
+  return true;
+}

@@ -50,8 +50,7 @@ static const char *string_end(const char *at, const char *end) {
   return at < end ? at + 1 : end;
 }
 
-/* The end of the value that begins at `at`. */
-static const char *value_end(const char *at, const char *end) {
+const char *tb_run_value_end(const char *at, const char *end) {
   int depth = 0;
   while (at < end) {
     if (*at == '"') {
@@ -81,7 +80,7 @@ bool tb_run_split(const char *json, size_t length, struct tb_buffer *keys, struc
     if (key == end || *key != '"') return false;
     const char *key_end = string_end(key, end);
     if (key_end == end || *key_end != ':') return false;
-    at = value_end(key_end + 1, end);
+    at = tb_run_value_end(key_end + 1, end);
     if (!add_line(keys, key, key_end) || !add_line(values, key_end + 1, at)) return false;
   }
   return at + 1 == end && *at == '}';
@@ -118,8 +117,7 @@ bool tb_run_next(const struct tb_run *run, struct tb_record *record) {
   return true;
 }
 
-/* The line at `at`; moves on to the next. */
-static const char *line(const char **at, const char *end, size_t *length) {
+const char *tb_run_line(const char **at, const char *end, size_t *length) {
   const char *from = *at, *stop = memchr(from, '\n', (size_t)(end - from));
   if (stop == NULL) stop = end;
   *length = (size_t)(stop - from);
@@ -140,12 +138,12 @@ bool tb_run_write(const struct tb_run *run, const struct tb_record *record, stru
   char separator = '{';
   while (keys < keys_end && values < values_end) {
     size_t length;
-    const char *text = line(&keys, keys_end, &length);
+    const char *text = tb_run_line(&keys, keys_end, &length);
     *to++ = separator;
     memcpy(to, text, length);
     to += length;
     *to++ = ':';
-    text = line(&values, values_end, &length);
+    text = tb_run_line(&values, values_end, &length);
     memcpy(to, text, length);
     to += length;
     separator = ',';

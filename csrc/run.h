@@ -23,9 +23,15 @@ void tb_run_init(struct tb_run *run, size_t limit);
 
 void tb_run_free(struct tb_run *run);
 
+/* The end of the JSON value that begins at `at`, in a text as the JSON writer writes it. */
+const char *tb_run_value_end(const char *at, const char *end);
+
 /* Takes a record's values apart: an object as the JSON writer writes it, into lines of keys and of values, which
  * replace what the buffers hold. False when memory is short or it is no such object. */
 bool tb_run_split(const char *json, size_t length, struct tb_buffer *keys, struct tb_buffer *values);
+
+/* The line at `at`, which is moved on to the next. */
+const char *tb_run_line(const char **at, const char *end, size_t *length);
 
 /* Appends a record whose keys are the run's. False, and nothing has changed, when memory or the limit forbids it. */
 bool tb_run_add(struct tb_run *run, int64_t ts, const char *values, size_t length);

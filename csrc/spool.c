@@ -427,47 +427,6 @@ static void free_pending(struct pending *p) {
   free(p);
 }
 
-/*** Adds a record, in memory. It is on disk after the next `sync`.
-@function spool:put
-@tparam integer device
-@tparam integer ts milliseconds since 1970
-@tparam boolean undated the time is that since the system's start instead
-@tparam string json the values, as `body:values` writes them
-@treturn integer the record's number; raises when memory is short */
-static int spool_put(lua_State *L) {
-  struct spool *spool = check_spool(L);
-  struct device *device = check_device(L, spool, 2);
-  int64_t ts = luaL_checkinteger(L, 3);
-  bool undated = lua_toboolean(L, 4);
-  size_t length;
-  const char *json = luaL_checklstring(L, 5, &length);
-  luaL_argcheck(L, length < MOST_RECORD / 2, 5, "too long");
-  if (!tb_run_split(json, length, &spool->keys, &spool->values)) return luaL_error(L, "not enough memory");
-  struct pending *p = device->last;
-  if (p == NULL || p->undated != undated || p->run.count >= MOST_IN_RUN ||
-      p->run.first + p->run.count != device->next || p->run.data.length + spool->values.length > MOST_RUN_BYTES ||
-      !same(&p->run.keys, &spool->keys)) {
-    p = new_pending(spool, (size_t)(device - spool->devices), undated);
-    if (p == NULL) return luaL_error(L, "not enough memory");
-    p->run.first = device->next;
-  }
-  size_t before = p->run.data.length;
-  if (!tb_run_add(&p->run, ts, spool->values.data, spool->values.length)) {
-    if (p != device->last) free_pending(p);
-    return luaL_error(L, "not enough memory");
-  }
-  if (p != device->last) {
-    *(spool->last != NULL ? &spool->last->next : &spool->first) = p;
-    spool->last = p;
-    device->last = p;
-    device->bytes += ROW_BYTES;
-  }
-  device->bytes += (int64_t)(p->run.data.length - before);
-  device->count++;
-  lua_pushinteger(L, device->next++);
-  return 1;
-}
-
 /* The number of the shape with these keys, in the file. */
 static int find_shape(struct spool *spool, const struct tb_buffer *keys, int64_t *number) {
   if (spool->shape != 0 && same(&spool->shape_keys, keys)) {
@@ -835,6 +794,86 @@ static bool remove_pending(struct spool *spool, size_t index, int64_t first, int
   return true;
 }
 
+/* Adds a record whose values are a JSON object. False when memory is short. */
+static bool put_record(struct spool *spool, struct device *device, int64_t ts, bool undated, const char *json,
+                       size_t length) {
+  if (!tb_run_split(json, length, &spool->keys, &spool->values)) return false;
+  struct pending *p = device->last;
+  if (p == NULL || p->undated != undated || p->run.count >= MOST_IN_RUN ||
+      p->run.first + p->run.count != device->next || p->run.data.length + spool->values.length > MOST_RUN_BYTES ||
+      !same(&p->run.keys, &spool->keys)) {
+    p = new_pending(spool, (size_t)(device - spool->devices), undated);
+    if (p == NULL) return false;
+    p->run.first = device->next;
+  }
+  size_t before = p->run.data.length;
+  if (!tb_run_add(&p->run, ts, spool->values.data, spool->values.length)) {
+    if (p != device->last) free_pending(p);
+    return false;
+  }
+  if (p != device->last) {
+    *(spool->last != NULL ? &spool->last->next : &spool->first) = p;
+    spool->last = p;
+    device->last = p;
+    device->bytes += ROW_BYTES;
+  }
+  device->bytes += (int64_t)(p->run.data.length - before);
+  device->count++;
+  device->next++;
+  return true;
+}
+
+/* The values of an element of a list, and its time where it has one. A plain record never looks like an envelope: the
+ * JSON writer refuses keys that would make it one. */
+static const char *open_envelope(const char *at, const char **end, int64_t *ts) {
+  static const char begin[] = "{\"ts\":", middle[] = ",\"values\":";
+  char *rest;
+  if ((size_t)(*end - at) < sizeof begin || memcmp(at, begin, sizeof begin - 1) != 0) return at;
+  long long time = strtoll(at + sizeof begin - 1, &rest, 10);
+  if ((size_t)(*end - rest) < sizeof middle || memcmp(rest, middle, sizeof middle - 1) != 0) return at;
+  *ts = time;
+  *end -= 1;
+  return rest + sizeof middle - 1;
+}
+
+/*** Adds records, in memory: all or none. They are on disk after the next `sync`.
+@function spool:put
+@tparam integer device
+@tparam integer ts milliseconds since 1970, for the first record that brings none; each further one is a millisecond
+later
+@tparam boolean undated that time is the one since the system's start instead
+@tparam string json as `body:telemetry` writes it
+@treturn integer the number of the first record; raises when memory is short
+@treturn integer the number of the last record
+@treturn integer how many brought no time */
+static int spool_put(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  struct device *device = check_device(L, spool, 2);
+  int64_t ts = luaL_checkinteger(L, 3), first = device->next, stamped = 0;
+  bool undated = lua_toboolean(L, 4), ok = true;
+  size_t length;
+  const char *at = luaL_checklstring(L, 5, &length), *end = at + length;
+  luaL_argcheck(L, length > 0 && length < MOST_RECORD / 2, 5, "empty, or too long");
+  if (*at == '[') at++;
+  while (ok && at < end && *at == '{') {
+    const char *element_end = tb_run_value_end(at, end), *values_end = element_end;
+    int64_t own = INT64_MIN;
+    const char *values = open_envelope(at, &values_end, &own);
+    bool stamp = values == at;
+    ok = put_record(spool, device, stamp ? ts + stamped : own, stamp && undated, values, (size_t)(values_end - values));
+    stamped += stamp;
+    at = element_end < end ? element_end + 1 : end;
+  }
+  if (!ok) {
+    remove_pending(spool, (size_t)(device - spool->devices), first, device->next - 1);
+    return luaL_error(L, "not enough memory");
+  }
+  lua_pushinteger(L, first);
+  lua_pushinteger(L, device->next - 1);
+  lua_pushinteger(L, stamped);
+  return 3;
+}
+
 /*** Takes records away, on disk at once.
 @function spool:remove
 @tparam integer device
@@ -890,7 +929,6 @@ static int spool_date(lua_State *L) {
 @treturn integer records
 @treturn integer bytes
 @treturn integer number that the next record gets
-@treturn boolean whether anything of any device waits in memory
 @treturn integer the device's number in the file, 0 while that is not open */
 static int spool_counts(lua_State *L) {
   struct spool *spool = check_spool(L);
@@ -898,9 +936,113 @@ static int spool_counts(lua_State *L) {
   lua_pushinteger(L, device->count);
   lua_pushinteger(L, device->bytes);
   lua_pushinteger(L, device->next);
-  lua_pushboolean(L, spool->first != NULL);
   lua_pushinteger(L, device->number);
-  return 5;
+  return 4;
+}
+
+/* Pushes what `oldest` tells of a run. */
+static int push_run(lua_State *L, const struct tb_run *run, bool undated) {
+  struct tb_record record = {0};
+  while (tb_run_next(run, &record)) {
+  }
+  lua_pushinteger(L, run->first);
+  lua_pushinteger(L, run->first + run->count - 1);
+  lua_pushinteger(L, record.ts);
+  lua_pushboolean(L, undated);
+  return 4;
+}
+
+/*** The oldest records of a device, which were put together.
+@function spool:oldest
+@tparam integer device
+@tparam boolean in_memory only of those that are not on disk
+@treturn[1] integer the first one's number
+@treturn[1] integer the last one's number
+@treturn[1] integer the last one's time
+@treturn[1] boolean whether that is the one since a start of the system
+@treturn[2] boolean false: there are none
+@treturn[3] nil
+@treturn[3] string what is wrong
+@treturn[3] string SQLite's name of the error */
+static int spool_oldest(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  const struct device *device = check_device(L, spool, 2);
+  if (spool->db != NULL && !lua_toboolean(L, 3)) {
+    sqlite3_stmt *statement = spool->statements[SELECT];
+    bind_range(device, statement, 0, device->next);
+    int code = sqlite3_step(statement), results = 0;
+    if (code == SQLITE_ROW) {
+      struct tb_run run = row(device, statement);
+      results = push_run(L, &run, sqlite3_column_type(statement, 2) != SQLITE_NULL);
+    }
+    sqlite3_reset(statement);
+    if (code != SQLITE_ROW && code != SQLITE_DONE) return failure(L, spool, code);
+    if (results > 0) return results;
+  }
+  for (const struct pending *p = spool->first; p != NULL; p = p->next)
+    if (&spool->devices[p->device] == device) return push_run(L, &p->run, p->undated);
+  lua_pushboolean(L, 0);
+  return 1;
+}
+
+/*** Takes an object apart.
+@function members
+@tparam string json an object, as `body:values` writes it
+@treturn table JSON texts of the values, by JSON texts of the keys; raises when memory is short */
+static int members(lua_State *L) {
+  size_t length;
+  const char *json = luaL_checklstring(L, 1, &length);
+  lua_newtable(L);
+  /* Lua's memory may run out below: the buffers belong to a spool that is never opened, which is collected. */
+  lua_pushcfunction(L, spool_new);
+  lua_pushliteral(L, ":memory:");
+  lua_call(L, 1, 1);
+  struct spool *owner = lua_touserdata(L, -1);
+  if (!tb_run_split(json, length, &owner->keys, &owner->values)) return luaL_error(L, "not enough memory");
+  const char *key = owner->keys.data, *keys_end = key + owner->keys.length;
+  const char *value = owner->values.data, *values_end = value + owner->values.length;
+  while (key < keys_end) {
+    size_t key_length, value_length;
+    const char *text = tb_run_line(&key, keys_end, &key_length);
+    lua_pushlstring(L, text, key_length);
+    text = tb_run_line(&value, values_end, &value_length);
+    lua_pushlstring(L, text, value_length);
+    lua_rawset(L, -4);
+  }
+  lua_pop(L, 1);
+  return 1;
+}
+
+/*** The one name of a file, which may not be there yet.
+@function real_path
+@tparam string path
+@treturn[1] string without links and dots
+@treturn[2] nil
+@treturn[2] string what is wrong with its directory */
+static int real_path(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  char *real = realpath(path, NULL);
+  if (real == NULL && errno == ENOENT) {
+    const char *slash = strrchr(path, '/');
+    const char *directory = slash == NULL   ? "."
+                            : slash == path ? "/"
+                                            : lua_pushlstring(L, path, (size_t)(slash - path));
+    real = realpath(directory, NULL);
+    path = slash == NULL ? path : slash + 1;
+    if (real != NULL) {
+      lua_pushfstring(L, "%s/%s", real, path);
+      free(real);
+      return 1;
+    }
+  }
+  if (real == NULL) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s", path, strerror(errno));
+    return 2;
+  }
+  lua_pushstring(L, real);
+  free(real);
+  return 1;
 }
 
 /* The values from a stack index to the top. */
@@ -1017,10 +1159,19 @@ static int spool_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg METHODS[] = {{"open", spool_open},     {"shut", spool_shut},   {"device", spool_device},
-                                   {"put", spool_put},       {"sync", spool_sync},   {"batch", spool_batch},
-                                   {"remove", spool_remove}, {"date", spool_date},   {"counts", spool_counts},
-                                   {"query", spool_query},   {"close", spool_close}, {NULL, NULL}};
+static const luaL_Reg METHODS[] = {{"open", spool_open},
+                                   {"shut", spool_shut},
+                                   {"device", spool_device},
+                                   {"put", spool_put},
+                                   {"sync", spool_sync},
+                                   {"batch", spool_batch},
+                                   {"remove", spool_remove},
+                                   {"date", spool_date},
+                                   {"counts", spool_counts},
+                                   {"oldest", spool_oldest},
+                                   {"query", spool_query},
+                                   {"close", spool_close},
+                                   {NULL, NULL}};
 
 static const luaL_Reg METAMETHODS[] = {
     {"__gc", spool_close}, {"__close", spool_close}, {"__tostring", spool_tostring}, {NULL, NULL}};
@@ -1028,7 +1179,8 @@ static const luaL_Reg METAMETHODS[] = {
 __attribute__((visibility("default"))) int luaopen_thingsboard_spool(lua_State *L); /* all else is hidden */
 
 int luaopen_thingsboard_spool(lua_State *L) {
-  static const luaL_Reg functions[] = {{"spool", spool_new}, {"uptime", uptime}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"spool", spool_new}, {"uptime", uptime}, {"members", members}, {"real_path", real_path}, {NULL, NULL}};
   tb_new_type(L, TYPE, METHODS, METAMETHODS);
   luaL_newlib(L, functions);
   return 1;

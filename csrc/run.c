@@ -61,7 +61,7 @@ const char *tb_run_value_end(const char *at, const char *end) {
       depth++;
     else if (depth > 0 && (*at == '}' || *at == ']'))
       depth--;
-    else if (depth == 0 && (*at == ',' || *at == '}'))
+    else if (depth == 0 && (*at == ',' || *at == '}' || *at == ']'))
       break;
     at++;
   }

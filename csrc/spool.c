@@ -823,6 +823,21 @@ static bool put_record(struct spool *spool, struct device *device, int64_t ts, b
   return true;
 }
 
+/*** Takes records away that are in memory, and nothing that is on disk.
+@function spool:unput
+@tparam integer device
+@tparam integer first number of the first
+@tparam integer last number of the last
+@treturn integer how many there were; raises when memory is short */
+static int spool_unput(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  struct device *device = check_device(L, spool, 2);
+  int64_t first = luaL_checkinteger(L, 3), last = luaL_checkinteger(L, 4), count = device->count;
+  if (!remove_pending(spool, (size_t)(device - spool->devices), first, last)) return luaL_error(L, "not enough memory");
+  lua_pushinteger(L, count - device->count);
+  return 1;
+}
+
 /* The values of an element of a list, and its time where it has one. A plain record never looks like an envelope: the
  * JSON writer refuses keys that would make it one. */
 static const char *open_envelope(const char *at, const char **end, int64_t *ts) {
@@ -929,7 +944,8 @@ static int spool_date(lua_State *L) {
 @treturn integer records
 @treturn integer bytes
 @treturn integer number that the next record gets
-@treturn integer the device's number in the file, 0 while that is not open */
+@treturn integer the device's number in the file, 0 while that is not open
+@treturn integer this boot's number in the file */
 static int spool_counts(lua_State *L) {
   struct spool *spool = check_spool(L);
   const struct device *device = check_device(L, spool, 2);
@@ -937,7 +953,8 @@ static int spool_counts(lua_State *L) {
   lua_pushinteger(L, device->bytes);
   lua_pushinteger(L, device->next);
   lua_pushinteger(L, device->number);
-  return 4;
+  lua_pushinteger(L, spool->boot);
+  return 5;
 }
 
 /* Pushes what `oldest` tells of a run. */
@@ -1159,19 +1176,13 @@ static int spool_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg METHODS[] = {{"open", spool_open},
-                                   {"shut", spool_shut},
-                                   {"device", spool_device},
-                                   {"put", spool_put},
-                                   {"sync", spool_sync},
-                                   {"batch", spool_batch},
-                                   {"remove", spool_remove},
-                                   {"date", spool_date},
-                                   {"counts", spool_counts},
-                                   {"oldest", spool_oldest},
-                                   {"query", spool_query},
-                                   {"close", spool_close},
-                                   {NULL, NULL}};
+static const luaL_Reg METHODS[] = {{"open", spool_open},     {"shut", spool_shut},
+                                   {"device", spool_device}, {"put", spool_put},
+                                   {"unput", spool_unput},   {"sync", spool_sync},
+                                   {"batch", spool_batch},   {"remove", spool_remove},
+                                   {"date", spool_date},     {"counts", spool_counts},
+                                   {"oldest", spool_oldest}, {"query", spool_query},
+                                   {"close", spool_close},   {NULL, NULL}};
 
 static const luaL_Reg METAMETHODS[] = {
     {"__gc", spool_close}, {"__close", spool_close}, {"__tostring", spool_tostring}, {NULL, NULL}};

@@ -98,6 +98,7 @@ function client.new(what, options, path, secrets)
     timeout = milliseconds(options.timeout or TIMEOUT),
     max_response = config.max_response,
     iterators = setmetatable({}, { __mode = "k" }), -- those that poll; they end with the client
+    listeners = setmetatable({}, { __mode = "k" }), -- functions that hear of answers, by whom they serve
   }, client)
   on.clients[self] = true
   return self
@@ -125,6 +126,7 @@ end
 -- @treturn[2] table the error
 function client:outcome(what, exchange, meanings)
   local status, body, text = exchange:result()
+  for _, listener in next, self.listeners do listener(status, exchange) end
   if status == 200 then return body end
   if status then return nil, errors.of_status(what, status, self:quote(body), meanings) end
   return nil, errors.of_code(what, body, text)

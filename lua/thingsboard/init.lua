@@ -2,6 +2,7 @@
 -- @module thingsboard
 local core = require "thingsboard.core"
 local check = require "thingsboard.check"
+local clock = require "thingsboard.clock"
 local device = require "thingsboard.device"
 local json = require "thingsboard.json"
 local loop = require "thingsboard.loop"
@@ -23,6 +24,15 @@ local thingsboard = {
   -- @treturn integer milliseconds since 1970
   now = core.now,
 }
+
+--- Whether the system's clock is known: from the year 2025 on it is, unless the script says otherwise. An outbox dates
+-- records only by a clock that is known.
+-- @tparam ?boolean known what the script says
+-- @treturn boolean
+function thingsboard.clock(known)
+  if known ~= nil then check.argument("clock", "known", known, "boolean") end
+  return clock.known(known)
+end
 
 --- Starts a task: a function that is suspended, alone, in every call that waits. It runs in `run`, and whenever other
 -- code waits.

@@ -1,0 +1,70 @@
+--- Whether the wall's clock can be believed, and times that no step of it disorders.
+-- @module thingsboard.clock
+local core = require "thingsboard.core"
+
+local clock = {}
+clock.__index = clock
+
+local TRUSTED_FROM = 1735689600000 -- 2025: a device without a clock of its own starts long before
+-- A step back by more than this was no correction: what the clock said before it was wrong.
+local LONGEST_STEP = 7 * 24 * 3600 * 1000
+
+local told -- by the script; nil: the year decides
+
+--- Says, or tells, whether the clock is known.
+-- @tparam ?boolean known
+-- @treturn boolean
+function clock.known(known)
+  if known ~= nil then told = known end
+  if told ~= nil then return told end
+  return core.now() >= TRUSTED_FROM
+end
+
+--- A maker of times, each later than the one before.
+-- @tparam function uptime milliseconds since the system's start
+function clock.new(uptime)
+  return setmetatable({ uptime = uptime }, clock)
+end
+
+--- Learns from a server what time it is, good to a second.
+-- @tparam string date of HTTP, `Tue, 24 Nov 2026 23:04:33 GMT`
+function clock:learn(date)
+  local day, name, year, hour, minute, second = date:match("^%a+, (%d+) (%a+) (%d+) (%d+):(%d+):(%d+) GMT$")
+  local month = name and ("JanFebMarAprMayJunJulAugSepOctNovDec"):find(name, 1, true)
+  if not month or month % 3 ~= 1 then return end
+  month = month // 3 + 1
+  -- Days since 1970 by the calendar of years that begin in March.
+  local y, m = tonumber(year), (month + 9) % 12
+  if month <= 2 then y = y - 1 end
+  local days = 365 * y + y // 4 - y // 100 + y // 400 + (153 * m + 2) // 5 + tonumber(day) - 719469
+  local seconds = ((days * 24 + tonumber(hour)) * 60 + tonumber(minute)) * 60 + tonumber(second)
+  self.offset = seconds * 1000 - self.uptime()
+end
+
+--- What has to be added to the time since the system's start; nil when nobody knows.
+-- @treturn ?integer milliseconds
+function clock:offset_now()
+  if clock.known() then return core.now() - self.uptime() end
+  return self.offset
+end
+
+--- The next time: never before the last, nor the same. After a step back of the clock it runs at half speed until the
+-- clock has come up with it, so that order and spacing stay.
+-- @treturn integer milliseconds since 1970, or since the system's start
+-- @treturn boolean whether it is the latter: nobody knows the time
+function clock:next()
+  local up, offset = self.uptime(), self:offset_now()
+  if not offset then return up, true end
+  local now = up + offset
+  local last = self.last
+  if last and last >= now and last - now <= LONGEST_STEP then now = last + math.max(1, (up - self.last_up) // 2) end
+  self.last, self.last_up = now, up
+  return now, false
+end
+
+--- Takes more times, a millisecond each, from the last on.
+function clock:skip(count)
+  if self.last then self.last = self.last + count end
+end
+
+return clock

@@ -1,0 +1,396 @@
+--- The outbox: records and attributes are kept on disk until the server has them.
+-- @module thingsboard.outbox
+local core = require "thingsboard.core"
+local budget = require "thingsboard.budget"
+local check = require "thingsboard.check"
+local errors = require "thingsboard.error"
+local payload = require "thingsboard.payload"
+local sender = require "thingsboard.sender"
+local spool = require "thingsboard.spool"
+local store = require "thingsboard.store"
+
+local outbox = {}
+outbox.__index = outbox
+outbox.__name = "thingsboard.outbox"
+
+local options = {
+  path = "text!", -- of the file
+  name = "text", -- of the device in a file that several share
+  sync_every = "positive number", -- seconds; without it a record is on disk when `put` returns
+  batch_bytes = "positive integer", batch_records = "positive integer", batch_points = "positive integer",
+  messages = "text", points = "text", -- budgets, in the notation of the server's rate limits
+  max_records = "positive integer", max_bytes = "positive integer",
+  max_age = "positive number", -- seconds
+  when_full = "text", -- drop_oldest or refuse
+  on_trouble = "text", -- error or memory
+  server_time = "boolean", -- believe the server's Date while the clock is not known
+}
+
+local BATCH_BYTES, BATCH_RECORDS, BATCH_POINTS = 256 * 1024, 10000, 100000
+local MOST_BYTES = 64 * 1024 * 1024
+local MOST_IN_MEMORY = 10000 -- records, while the disk fails
+local MOST_REJECTED = 1000
+
+local function check_choice(name, value, one, other)
+  if value and value ~= one and value ~= other then
+    error(("outbox: option '%s' must be '%s' or '%s'"):format(name, one, other), 4)
+  end
+end
+
+local function check_budget(name, notation)
+  return budget.new(notation) or
+    error(("outbox: option '%s' must be like \"20:1,600:60\", amounts and seconds"):format(name), 4)
+end
+
+--- Opens an outbox; see `device:outbox`.
+-- @tparam table client
+-- @tparam table given
+function outbox.new(client, given)
+  check.options("outbox", given, options)
+  check_choice("when_full", given.when_full, "drop_oldest", "refuse")
+  check_choice("on_trouble", given.on_trouble, "error", "memory")
+  local messages, points = check_budget("messages", given.messages), check_budget("points", given.points)
+  local on, reason = store.of(given.path) -- before the outbox: at the end of all, that is collected first
+  if not on then return nil, errors.new("file", "outbox: " .. reason) end
+  local self = setmetatable({
+    store = on, spool = on.spool,
+    client = client, loop = client.loop, name = given.name or "device",
+    sync_every = given.sync_every, in_memory = given.on_trouble == "memory", refuse = given.when_full == "refuse",
+    max_records = given.max_records or math.maxinteger, max_bytes = given.max_bytes or MOST_BYTES,
+    max_age = given.max_age, server_time = given.server_time,
+    batch = {
+      bytes = given.batch_bytes or BATCH_BYTES, records = given.batch_records or BATCH_RECORDS,
+      points = given.batch_points or BATCH_POINTS,
+    },
+    messages = messages, points = points,
+    pending = {}, versions = 0, -- attributes, by JSON text of the key: `value`, `version`, `on_disk`
+    lost = {}, -- by cause
+    sent = { records = 0, attributes = 0, posts = 0 },
+    unsynced = 0, -- records in memory because the disk fails
+    mark = 0, -- records from this number on are fresh
+    news = client.loop:signal(), wake = client.loop:signal(),
+  }, outbox)
+  if on.users[self.name] then
+    error("outbox: this file is open for this device already; devices that share one need a 'name' each", 3)
+  end
+  on.users[self.name] = self
+  local ok
+  self.number, reason = on.spool:device(self.name)
+  if self.number and on.is_open then
+    self:opened()
+    ok = true
+  elseif self.number then
+    ok, reason = on:sync()
+  end
+  if not ok and (not self.number or not self.in_memory) then
+    on:leave(self)
+    return nil, errors.new("file", "outbox: " .. reason, { retryable = true })
+  end
+  client.iterators[self] = true
+  sender.listen(self)
+  return self
+end
+
+--- The ids of the device's rows.
+function outbox:range()
+  local _, _, _, number = self.spool:counts(self.number)
+  return number << 40, (number + 1 << 40) - 1
+end
+
+--- The file has been opened: what it has joins what is here.
+function outbox:opened()
+  local _, _, following, file_number, boot = self.spool:counts(self.number)
+  self.store.boot = boot
+  self.file_number, self.mark = file_number, following
+  for _, row in ipairs(self.spool:query("SELECT cause, count FROM counters WHERE device = ?", file_number) or {}) do
+    if row[1] == "last known time" then
+      self.last_known = row[2]
+    else
+      self.lost[row[1]] = (self.lost[row[1]] or 0) + row[2]
+    end
+  end
+  for _, attribute in next, self.pending do attribute.on_disk = false end
+  for _, row in ipairs(self.spool:query("SELECT key, value FROM attributes WHERE device = ?", file_number) or {}) do
+    if not self.pending[row[1]] then self.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end
+  end
+  local undated = self.spool:query("SELECT 1 FROM runs WHERE boot = ? LIMIT 1", boot)
+  if undated and undated[1] then self.store.undated = true end
+  self.lost_changed = true
+end
+
+function outbox:has_changes()
+  return self.lost_changed or self.attributes_changed
+end
+
+--- Writes what has changed beside the records, within a transaction.
+function outbox:write_changes()
+  local ok, reason, code = true, nil, nil
+  for cause, count in next, self.lost do
+    if ok then
+      ok, reason, code = self.spool:query("INSERT OR REPLACE INTO counters VALUES (?, CAST(? AS TEXT), ?)",
+        self.file_number, cause, count)
+    end
+  end
+  for key, attribute in next, self.pending do
+    if ok and not attribute.on_disk then
+      ok, reason, code = self.spool:query("INSERT OR REPLACE INTO attributes VALUES (?, ?, ?)", self.file_number, key,
+        attribute.value)
+    end
+  end
+  return ok, reason, code
+end
+
+function outbox:changes_written()
+  for _, attribute in next, self.pending do attribute.on_disk = true end
+  self.lost_changed, self.attributes_changed = false, false
+end
+
+--- Counts what is lost.
+function outbox:lose(cause, count)
+  if count == 0 then return end
+  self.lost[cause] = (self.lost[cause] or 0) + count
+  self.lost_changed = true
+end
+
+local function check_open(self, what)
+  if self.closed then return nil, errors.new("closed", what .. ": the outbox is closed") end
+  return true
+end
+
+local function drop(self, count)
+  while count > 0 do
+    local first, last = self.spool:oldest(self.number)
+    if not first then return end
+    local dropped = self.spool:remove(self.number, first, math.min(last, first + count - 1))
+    if not dropped then return end
+    self:lose("full", dropped)
+    count = count - dropped
+  end
+end
+
+-- Drops the oldest while there are too many, and those that are too old.
+local function keep_bounds(self)
+  local count, bytes = self.spool:counts(self.number)
+  if count > self.max_records then drop(self, count - self.max_records) end
+  while bytes > self.max_bytes and count > 1 do
+    drop(self, math.max(1, math.ceil((bytes - self.max_bytes) * count / bytes)))
+    local left
+    left, bytes = self.spool:counts(self.number)
+    if left == count then return end
+    count = left
+  end
+end
+
+--- Drops what is too old.
+function outbox:expire()
+  local offset = self.max_age and self.store.clock:offset_now()
+  if not offset then return end
+  local oldest = spool.uptime() + offset - math.ceil(self.max_age * 1000)
+  while true do
+    local first, last, ts, undated = self.spool:oldest(self.number)
+    if not first or undated or ts >= oldest then return end
+    local removed = self.spool:remove(self.number, first, last)
+    if not removed then return end
+    self:lose("expired", removed)
+  end
+end
+
+-- Sees to it that what was put gets to the disk: now, or when its time has come.
+local function settle(self)
+  local on = self.store
+  if self.sync_every and not on.trouble then
+    local now = core.monotonic()
+    on.sync_at = on.sync_at or now + self.sync_every
+    if now < on.sync_at then
+      self.news:raise()
+      return true
+    end
+  end
+  return on:sync()
+end
+
+local function is_full(self, more)
+  local count, bytes = self.spool:counts(self.number)
+  return count + more > self.max_records or bytes >= self.max_bytes
+end
+
+--- Records values. They are on disk when this returns, unless `sync_every` is set.
+-- @tparam table values a table of values, which get the time of this call; `{ts=, values=}` with `ts` in milliseconds;
+-- or a list of both
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] table the error: kind `value` for what the server would not take, `full`, `file`
+function outbox:put(values)
+  if type(values) ~= "table" then error("put: a table expected, got " .. type(values), 2) end
+  local ok, err = check_open(self, "put")
+  if not ok then return nil, err end
+  local text
+  text, err = payload.telemetry("put", values)
+  if not text then return nil, err end
+  if self.refuse and is_full(self, values[1] ~= nil and #values or 1) then
+    self:lose("refused", values[1] ~= nil and #values or 1)
+    return nil, errors.new("full", "put: the outbox is full", { retryable = true })
+  end
+  local ts, undated = self.store.clock:next()
+  local first, last, stamped = self.spool:put(self.number, ts, undated, text)
+  if stamped > 1 then self.store.clock:skip(stamped - 1) end
+  if undated and stamped > 0 then self.store.undated = true end
+  local reason
+  ok, reason = settle(self)
+  if ok then
+    self.unsynced = 0
+  elseif not self.in_memory then
+    self.spool:unput(self.number, first, last)
+    return nil, errors.new("file", "put: the record cannot be kept: " .. reason, { retryable = true })
+  else
+    self.unsynced = self.unsynced + last - first + 1
+    while self.unsynced > MOST_IN_MEMORY do
+      local oldest = self.spool:oldest(self.number, true)
+      if not oldest then break end
+      self:lose("memory", self.spool:unput(self.number, oldest, oldest))
+      self.unsynced = self.unsynced - 1
+    end
+  end
+  keep_bounds(self)
+  self.news:raise()
+  return true
+end
+
+--- Records client attributes. Of each key only the last value is kept, and sent.
+-- @tparam table values
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function outbox:attributes(values)
+  if type(values) ~= "table" then error("attributes: a table expected, got " .. type(values), 2) end
+  local ok, err = check_open(self, "attributes")
+  if not ok then return nil, err end
+  local text
+  text, err = payload.attributes("attributes", values)
+  if not text then return nil, err end
+  local before = {}
+  for key, value in next, spool.members(text) do
+    self.versions = self.versions + 1
+    before[key] = self.pending[key] or false
+    self.pending[key] = { value = value, version = self.versions, on_disk = false }
+  end
+  self.attributes_changed = true
+  local reason
+  ok, reason = settle(self)
+  if not ok and not self.in_memory then
+    for key, attribute in next, before do self.pending[key] = attribute or nil end
+    return nil, errors.new("file", "attributes: they cannot be kept: " .. reason, { retryable = true })
+  end
+  self.news:raise()
+  return true
+end
+
+--- Attributes that the server has: they go, unless they have another value by now.
+-- @tparam table sent versions by key
+function outbox:attributes_sent(sent)
+  for key, version in next, sent do
+    local attribute = self.pending[key]
+    if attribute and attribute.version == version then
+      self.pending[key] = nil
+      if self.store.is_open then
+        self.spool:query("DELETE FROM attributes WHERE device = ? AND key = ?", self.file_number, key)
+      end
+    end
+  end
+end
+
+--- Sets records aside that the server will not take.
+-- @tparam integer first number of the first
+-- @tparam integer last number of the last
+-- @tparam integer records how many
+-- @tparam string body their JSON
+-- @tparam string reason the server's words
+-- @treturn boolean whether that is on the disk
+function outbox:reject(first, last, records, body, reason)
+  if not self.store.is_open then return false end
+  local ok = self.spool:query("INSERT INTO rejected (device, body, reason, at) VALUES (?, ?, ?, ?)", self.file_number,
+    body, reason, core.now())
+  if not ok or not self.spool:remove(self.number, first, last) then return false end
+  self:lose("rejected", records)
+  self.spool:query("DELETE FROM rejected WHERE device = ? AND id <= (SELECT max(id) FROM rejected) - ?",
+    self.file_number, MOST_REJECTED)
+  return true
+end
+
+--- What was set aside, because the server would not take it: the last thousand posts.
+-- @treturn[1] table a list, oldest first: `body` (JSON text of a list of records), `reason`, `at` (milliseconds)
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function outbox:rejected()
+  local ok, err = check_open(self, "rejected")
+  if not ok then return nil, err end
+  if not self.store.is_open then return {} end
+  local rows, reason = self.spool:query(
+    "SELECT body, reason, at FROM rejected WHERE device = ? ORDER BY id", self.file_number)
+  if not rows then return nil, errors.new("file", "rejected: " .. reason) end
+  for i, row in ipairs(rows) do rows[i] = { body = row[1], reason = row[2], at = row[3] } end
+  return rows
+end
+
+--- How it stands.
+-- @treturn table `records`, `bytes`, `attributes` that wait; `sent`: `records`, `attributes` and `posts` since it was
+-- opened; `lost`: records by cause, since the file was made: `full`, `refused`, `expired`, `memory`, `rejected` (set
+-- aside); `undated` (sent with the last time known); `damaged` (files set aside); `trouble`: why the disk cannot be
+-- written, if so; `err`: the last error of sending, if the last post failed
+function outbox:stats()
+  local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.store.trouble,
+    err = self.err }
+  if not self.closed then stats.records, stats.bytes = self.spool:counts(self.number) end
+  for _ in next, self.pending do stats.attributes = stats.attributes + 1 end
+  for what, count in next, self.sent do stats.sent[what] = count end
+  for cause, count in next, self.lost do stats.lost[cause] = count end
+  return stats
+end
+
+--- Sends what waits and what comes, until the outbox or its device is closed: run it in a task.
+-- @treturn nil
+-- @treturn ?table the error that ended it: the server knows no such device (401, 404). Recording goes on
+function outbox:run()
+  local ok, err = check_open(self, "run")
+  if not ok then return nil, err end
+  err = select(2, sender.run(self))
+  return nil, err
+end
+
+--- Sends what waits.
+-- @tparam ?table given `deadline`: seconds after which it gives up
+-- @treturn[1] boolean true: nothing waits any more
+-- @treturn[2] nil
+-- @treturn[2] table the error that was in the way
+function outbox:drain(given)
+  check.options("drain", given or {}, { deadline = "positive number" })
+  local ok, err = check_open(self, "drain")
+  if not ok then return nil, err end
+  ok, err = sender.run(self, core.monotonic() + (given and given.deadline or math.huge))
+  return ok, err
+end
+
+--- Writes what waits in memory, and closes the file. Idempotent.
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] table the error: what waited in memory is lost
+function outbox:close()
+  if self.closed then return true end
+  local ok, reason = self.store:sync()
+  self.closed = true
+  self.news:raise()
+  self.wake:raise()
+  self.client.iterators[self] = nil
+  self.store:leave(self)
+  if ok then return true end
+  return nil, errors.new("file", "close: what waited in memory is lost: " .. reason)
+end
+
+outbox.__close = outbox.close
+outbox.__gc = outbox.close
+
+function outbox:__tostring()
+  return ("thingsboard.outbox (%s)"):format(self.closed and "closed" or self.store.path)
+end
+
+return outbox

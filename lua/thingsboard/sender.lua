@@ -1,0 +1,288 @@
+--- Sends what an outbox keeps: in batches, within budgets, past what the server will not take.
+--
+-- Fresh records, those put since the last turn, go in turn with the backlog and with attributes. What a post leaves
+-- behind when it fails is backlog.
+-- @module thingsboard.sender
+local core = require "thingsboard.core"
+local backoff = require "thingsboard.backoff"
+local errors = require "thingsboard.error"
+local spool = require "thingsboard.spool"
+
+local sender = {}
+
+--- Seconds: the first wait after a failure takes this at most, and none takes more than the other.
+sender.first_pause, sender.longest_pause = 1, 300
+
+-- A post that is answered 500 so often, while nothing else shows whether the server is well, is looked into.
+local TRIES = 3
+-- So many lone records refused one after another: then it is not they that are at fault, and the rest goes with them.
+local MOST_LONE = 8
+local EXPIRE_EVERY = 1 -- seconds
+local KNOWN_EVERY = 60 -- seconds between notes of the last time known
+
+-- What the server answers for a body that it will never take.
+local refusals = { [400] = true, [403] = true, [415] = true }
+local ends = { [401] = true, [404] = true }
+
+--- Lets the outbox hear of answers to other calls of its device: that the server is there again, and what time it is.
+function sender.listen(outbox)
+  outbox.client.listeners[outbox] = function(status, exchange)
+    if outbox.server_time and not outbox.store.clock:offset_now() then
+      local date = exchange:header "Date"
+      if date then outbox.store.clock:learn(date) end
+    end
+    if (status == 200 or status == 408) and not outbox.posting then outbox.wake:raise() end
+  end
+end
+
+-- One post; in `outbox.posting` while it goes.
+local function post(outbox, path, body, points)
+  outbox.posting = true
+  local messages_done, points_done = outbox.messages:spend(1), outbox.points:spend(points)
+  outbox.store.busy = outbox.store.busy + 1
+  local _ <close> = setmetatable({}, { __close = function()
+    outbox.store.busy = outbox.store.busy - 1
+    outbox.posting = false
+    messages_done()
+    points_done()
+  end })
+  return outbox.client:call("outbox", "POST", path, body)
+end
+
+-- When the budgets have room for so many points; nil when they have now. More points than a budget ever holds go when
+-- it is whole.
+local function wait_for_budget(outbox, points)
+  local wanted = points
+  for _, band in ipairs(outbox.points) do wanted = math.min(wanted, band.most) end
+  if outbox.messages:room() >= 1 and outbox.points:room() >= wanted then return nil end
+  return math.max(outbox.messages:free_at(1), outbox.points:free_at(wanted))
+end
+
+local function next_attributes(outbox)
+  local parts, sent, size, count = {}, {}, 2, 0
+  local room = math.max(1, outbox.points:room())
+  for key, attribute in next, outbox.pending do
+    size = size + #key + #attribute.value + 2
+    if parts[1] and (size > outbox.batch.bytes or count >= room) then break end
+    parts[#parts + 1] = key .. ":" .. attribute.value
+    sent[key] = attribute.version
+    count = count + 1
+  end
+  if not parts[1] then return nil end
+  return { path = "/attributes", body = "{" .. table.concat(parts, ",") .. "}", points = count, sent = sent }
+end
+
+local function batch_between(outbox, first, last, most)
+  local bounds = outbox.batch
+  local body, from, to, records, points = outbox.spool:batch(outbox.number, first, last, bounds.bytes,
+    math.min(bounds.records, most or math.maxinteger), math.max(1, math.min(bounds.points, outbox.points:room())))
+  if body == nil then return nil, from, to end -- with the reason and its name
+  if not body then return nil end
+  return { path = "/telemetry", body = body, first = from, last = to, records = records, points = points }
+end
+
+local function next_fresh(outbox)
+  return batch_between(outbox, outbox.mark, math.maxinteger)
+end
+
+-- The backlog; of a suspect range, only as much as is looked at now, or what lies behind it.
+local function next_backlog(outbox)
+  local suspect = outbox.suspect
+  if suspect and not suspect.passing then
+    local batch, reason, code = batch_between(outbox, suspect.first, suspect.last, suspect.records)
+    if batch or reason then return batch, reason, code end
+    outbox.suspect = nil -- it is gone, dropped for its age or for want of room
+  elseif suspect then
+    suspect.passing = false
+    local batch, reason, code = batch_between(outbox, suspect.last + 1, outbox.mark - 1)
+    if batch or reason then return batch, reason, code end
+    return next_backlog(outbox)
+  end
+  return batch_between(outbox, 0, outbox.mark - 1)
+end
+
+local kinds = { next_fresh, next_backlog, next_attributes }
+
+-- What is next in turn.
+local function next_post(outbox)
+  for _ = 1, #kinds do
+    outbox.turn = (outbox.turn or 0) % #kinds + 1
+    local found, reason, code = kinds[outbox.turn](outbox)
+    if found then return found end
+    if reason then
+      if outbox.store:mend(code) then return next_post(outbox) end
+      return nil, errors.new("file", "outbox: " .. reason, { retryable = true })
+    end
+  end
+end
+
+local function note_known_time(outbox)
+  local now = core.monotonic()
+  if not outbox.file_number or not outbox.store.clock:offset_now() or now < (outbox.known_noted_at or 0) then return end
+  outbox.known_noted_at = now + KNOWN_EVERY
+  outbox.spool:query("INSERT OR REPLACE INTO counters VALUES (?, 'last known time', ?)", outbox.file_number,
+    outbox.store.clock:offset_now() + spool.uptime())
+end
+
+local function succeeded(outbox, sent)
+  outbox.sent.posts = outbox.sent.posts + 1
+  outbox.err = nil
+  if sent.sent then
+    outbox.sent.attributes = outbox.sent.attributes + sent.points
+    outbox:attributes_sent(sent.sent)
+  else
+    local removed, reason = outbox.spool:remove(outbox.number, sent.first, sent.last)
+    if not removed then return errors.new("file", "outbox: " .. reason, { retryable = true }) end
+    outbox.sent.records = outbox.sent.records + sent.records
+    note_known_time(outbox)
+    if sent.first >= outbox.mark then outbox.mark = sent.last + 1 end
+  end
+  local suspect = outbox.suspect
+  if not suspect then return end
+  suspect.others_pass = true
+  if sent.first and sent.first <= suspect.last and sent.last >= suspect.first then -- not here: further on
+    suspect.first, suspect.lone = sent.last + 1, 0
+    if suspect.first > suspect.last then outbox.suspect = nil end
+    suspect.records = math.max(1, (suspect.last - suspect.first + 1) // 2)
+  end
+end
+
+local function set_aside(outbox, batch, err)
+  return outbox:reject(batch.first, batch.last, batch.records, batch.body, err.message)
+end
+
+-- The records of a batch were refused, or are suspected: fewer of them, until one stands alone.
+local function look_into(outbox, batch, err)
+  local suspect = outbox.suspect
+  if not suspect or batch.first < suspect.first or batch.last > suspect.last then
+    suspect = { first = batch.first, last = batch.last, tries = 0, lone = 0, refused = 0 }
+    outbox.suspect = suspect
+  end
+  suspect.tries = suspect.tries + 1
+  suspect.last = batch.last
+  local sure = refusals[err.status] or err.status == 413
+  if batch.records > 1 then
+    if sure or suspect.others_pass or suspect.tries >= TRIES then suspect.records = batch.records // 2 end
+    return sure
+  end
+  suspect.lone = suspect.lone + 1
+  if suspect.lone == 1 then suspect.others_pass = false end -- from now on, that is
+  suspect.passing = not sure -- let others show whether the server is well
+  if not sure and (suspect.lone < TRIES or not suspect.others_pass) then return false end
+  outbox.suspect = nil
+  return set_aside(outbox, batch, err)
+end
+
+-- True when another post may go at once; else the error that makes it wait.
+local function failed(outbox, sent, err)
+  outbox.err = err
+  if not sent.first then
+    if refusals[err.status] or err.status == 413 then
+      outbox:lose("rejected", sent.points)
+      outbox:attributes_sent(sent.sent)
+      return true
+    end
+    return err
+  end
+  if err.status == 413 and sent.records > 1 then
+    outbox.batch.bytes = math.max(1, #sent.body // 2)
+    return true
+  end
+  if refusals[err.status] then
+    outbox.refused_in_row = sent.records == 1 and (outbox.refused_in_row or 0) + 1 or outbox.refused_in_row or 0
+    if sent.records > 1 and outbox.refused_in_row >= MOST_LONE then return set_aside(outbox, sent, err) or err end
+  end
+  if refusals[err.status] or err.status == 413 or err.status == 500 then return look_into(outbox, sent, err) or err end
+  return err
+end
+
+local function wait(outbox, signal, deadline)
+  signal:lower()
+  outbox.loop:wait(signal, deadline)
+end
+
+-- Whether everything that could be sent has been.
+local function leftover(outbox)
+  local count = outbox.spool:counts(outbox.number)
+  if count == 0 then return true end
+  local message = "drain: %d records wait until the clock is known"
+  return nil, errors.new("clock", message:format(count), { retryable = true })
+end
+
+local function sync_is_due(outbox)
+  local at = outbox.store.sync_at
+  return at and core.monotonic() >= at
+end
+
+local function soonest(...)
+  local at = math.huge
+  for i = 1, select("#", ...) do at = math.min(at, (select(i, ...)) or math.huge) end
+  return at < math.huge and at or nil
+end
+
+local function loop(outbox, deadline)
+  local pause = backoff.new(sender.first_pause, sender.longest_pause)
+  local expire_at = 0
+  while not outbox.closed do
+    if sync_is_due(outbox) or outbox.store.trouble then outbox.store:sync() end
+    outbox.store:date()
+    if core.monotonic() >= expire_at then
+      outbox:expire()
+      expire_at = core.monotonic() + EXPIRE_EVERY
+    end
+    if deadline and core.monotonic() >= deadline then
+      return nil, outbox.err or errors.new("timeout", "drain: the deadline came first", { retryable = true })
+    end
+    local sent, err = next_post(outbox)
+    if sent then
+      local at = wait_for_budget(outbox, sent.points)
+      if at then
+        outbox.turn = outbox.turn - 1 -- it stays its turn
+        wait(outbox, outbox.wake, soonest(at, deadline))
+        goto continue
+      end
+      local body
+      body, err = post(outbox, sent.path, sent.body, sent.points)
+      if outbox.closed then break end
+      if body then
+        pause:reset()
+        outbox.refused_in_row = 0
+        err = succeeded(outbox, sent)
+      else
+        if err.kind == "closed" then break end
+        if ends[err.status] then
+          outbox.err = err
+          return nil, err
+        end
+        outbox.mark = select(3, outbox.spool:counts(outbox.number))
+        err = failed(outbox, sent, err)
+        if err == true then err = nil end
+        if outbox.suspect and outbox.suspect.others_pass then pause:reset() end -- the server is well
+      end
+    elseif not err then
+      if deadline then return leftover(outbox) end
+      wait(outbox, outbox.news, soonest(outbox.store.sync_at,
+        (outbox.store.undated or outbox.max_age or outbox.store.trouble) and core.monotonic() + EXPIRE_EVERY))
+    end
+    if err then wait(outbox, outbox.wake, soonest(core.monotonic() + pause:next(), deadline, outbox.store.sync_at)) end
+    ::continue::
+  end
+  return nil, deadline and errors.new("closed", "drain: the outbox is closed") or nil
+end
+
+--- Sends until a deadline or, without one, until the outbox is closed.
+-- @tparam table outbox
+-- @tparam ?number deadline seconds of the monotonic clock
+-- @treturn[1] boolean true: nothing waits
+-- @treturn[2] nil
+-- @treturn[2] ?table the error
+function sender.run(outbox, deadline)
+  if outbox.running then error("this outbox is being sent already", 3) end
+  outbox.running = true
+  outbox.mark = select(3, outbox.spool:counts(outbox.number))
+  local _ <close> = setmetatable({}, { __close = function() outbox.running = false end })
+  local ok, err = loop(outbox, deadline)
+  return ok, err
+end
+
+return sender

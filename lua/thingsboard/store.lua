@@ -1,0 +1,136 @@
+--- A file of an outbox, which devices may share: opened, written, set aside when it is damaged.
+-- @module thingsboard.store
+local core = require "thingsboard.core"
+local clock = require "thingsboard.clock"
+local spool = require "thingsboard.spool"
+
+local store = {}
+store.__index = store
+
+local DAMAGED = { CORRUPT = true, NOTADB = true }
+
+local stores = setmetatable({}, { __mode = "v" }) -- those of this process, by path
+
+--- The store of a path; one for all who ask.
+-- @tparam string path
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] string what is wrong
+function store.of(path)
+  local real, reason = spool.real_path(path)
+  if not real then return nil, reason end
+  local self = stores[real]
+  if self then return self end
+  self = setmetatable({
+    path = real, spool = spool.spool(real), clock = clock.new(spool.uptime),
+    users = {}, -- the outboxes, by name
+    busy = 0, -- batches in flight: the numbers of their records must not change under them
+  }, store)
+  stores[real] = self
+  return self
+end
+
+-- Gives a damaged file another name, and its log with it.
+local function set_aside(path)
+  local stem, n = ("%s.damaged-%d"):format(path, core.now() // 1000), 0
+  local name = stem
+  for file in function() return io.open(name, "rb") end do
+    file:close()
+    n = n + 1
+    name = stem .. "-" .. n
+  end
+  local ok, reason = os.rename(path, name)
+  if ok then os.rename(path .. "-wal", name .. "-wal") end
+  return ok, reason
+end
+
+-- Records of earlier starts of the system that nobody has dated follow the last time that is known, as they followed
+-- one another.
+local function date_lost(self)
+  local at = self.spool:query("SELECT max(at) FROM (SELECT max(ts) AS at FROM runs WHERE boot IS NULL UNION ALL " ..
+    "SELECT max(count) FROM counters WHERE cause = 'last known time')")
+  at = at and at[1][1] or self.clock:offset_now() and core.now()
+  if not at then return end -- nobody has ever known
+  local lost = self.spool:query("SELECT boot, min(ts), max(ts) FROM runs WHERE boot <> ? GROUP BY boot ORDER BY boot",
+    self.boot) or {}
+  for _, boot in ipairs(lost) do
+    for _, outbox in next, self.users do
+      local count = self.spool:query("SELECT sum(count) FROM runs WHERE boot = ? AND id BETWEEN ? AND ?", boot[1],
+        outbox:range())
+      outbox:lose("undated", count and count[1][1] or 0)
+    end
+    self.spool:query("UPDATE runs SET ts = ts + ?, boot = NULL WHERE boot = ?", at + 1 - boot[2], boot[1])
+    at = at + 1 + boot[3] - boot[2]
+  end
+end
+
+local function open(self)
+  if self.is_open then return true end
+  if self.busy > 0 then return nil, self.trouble end
+  local ok, reason, code = self.spool:open()
+  if not ok then return nil, reason, code end
+  self.is_open = true
+  for _, outbox in next, self.users do outbox:opened() end
+  date_lost(self)
+  return true
+end
+
+--- Sees to a damaged file: it gets another name, and a new one is begun with what is in memory.
+-- @tparam ?string code SQLite's name of an error
+-- @treturn boolean whether it was damaged, and is in order now
+function store:mend(code)
+  if not DAMAGED[code] or self.busy > 0 then return false end
+  self.spool:shut()
+  self.is_open = false
+  if not set_aside(self.path) then return false end
+  for _, outbox in next, self.users do outbox:lose("damaged", 1) end
+  return open(self) == true
+end
+
+local function write(self)
+  local ok, reason, code = open(self)
+  if not ok then return nil, reason, code end
+  local changed
+  for _, outbox in next, self.users do changed = changed or outbox:has_changes() end
+  if changed then
+    ok, reason, code = self.spool:query "BEGIN"
+    for _, outbox in next, self.users do
+      if ok then ok, reason, code = outbox:write_changes() end
+    end
+    if ok then ok, reason, code = self.spool:query "COMMIT" end
+    if not ok then
+      self.spool:query "ROLLBACK"
+      return nil, reason, code
+    end
+    for _, outbox in next, self.users do outbox:changes_written() end
+  end
+  return self.spool:sync()
+end
+
+--- Writes everything that has changed.
+-- @treturn[1] boolean true: it is on the disk
+-- @treturn[2] nil
+-- @treturn[2] string what is wrong; it waits in memory
+function store:sync()
+  local ok, reason, code = write(self)
+  if not ok and self:mend(code) then ok, reason = write(self) end
+  self.trouble = not ok and reason or nil
+  self.sync_at = nil
+  return ok, reason
+end
+
+--- Dates what waits for a date, once the time is known.
+function store:date()
+  local offset = self.undated and self.clock:offset_now()
+  if offset and self.spool:date(offset) then self.undated = false end
+end
+
+--- Gives the store up; the last user closes it.
+function store:leave(outbox)
+  self.users[outbox.name] = nil
+  if next(self.users) then return end
+  stores[self.path] = nil
+  self.spool:close()
+end
+
+return store

@@ -24,7 +24,8 @@ SPOOL = $(BUILD)/thingsboard/spool.so
 SOURCES = $(wildcard csrc/*.c)
 HEADERS = $(wildcard csrc/*.h)
 SPOOL_OBJECTS = $(addprefix $(BUILD)/,spool.o run.o buffer.o type.o)
-OBJECTS = $(filter-out $(BUILD)/spool.o $(BUILD)/run.o,$(SOURCES:csrc/%.c=$(BUILD)/%.o))
+CORE_SOURCES = $(filter-out csrc/spool.c csrc/run.c,$(SOURCES))
+OBJECTS = $(CORE_SOURCES:csrc/%.c=$(BUILD)/%.o)
 FACE = $(patsubst lua/%,%,$(shell find lua -name '*.lua'))
 
 PATHS = LUA_PATH="lua/?.lua;lua/?/init.lua;./?.lua;;" LUA_CPATH="$(BUILD)/?.so;;"
@@ -127,9 +128,9 @@ FUZZERS = write read answer options
 FUZZ = $(BUILD)/fuzz
 FUZZ_FLAGS = -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
-$(FUZZ)/fuzz: spec/fuzz/fuzz.c $(SOURCES) $(HEADERS)
+$(FUZZ)/fuzz: spec/fuzz/fuzz.c $(CORE_SOURCES) $(HEADERS)
 	@mkdir -p $(@D)
-	clang $(STANDARD) $(WARNINGS) $(FUZZ_FLAGS) -o $@ $< $(SOURCES) -l$(LUA) -lcurl $(CRYPTO_LIBS_$(CRYPTO)) -lz -lm
+	clang $(STANDARD) $(WARNINGS) $(FUZZ_FLAGS) -o $@ $< $(CORE_SOURCES) -l$(LUA) -lcurl $(CRYPTO_LIBS_$(CRYPTO)) -lz -lm
 
 fuzz: ready-for-test $(FUZZERS:%=fuzz-%)
 

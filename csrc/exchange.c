@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 const char TB_EXCHANGE[] = "thingsboard.exchange";
 
@@ -33,6 +34,13 @@ enum { OVERDUE_MICROSECONDS = 100000 };
  * looks at it, and such an answer ends here. */
 static bool has_stale_headers;
 
+/* A line that begins with "Date: ". */
+static void keep_date(struct tb_exchange *exchange, const char *line) {
+  const char *from = line + sizeof "Date: " - 1;
+  size_t length = strcspn(from, "\r\n"); /* curl ends each line so, and with a zero */
+  if (length < sizeof exchange->date) memcpy(exchange->date, from, length);
+}
+
 static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
   struct tb_exchange *exchange = ((struct tb_handle *)data)->exchange;
   size_t length = size * count;
@@ -48,6 +56,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
     exchange->headed = !exchange->interim;
   } else {
     exchange->has_header = true;
+    if (length > sizeof "Date: " && strncasecmp(bytes, "Date: ", sizeof "Date: " - 1) == 0) keep_date(exchange, bytes);
   }
   return length;
 }
@@ -447,6 +456,16 @@ static int exchange_result(lua_State *L) {
   return 2;
 }
 
+/*** The server's time of the answer.
+@function exchange:date
+@treturn ?string its header `Date`; nil when it has none */
+static int exchange_date(lua_State *L) {
+  const struct tb_exchange *exchange = check_exchange(L);
+  if (exchange->date[0] == '\0') return 0;
+  lua_pushstring(L, exchange->date);
+  return 1;
+}
+
 /*** How much of the answer's body has come.
 @function exchange:received
 @treturn integer bytes
@@ -506,9 +525,13 @@ static int exchange_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {{"done", exchange_done},     {"sent", exchange_sent},
-                                   {"result", exchange_result}, {"received", exchange_received},
-                                   {"close", exchange_close},   {NULL, NULL}};
+static const luaL_Reg methods[] = {{"done", exchange_done},
+                                   {"sent", exchange_sent},
+                                   {"result", exchange_result},
+                                   {"date", exchange_date},
+                                   {"received", exchange_received},
+                                   {"close", exchange_close},
+                                   {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
     {"__gc", exchange_close}, {"__close", exchange_leave}, {"__tostring", exchange_tostring}, {NULL, NULL}};

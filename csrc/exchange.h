@@ -27,6 +27,7 @@ struct tb_exchange {
   struct tb_exchange *next, **link; /* in the client's list while in flight, then in the reactor's queue */
   struct tb_reactor *queue;         /* the reactor whose queue of finished ones it is in, or NULL */
   struct tb_handle *handle;         /* while in flight */
+  char date[32];                    /* when the server answered, by its own word; empty without one */
   size_t header_bytes;              /* that came, those of interim answers too */
   bool has_header;                  /* one came, beside the status line */
   bool interim;                     /* the headers that come are those of an answer before the answer */

@@ -299,7 +299,7 @@ describe("the core", function()
         collectgarbage()
         before = before or descriptors()
       end
-      assert.equal(before, descriptors())
+      assert.is_true(descriptors() <= before) -- fewer, when others were collected meanwhile
     end)
   end)
 end)

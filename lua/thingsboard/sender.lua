@@ -28,7 +28,7 @@ local ends = { [401] = true, [404] = true }
 function sender.listen(outbox)
   outbox.client.listeners[outbox] = function(status, exchange)
     if outbox.server_time and not outbox.store.clock:offset_now() then
-      local date = exchange:header "Date"
+      local date = exchange:date()
       if date then outbox.store.clock:learn(date) end
     end
     if (status == 200 or status == 408) and not outbox.posting then outbox.wake:raise() end

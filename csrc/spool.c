@@ -1002,6 +1002,27 @@ static int spool_oldest(lua_State *L) {
   return 1;
 }
 
+/*** The newest records of a device that are on disk; as `oldest`.
+@function spool:newest
+@tparam integer device */
+static int spool_newest(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  const struct device *device = check_device(L, spool, 2);
+  int results = 0;
+  if (spool->db != NULL) {
+    sqlite3_stmt *statement = spool->statements[FIND];
+    bind_range(device, statement, 0, device->next);
+    if (sqlite3_step(statement) == SQLITE_ROW) {
+      struct tb_run run = row(device, statement);
+      results = push_run(L, &run, sqlite3_column_type(statement, 2) != SQLITE_NULL);
+    }
+    sqlite3_reset(statement);
+  }
+  if (results > 0) return results;
+  lua_pushboolean(L, 0);
+  return 1;
+}
+
 /*** Takes an object apart.
 @function members
 @tparam string json an object, as `body:values` writes it
@@ -1176,13 +1197,11 @@ static int spool_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg METHODS[] = {{"open", spool_open},     {"shut", spool_shut},
-                                   {"device", spool_device}, {"put", spool_put},
-                                   {"unput", spool_unput},   {"sync", spool_sync},
-                                   {"batch", spool_batch},   {"remove", spool_remove},
-                                   {"date", spool_date},     {"counts", spool_counts},
-                                   {"oldest", spool_oldest}, {"query", spool_query},
-                                   {"close", spool_close},   {NULL, NULL}};
+static const luaL_Reg METHODS[] = {{"open", spool_open},     {"shut", spool_shut},     {"device", spool_device},
+                                   {"put", spool_put},       {"unput", spool_unput},   {"sync", spool_sync},
+                                   {"batch", spool_batch},   {"remove", spool_remove}, {"date", spool_date},
+                                   {"counts", spool_counts}, {"oldest", spool_oldest}, {"newest", spool_newest},
+                                   {"query", spool_query},   {"close", spool_close},   {NULL, NULL}};
 
 static const luaL_Reg METAMETHODS[] = {
     {"__gc", spool_close}, {"__close", spool_close}, {"__tostring", spool_tostring}, {NULL, NULL}};

@@ -8,6 +8,8 @@ clock.__index = clock
 local TRUSTED_FROM = 1735689600000 -- 2025: a device without a clock of its own starts long before
 -- A step back by more than this was no correction: what the clock said before it was wrong.
 local LONGEST_STEP = 7 * 24 * 3600 * 1000
+-- Times that are found from before may lie ahead, when many came at once; what lies further ahead is another's word.
+local MOST_AHEAD = 60 * 1000
 
 local told -- by the script; nil: the year decides
 
@@ -60,6 +62,13 @@ function clock:next()
   if last and last >= now and last - now <= LONGEST_STEP then now = last + math.max(1, (up - self.last_up) // 2) end
   self.last, self.last_up = now, up
   return now, false
+end
+
+--- Goes on behind a time that was given before.
+function clock:follow(time)
+  local up, offset = self.uptime(), self:offset_now()
+  if not offset or time <= (self.last or up + offset) or time - up - offset > MOST_AHEAD then return end
+  self.last, self.last_up = time, up
 end
 
 --- Takes more times, a millisecond each, from the last on.

@@ -295,9 +295,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error: kind `file`
 function device:outbox(given)
-  local client_here = client_of(self)
-  local outbox, err = require("thingsboard.outbox").new(client_here, given)
-  return outbox, err
+  return require("thingsboard.outbox").new(client_of(self), given)
 end
 
 --- Ends what is in flight, polls included. Idempotent.

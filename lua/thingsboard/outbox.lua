@@ -33,13 +33,13 @@ local MOST_REJECTED = 1000
 
 local function check_choice(name, value, one, other)
   if value and value ~= one and value ~= other then
-    error(("outbox: option '%s' must be '%s' or '%s'"):format(name, one, other), 4)
+    error(("outbox: option '%s' must be '%s' or '%s'"):format(name, one, other), 3)
   end
 end
 
 local function check_budget(name, notation)
   return budget.new(notation) or
-    error(("outbox: option '%s' must be like \"20:1,600:60\", amounts and seconds"):format(name), 4)
+    error(("outbox: option '%s' must be like \"20:1,600:60\", amounts and seconds"):format(name), 3)
 end
 
 --- Opens an outbox; see `device:outbox`.
@@ -71,7 +71,7 @@ function outbox.new(client, given)
     news = client.loop:signal(), wake = client.loop:signal(),
   }, outbox)
   if on.users[self.name] then
-    error("outbox: this file is open for this device already; devices that share one need a 'name' each", 3)
+    error("outbox: this file is open for this device already; devices that share one need a 'name' each", 2)
   end
   on.users[self.name] = self
   local ok
@@ -104,11 +104,13 @@ function outbox:opened()
   self.file_number, self.mark = file_number, following
   for _, row in ipairs(self.spool:query("SELECT cause, count FROM counters WHERE device = ?", file_number) or {}) do
     if row[1] == "last known time" then
-      self.last_known = row[2]
+      self.store.clock:follow(row[2])
     else
       self.lost[row[1]] = (self.lost[row[1]] or 0) + row[2]
     end
   end
+  local _, _, newest, undated_too = self.spool:newest(self.number)
+  if newest and not undated_too then self.store.clock:follow(newest) end
   for _, attribute in next, self.pending do attribute.on_disk = false end
   for _, row in ipairs(self.spool:query("SELECT key, value FROM attributes WHERE device = ?", file_number) or {}) do
     if not self.pending[row[1]] then self.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end
@@ -143,6 +145,14 @@ end
 function outbox:changes_written()
   for _, attribute in next, self.pending do attribute.on_disk = true end
   self.lost_changed, self.attributes_changed = false, false
+end
+
+--- Notes how late it is, for records that are found undated after another start, and for times that must not come twice.
+function outbox:note_time()
+  local on = self.store
+  if not on.is_open or not on.clock:offset_now() then return end
+  self.spool:query("INSERT OR REPLACE INTO counters VALUES (?, 'last known time', ?)", self.file_number,
+    math.max(on.clock.last or 0, on.clock:offset_now() + spool.uptime()))
 end
 
 --- Counts what is lost.
@@ -377,6 +387,7 @@ end
 function outbox:close()
   if self.closed then return true end
   local ok, reason = self.store:sync()
+  self:note_time()
   self.closed = true
   self.news:raise()
   self.wake:raise()

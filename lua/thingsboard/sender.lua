@@ -6,7 +6,6 @@
 local core = require "thingsboard.core"
 local backoff = require "thingsboard.backoff"
 local errors = require "thingsboard.error"
-local spool = require "thingsboard.spool"
 
 local sender = {}
 
@@ -18,7 +17,7 @@ local TRIES = 3
 -- So many lone records refused one after another: then it is not they that are at fault, and the rest goes with them.
 local MOST_LONE = 8
 local EXPIRE_EVERY = 1 -- seconds
-local KNOWN_EVERY = 60 -- seconds between notes of the last time known
+local NOTE_EVERY = 60 -- seconds between notes of how late it is
 
 -- What the server answers for a body that it will never take.
 local refusals = { [400] = true, [403] = true, [415] = true }
@@ -116,12 +115,11 @@ local function next_post(outbox)
   end
 end
 
-local function note_known_time(outbox)
+local function note_time(outbox)
   local now = core.monotonic()
-  if not outbox.file_number or not outbox.store.clock:offset_now() or now < (outbox.known_noted_at or 0) then return end
-  outbox.known_noted_at = now + KNOWN_EVERY
-  outbox.spool:query("INSERT OR REPLACE INTO counters VALUES (?, 'last known time', ?)", outbox.file_number,
-    outbox.store.clock:offset_now() + spool.uptime())
+  if now < (outbox.noted_at or 0) then return end
+  outbox.noted_at = now + NOTE_EVERY
+  outbox:note_time()
 end
 
 local function succeeded(outbox, sent)
@@ -134,7 +132,7 @@ local function succeeded(outbox, sent)
     local removed, reason = outbox.spool:remove(outbox.number, sent.first, sent.last)
     if not removed then return errors.new("file", "outbox: " .. reason, { retryable = true }) end
     outbox.sent.records = outbox.sent.records + sent.records
-    note_known_time(outbox)
+    note_time(outbox)
     if sent.first >= outbox.mark then outbox.mark = sent.last + 1 end
   end
   local suspect = outbox.suspect

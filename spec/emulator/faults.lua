@@ -12,7 +12,8 @@ Faults.__index = Faults
 function faults.new() return setmetatable({ list = {} }, Faults) end
 
 --- Orders a fault.
--- @param fault `how`; `path` (a Lua pattern for the target), `method` and `count` say which answers it breaks
+-- @param fault `how`; `path` (a Lua pattern for the target), `method`, `body` (a text in the request's) and `count` say
+-- which answers it breaks
 function Faults:add(fault)
   if not faults.instead[fault.how] and not faults.spoil[fault.how] and fault.how ~= "delay" then
     error("no such fault: " .. tostring(fault.how), 0)
@@ -24,10 +25,16 @@ end
 --- Forgets all faults.
 function Faults:clear() self.list = {} end
 
+local function has(body, text)
+  local bytes = body:read()
+  return bytes ~= nil and bytes:find(text, 1, true) ~= nil
+end
+
 --- The fault for a request, or nil; it is counted.
-function Faults:take(method, target)
+function Faults:take(method, target, body)
   for index, fault in ipairs(self.list) do
-    if (not fault.method or fault.method == method) and (not fault.path or target:find(fault.path)) then
+    if (not fault.method or fault.method == method) and (not fault.path or target:find(fault.path))
+      and (not fault.body or has(body, fault.body)) then
       if fault.count then
         fault.count = fault.count - 1
         if fault.count <= 0 then table.remove(self.list, index) end

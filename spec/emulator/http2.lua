@@ -64,7 +64,7 @@ end
 
 -- Of the faults only those can be had here that stand for an answer or wait before it; others end the stream.
 local function answer_of(world, exchange)
-  local fault = world.faults:take(exchange.method, exchange.raw_target)
+  local fault = world.faults:take(exchange.method, exchange.raw_target, exchange.body)
   if not fault then return application.answer(world, exchange) end
   if fault.how == "delay" then
     cqueues.sleep(fault.seconds or 1)

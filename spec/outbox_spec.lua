@@ -1,0 +1,220 @@
+-- The outbox: what is put is on disk, and gets to the server.
+local cjson = require "cjson"
+local child = require "spec.support.child"
+local emulator = require "spec.support.emulator"
+local loop = require "thingsboard.loop"
+local scratch = require "spec.support.scratch"
+local tb = require "thingsboard"
+
+describe("an outbox", function()
+  local e, dev, directory, path
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+
+  before_each(function()
+    directory = scratch.new()
+    path = directory .. "/outbox"
+    dev = tb.device { url = e.url, token = e:create_device {} }
+  end)
+
+  after_each(function()
+    loop.default():close()
+    e:clear_faults()
+    scratch.remove(directory)
+  end)
+
+  local function token_device()
+    local token = e:create_device {}
+    return tb.device { url = e.url, token = token }, token
+  end
+
+  local function values_of(token, key)
+    local values = {}
+    for _, entry in ipairs(e:series(token)[key] or {}) do values[#values + 1] = entry.value end
+    return values
+  end
+
+  it("brings what was put to the server, at the time of the call", function()
+    local device, token = token_device()
+    local outbox <close> = assert(device:outbox { path = path })
+    local from = tb.now()
+    assert.is_true(outbox:put { temperature = 21.5, open = true, place = { x = 1, y = { "a,b}", tb.null } } })
+    assert.is_true(outbox:put { ts = 1700000000000, values = { temperature = 20.5 } })
+    assert.is_true(outbox:put { { n = 1 }, { ts = 1700000000001, values = { n = 2 } }, { n = 3 } })
+    assert.equal(5, outbox:stats().records)
+    assert.is_true(outbox:drain())
+    local to = tb.now()
+    local series = e:series(token)
+    assert.same({ "20.5", "21.5" }, values_of(token, "temperature"))
+    assert.equal(1700000000000, series.temperature[1].ts)
+    assert.is_true(series.temperature[2].ts >= from and series.temperature[2].ts <= to)
+    assert.same({ x = 1, y = { "a,b}", cjson.null } }, cjson.decode(series.place[1].value))
+    assert.same({ "2", "1", "3" }, values_of(token, "n"))
+    assert.is_true(series.n[2].ts < series.n[3].ts)
+    local stats = outbox:stats()
+    assert.equal(0, stats.records)
+    assert.equal(0, stats.bytes)
+    assert.equal(5, stats.sent.records)
+    assert.same({}, stats.lost)
+  end)
+
+  it("keeps of an attribute the last value, and sends it once", function()
+    local device, token = token_device()
+    local outbox <close> = assert(device:outbox { path = path })
+    assert.is_true(outbox:attributes { model = "x", uptime = 1 })
+    assert.is_true(outbox:attributes { uptime = 2 })
+    assert.equal(2, outbox:stats().attributes)
+    assert.is_true(outbox:drain())
+    local stored = e:attributes(token, "client")
+    assert.equal("x", stored.model.value)
+    assert.equal("2", stored.uptime.value)
+    assert.equal(0, outbox:stats().attributes)
+    assert.is_true(outbox:attributes { uptime = 3 })
+    assert.is_true(outbox:drain())
+    assert.equal("3", e:attributes(token, "client").uptime.value)
+  end)
+
+  it("refuses what the server would refuse or drop, when it is put", function()
+    local outbox <close> = assert(dev:outbox { path = path })
+    for said, value in pairs {
+      ["temperature: NaN cannot be sent"] = { temperature = 0 / 0 },
+      ["blank key"] = { [" "] = 1 },
+      ["nothing to send"] = {},
+      ["can only be seconds"] = { ts = 1700000000, values = { a = 1 } },
+      ["record 2"] = { { a = 1 }, { a = 1 / 0 } },
+      ["ts and values"] = { ts = 1700000000000, values = { ts = 1, values = 2 } },
+    } do
+      local ok, err = outbox:put(value)
+      assert.is_nil(ok)
+      assert.equal("value", err.kind)
+      assert.truthy(err.message:find(said, 1, true), err.message)
+    end
+    local ok, err = outbox:attributes { a = 0 / 0 }
+    assert.is_nil(ok)
+    assert.equal("value", err.kind)
+    assert.equal(0, outbox:stats().records)
+    assert.equal(0, outbox:stats().attributes)
+  end)
+
+  it("raises for the script's mistakes, at the script's line", function()
+    local outbox <close> = assert(dev:outbox { path = path })
+    local function said(...)
+      local ok, message = pcall(...)
+      assert.is_false(ok)
+      assert.truthy(message:find("outbox_spec.lua", 1, true), message)
+      return message
+    end
+    assert.truthy(said(function() outbox:put "text" end):find "put: a table expected, got string")
+    assert.truthy(said(function() outbox:put { a = print } end):find "a: a function cannot be sent")
+    assert.truthy(said(function() outbox:attributes(5) end):find "attributes: a table expected")
+    assert.truthy(said(function() dev:outbox { path = path .. "2", max_size = 1 } end):find "unknown option 'max_size'")
+    assert.truthy(said(function() dev:outbox {} end):find "option 'path' is missing")
+    assert.truthy(said(function() dev:outbox { path = path .. 2, messages = "5" } end):find "option 'messages' must")
+    assert.truthy(said(function() dev:outbox { path = path .. 2, when_full = "x" } end):find "option 'when_full' must")
+    assert.truthy(said(function() dev:outbox { path = path } end):find "open for this device already")
+    assert.truthy(said(function() tb.clock "yes" end):find "known must be a boolean")
+  end)
+
+  it("has after a restart what it had before", function()
+    do
+      local outbox <close> = assert(dev:outbox { path = path })
+      for n = 1, 10 do assert(outbox:put { n = n }) end
+      assert(outbox:attributes { a = 1 })
+    end
+    local device, token = token_device()
+    local outbox <close> = assert(device:outbox { path = path })
+    assert.equal(10, outbox:stats().records)
+    assert.equal(1, outbox:stats().attributes)
+    assert(outbox:put { n = 11 })
+    assert.is_true(outbox:drain())
+    assert.equal(11, #values_of(token, "n"))
+    assert.equal("1", e:attributes(token, "client").a.value)
+  end)
+
+  it("has what was put when its process is killed, and what sync_every has written", function()
+    local script = [[
+      local tb = require "thingsboard"
+      local dev = tb.device { url = %q, token = "T" }
+      local outbox = dev:outbox { path = %q, sync_every = %s }
+      for n = 1, 5 do assert(outbox:put { n = n }) end
+      %s
+      io.popen("kill -9 $PPID"):read "a"
+    ]]
+    child.run(script:format(e.url, path, "nil", ""))
+    child.run(script:format(e.url, path, "3600", ""))
+    child.run(script:format(e.url, path, "0.05", "tb.sleep(0.1) assert(outbox:put { n = 6 })"))
+    local outbox <close> = assert(dev:outbox { path = path })
+    assert.equal(5 + 0 + 6, outbox:stats().records)
+  end)
+
+  it("writes at its end what sync_every has held back", function()
+    local outbox = assert(dev:outbox { path = path, sync_every = 3600 })
+    assert(outbox:put { n = 1 })
+    assert.is_true(outbox:close())
+    local again <close> = assert(dev:outbox { path = path })
+    assert.equal(1, again:stats().records)
+  end)
+
+  it("sends in a task what comes, and ends with the device", function()
+    local device, token = token_device()
+    local outbox = assert(device:outbox { path = path })
+    local ended
+    tb.spawn(function()
+      ended = { outbox:run() }
+      ended.n = 2
+    end)
+    tb.spawn(function()
+      for n = 1, 3 do
+        assert(outbox:put { n = n })
+        local deadline = tb.now() + 5000
+        while outbox:stats().records > 0 and tb.now() < deadline do tb.sleep(0.01) end
+      end
+      device:close()
+    end)
+    tb.run()
+    assert.same({ nil, nil, n = 2 }, ended)
+    assert.same({ "1", "2", "3" }, values_of(token, "n"))
+    local ok, err = outbox:put { n = 4 }
+    assert.is_nil(ok)
+    assert.equal("closed", err.kind)
+  end)
+
+  it("is one process's", function()
+    local outbox <close> = assert(dev:outbox { path = path })
+    assert(outbox:put { n = 1 })
+    local said = child.run(([[
+      local tb = require "thingsboard"
+      print(tb.device { url = %q, token = "T" }:outbox { path = %q })
+    ]]):format(e.url, path))
+    assert.truthy(said:find "^nil\t")
+    assert.truthy(said:find("another process has this outbox open", 1, true), said)
+  end)
+
+  it("shares its file with other devices of the process", function()
+    local one, one_token = token_device()
+    local other, other_token = token_device()
+    local first <close> = assert(one:outbox { path = path, name = "one" })
+    local second <close> = assert(other:outbox { path = directory .. "/./outbox", name = "other" })
+    for n = 1, 20 do
+      assert(first:put { n = n })
+      assert(second:put { m = n })
+    end
+    assert.equal(20, first:stats().records)
+    assert.is_true(second:drain())
+    assert.equal(20, first:stats().records)
+    assert.is_true(second:close())
+    assert.is_true(first:drain())
+    assert.equal(20, #values_of(one_token, "n"))
+    assert.equal(20, #values_of(other_token, "m"))
+    assert.same({}, values_of(one_token, "m"))
+  end)
+
+  it("shows no token", function()
+    local outbox = assert(dev:outbox { path = path })
+    assert(outbox:put { n = 1 })
+    assert.equal("thingsboard.outbox (" .. path .. ")", tostring(outbox))
+    outbox:close()
+    assert.equal("thingsboard.outbox (closed)", tostring(outbox))
+  end)
+end)

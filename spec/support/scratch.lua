@@ -1,0 +1,24 @@
+--- A directory of a spec's own.
+local scratch = {}
+
+--- @treturn string its path
+function scratch.new()
+  local process <close> = io.popen "mktemp -d"
+  return process:read "l"
+end
+
+--- Removes it and all that is in it.
+function scratch.remove(path)
+  os.execute("rm -r '" .. path .. "'")
+end
+
+--- The names of the files in it, in order.
+-- @treturn table
+function scratch.files(path)
+  local names = {}
+  local process <close> = io.popen("ls '" .. path .. "'")
+  for name in process:lines() do names[#names + 1] = name end
+  return names
+end
+
+return scratch

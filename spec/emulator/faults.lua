@@ -12,7 +12,7 @@ Faults.__index = Faults
 function faults.new() return setmetatable({ list = {} }, Faults) end
 
 --- Orders a fault.
--- @param fault `how`; `path` (a Lua pattern for the target), `method`, `body` (a text in the request's) and `count` say
+-- @param fault `how`; `path` (a Lua pattern for the target), `method`, `request_body` (a text in it) and `count` say
 -- which answers it breaks
 function Faults:add(fault)
   if not faults.instead[fault.how] and not faults.spoil[fault.how] and fault.how ~= "delay" then
@@ -34,7 +34,7 @@ end
 function Faults:take(method, target, body)
   for index, fault in ipairs(self.list) do
     if (not fault.method or fault.method == method) and (not fault.path or target:find(fault.path))
-      and (not fault.body or has(body, fault.body)) then
+      and (not fault.request_body or has(body, fault.request_body)) then
       if fault.count then
         fault.count = fault.count - 1
         if fault.count <= 0 then table.remove(self.list, index) end

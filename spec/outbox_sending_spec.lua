@@ -1,0 +1,312 @@
+-- How an outbox sends: batches, budgets, and what it does about each way in which a post can fail.
+local cjson = require "cjson"
+local emulator = require "spec.support.emulator"
+local loop = require "thingsboard.loop"
+local scratch = require "spec.support.scratch"
+local sender = require "thingsboard.sender"
+local tb = require "thingsboard"
+
+describe("an outbox sends", function()
+  local e, dev, token, directory, path
+  local first_pause <const>, longest_pause <const> = sender.first_pause, sender.longest_pause
+
+  before_each(function()
+    e = emulator.start()
+    directory = scratch.new()
+    path = directory .. "/outbox"
+    token = e.token
+    dev = tb.device { url = e.url, token = token }
+    sender.first_pause, sender.longest_pause = 0.02, 0.1
+  end)
+
+  after_each(function()
+    sender.first_pause, sender.longest_pause = first_pause, longest_pause
+    loop.default():close()
+    e:stop()
+    scratch.remove(directory)
+  end)
+
+  local function open(given)
+    given = given or {}
+    given.path = path
+    return assert(dev:outbox(given))
+  end
+
+  local function fill(outbox, from, to, extra)
+    for n = from, to do
+      local values = { n = n }
+      for key, value in pairs(extra and extra[n] or {}) do values[key] = value end
+      assert(outbox:put(values))
+    end
+  end
+
+  -- The bodies of posts that were answered 200, decoded.
+  local function batches()
+    local found = {}
+    for _, request in ipairs(e:requests()) do
+      if request.status == 200 and request.target:find "/telemetry$" then
+        found[#found + 1] = cjson.decode(request.body)
+      end
+    end
+    return found
+  end
+
+  local function assert_arrived(count, except)
+    local arrived = {}
+    for _, entry in ipairs(e:series(token).n or {}) do arrived[tonumber(entry.value)] = true end
+    for n = 1, count do
+      if n ~= except then assert.is_true(arrived[n], n .. " is missing") end
+    end
+    if except then assert.is_nil(arrived[except]) end
+  end
+
+  it("in batches bounded by records, by points and by bytes", function()
+    for given, most in pairs {
+      [{ batch_records = 7 }] = { records = 7 },
+      [{ batch_points = 10 }] = { points = 10 },
+      [{ batch_bytes = 400 }] = { bytes = 400 },
+    } do
+      local outbox <close> = open(given)
+      e:clear()
+      for n = 1, 50 do assert(outbox:put { n = n, m = -n }) end
+      assert.is_true(outbox:drain())
+      assert.equal(0, outbox:stats().records)
+      local count, largest = 0, 0
+      for _, request in ipairs(e:requests()) do
+        local batch = cjson.decode(request.body)
+        count = count + #batch
+        largest = math.max(largest, #batch)
+        assert.is_true(#batch <= (most.records or 50))
+        assert.is_true(#batch * 2 <= (most.points or 100))
+        assert.is_true(#request.body <= (most.bytes or 10000))
+      end
+      assert.equal(50, count)
+      assert.is_true(largest > 3)
+    end
+    assert_arrived(50)
+  end)
+
+  it("one record though it is larger than any bound", function()
+    local outbox <close> = open { batch_bytes = 10, batch_points = 1 }
+    assert(outbox:put { a = 1, b = 2, c = ("x"):rep(1000) })
+    assert.is_true(outbox:drain())
+    assert.equal("2", e:series(token).b[1].value)
+  end)
+
+  it("fresh records in turn with the backlog, which goes oldest first", function()
+    local outbox = open { batch_records = 10 }
+    fill(outbox, 1, 100)
+    e:fault { path = "/telemetry$", how = "delay", seconds = 0.02 }
+    tb.spawn(function() outbox:run() end)
+    tb.spawn(function()
+      for n = 101, 120 do
+        assert(outbox:put { n = n })
+        tb.sleep(0.01)
+      end
+      while outbox:stats().records > 0 do tb.sleep(0.01) end
+      outbox:close()
+    end)
+    tb.run()
+    local old, fresh_before_the_last_old, last = 0, 0, 0
+    for _, batch in ipairs(batches()) do
+      for _, record in ipairs(batch) do
+        local n = record.values.n
+        if n <= 100 then
+          assert.is_true(n > last)
+          last = n
+          old = old + 1
+        elseif old < 100 then
+          fresh_before_the_last_old = fresh_before_the_last_old + 1
+        end
+      end
+    end
+    assert.equal(100, old)
+    assert.is_true(fresh_before_the_last_old >= 10)
+    assert_arrived(120)
+  end)
+
+  it("no more than the server's limits allow", function()
+    e:set { rate_limits = { telemetry_messages = "5:1", telemetry_points = "20:1" } }
+    local outbox <close> = open { messages = "5:1", points = "20:1" }
+    fill(outbox, 1, 100)
+    assert.is_true(outbox:drain { deadline = 30 })
+    for _, request in ipairs(e:requests()) do assert.equal(200, request.status) end
+    assert_arrived(100)
+  end)
+
+  it("a record of more points than a budget ever holds", function()
+    local outbox <close> = open { points = "2:1" }
+    assert(outbox:put { n = 1 })
+    assert(outbox:put { a = 1, b = 2, c = 3 })
+    assert.is_true(outbox:drain { deadline = 10 })
+    assert.equal("3", e:series(token).c[1].value)
+  end)
+
+  it("again what met trouble, and only that", function()
+    local outbox <close> = open { batch_records = 10 }
+    fill(outbox, 1, 30)
+    for _, status in ipairs { 408, 429, 500, 502, 503, 504 } do
+      e:fault { path = "/telemetry$", how = "status", status = status, count = 1 }
+    end
+    e:fault { path = "/telemetry$", how = "close", count = 1 }
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert_arrived(30)
+    assert.same({}, outbox:stats().lost)
+    assert.equal(30, outbox:stats().sent.records)
+  end)
+
+  it("a smaller half when the server finds the whole too large", function()
+    local outbox <close> = open()
+    for n = 1, 40 do assert(outbox:put { n = n, text = ("x"):rep(1000) }) end
+    e:fault { path = "/telemetry$", request_body = ("x"):rep(1000), how = "status", status = 413, count = 3 }
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert_arrived(40)
+    assert.same({}, outbox:stats().lost)
+  end)
+
+  it("sets one record aside that alone is too large, and the rest goes", function()
+    local outbox <close> = open()
+    fill(outbox, 1, 5)
+    assert(outbox:put { n = 6, text = "huge" })
+    fill(outbox, 7, 9)
+    e:fault { path = "/telemetry$", request_body = '"huge"', how = "status", status = 413 }
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert_arrived(9, 6)
+    assert.equal(1, outbox:stats().lost.rejected)
+    assert.truthy(assert(outbox:rejected())[1].reason:find "413")
+  end)
+
+  it("past a record that the server fails on, among ten thousand: only it is set aside", function()
+    local outbox <close> = open { sync_every = 60 }
+    fill(outbox, 1, 10000, { [7777] = { text = "poison" } })
+    e:fault { path = "/telemetry$", request_body = "poison", how = "status", status = 500 }
+    assert.is_true(outbox:drain { deadline = 50 })
+    assert_arrived(10000, 7777)
+    assert.equal(1, outbox:stats().lost.rejected)
+    local rejected = assert(outbox:rejected())
+    assert.equal(1, #rejected)
+    assert.equal("poison", cjson.decode(rejected[1].body)[1].values.text)
+    assert.truthy(rejected[1].reason:find "500")
+    assert.is_true(rejected[1].at <= tb.now())
+  end)
+
+  it("nothing away while the server fails on everything", function()
+    local outbox <close> = open()
+    fill(outbox, 1, 50)
+    e:fault { path = "/telemetry$", how = "status", status = 500 }
+    local ok, err = outbox:drain { deadline = 1.5 }
+    assert.is_nil(ok)
+    assert.equal(500, err.status)
+    assert.equal(50, outbox:stats().records)
+    e:clear_faults()
+    assert.is_true(outbox:drain { deadline = 10 })
+    assert_arrived(50)
+    assert.same({}, outbox:stats().lost)
+  end)
+
+  it("aside what the server refuses by name, and goes on", function()
+    for _, status in ipairs { 400, 403, 415 } do
+      local outbox <close> = open()
+      fill(outbox, 1, 30, { [11] = { text = "bad" } })
+      e:fault { path = "/telemetry$", request_body = '"bad"', how = "status", status = status }
+      assert.is_true(outbox:drain { deadline = 20 })
+      e:clear_faults()
+      assert_arrived(30, 11)
+      local rejected = assert(outbox:rejected())
+      assert.truthy(rejected[#rejected].reason:find(tostring(status)))
+      assert.equal(1, #cjson.decode(rejected[#rejected].body))
+      e:stop()
+      e = emulator.start()
+      token = e.token
+      dev = tb.device { url = e.url, token = token }
+    end
+  end)
+
+  it("all of it aside in few posts when the server refuses all", function()
+    local outbox <close> = open()
+    fill(outbox, 1, 1000)
+    e:fault { path = "/telemetry$", how = "status", status = 403 }
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.equal(1000, outbox:stats().lost.rejected)
+    assert.is_true(#e:requests() < 100)
+    local count = 0
+    for _, entry in ipairs(assert(outbox:rejected())) do count = count + #cjson.decode(entry.body) end
+    assert.equal(1000, count)
+  end)
+
+  it("no more when the server does not know the device, says so once, and records on", function()
+    for _, status in ipairs { 401, 404 } do
+      e:clear()
+      e:fault { path = "/telemetry$", how = "status", status = status }
+      local outbox <close> = open()
+      fill(outbox, 1, 5)
+      local said
+      tb.spawn(function() said = { outbox:run() } end)
+      tb.run()
+      assert.equal(status, said[2].status)
+      assert.equal(1, #e:requests())
+      assert(outbox:put { n = 6 })
+      assert.is_true(outbox:stats().records >= 6)
+      e:clear_faults()
+    end
+  end)
+
+  it("again with ever longer waits, and at once when another call gets through", function()
+    sender.first_pause, sender.longest_pause = 100, 1000
+    local outbox = open()
+    fill(outbox, 1, 5)
+    e:fault { path = "/telemetry$", request_body = '"n"', how = "status", status = 503, count = 1 }
+    math.randomseed(1) -- a wait of 100 s at most: with this seed it is long
+    tb.spawn(function() outbox:run() end)
+    local waited
+    tb.spawn(function()
+      while not outbox:stats().err do tb.sleep(0.01) end
+      tb.sleep(0.1)
+      waited = outbox:stats().records
+      assert(dev:send_attributes { a = 1 })
+      local deadline = tb.now() + 5000
+      while outbox:stats().records > 0 and tb.now() < deadline do tb.sleep(0.01) end
+      outbox:close()
+    end)
+    tb.run()
+    assert.equal(5, waited)
+    assert_arrived(5)
+  end)
+
+  it("after a long outage what was recorded in it, at the times of recording", function()
+    local outbox = open()
+    local at = {}
+    e:fault { path = "/telemetry$", how = "close" }
+    tb.spawn(function() outbox:run() end)
+    tb.spawn(function()
+      for n = 1, 1440 do -- a day of minutes
+        at[n] = tb.now()
+        assert(outbox:put { n = n })
+        if n % 20 == 0 then tb.sleep(0.01) end
+      end
+      e:clear_faults()
+      local deadline = tb.now() + 20000
+      while outbox:stats().records > 0 and tb.now() < deadline do tb.sleep(0.02) end
+      outbox:close()
+    end)
+    tb.run()
+    assert_arrived(1440)
+    local series = e:series(token).n
+    assert.equal(1440, #series)
+    for n, entry in ipairs(series) do
+      assert.equal(tostring(n), entry.value)
+      assert.is_true(math.abs(entry.ts - at[n]) < 1000)
+    end
+    assert.same({}, outbox:stats().lost)
+  end)
+
+  it("tells no secret in what it keeps of the server's words", function()
+    local outbox <close> = open()
+    fill(outbox, 1, 1)
+    e:fault { path = "/telemetry$", how = "status", status = 403, body = "no " .. token }
+    assert.is_true(outbox:drain { deadline = 5 })
+    local reason = assert(outbox:rejected())[1].reason
+    assert.truthy(reason:find("no ***", 1, true), reason)
+    assert.is_nil(reason:find(token, 1, true))
+  end)
+end)

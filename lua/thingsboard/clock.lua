@@ -56,18 +56,21 @@ end
 -- @treturn boolean whether it is the latter: nobody knows the time
 function clock:next()
   local up, offset = self.uptime(), self:offset_now()
-  if not offset then return up, true end
-  local now = up + offset
-  local last = self.last
+  local now, last = up + (offset or 0), self.last
+  if offset and self.undated then -- what came before the time was known has it now, too
+    last, self.undated = last + offset, false
+  elseif not offset and not self.undated then
+    last, self.undated = nil, true
+  end
   if last and last >= now and last - now <= LONGEST_STEP then now = last + math.max(1, (up - self.last_up) // 2) end
   self.last, self.last_up = now, up
-  return now, false
+  return now, not offset
 end
 
 --- Goes on behind a time that was given before.
 function clock:follow(time)
   local up, offset = self.uptime(), self:offset_now()
-  if not offset or time <= (self.last or up + offset) or time - up - offset > MOST_AHEAD then return end
+  if not offset or self.undated or time <= (self.last or up + offset) or time - up - offset > MOST_AHEAD then return end
   self.last, self.last_up = time, up
 end
 

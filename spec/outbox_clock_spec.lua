@@ -1,0 +1,196 @@
+-- When the records of an outbox are dated: by a clock that is not known yet, is set, is stepped.
+local child = require "spec.support.child"
+local emulator = require "spec.support.emulator"
+local loop = require "thingsboard.loop"
+local scratch = require "spec.support.scratch"
+local tb = require "thingsboard"
+
+describe("an outbox dates records", function()
+  local e, token, directory, path, shim
+
+  setup(function()
+    e = emulator.start()
+    shim = os.tmpname()
+    assert(os.execute("cc -shared -fPIC -o " .. shim .. " spec/support/clock.c"))
+  end)
+
+  teardown(function()
+    e:stop()
+    os.remove(shim)
+  end)
+
+  before_each(function()
+    directory = scratch.new()
+    path = directory .. "/outbox"
+    token = e:create_device {}
+  end)
+
+  after_each(function()
+    tb.clock(true)
+    loop.default():close()
+    e:clear_faults()
+    scratch.remove(directory)
+  end)
+
+  -- A script with `outbox`, `set(milliseconds ahead)` and `drain()`; what it prints.
+  local function run(script, options)
+    return child.run(([[
+      local tb = require "thingsboard"
+      local dev = tb.device { url = %q, token = %q }
+      local function set(ahead)
+        local file = assert(io.open(%q, "w"))
+        file:write(ahead)
+        file:close()
+      end
+      local BACK <const> = -40 * 365 * 86400000 -- in the eighties
+      local function drain() return select(2, outbox:drain { deadline = 5 }) end
+      local true_now = tb.now
+      set(0)
+      local opened = { path = %q, server_time = %s }
+      %s
+    ]]):format(e.url, token, directory .. "/ahead", path, options or "false", script),
+      { LD_PRELOAD = shim, CLOCK_SET = directory .. "/ahead" })
+  end
+
+  local function series(key)
+    return e:series(token)[key or "n"] or {}
+  end
+
+  -- The server stores what it has taken a little later.
+  local function assert_spaced(entries, count)
+    local deadline = tb.now() + 5000
+    while #entries < count and tb.now() < deadline do entries = series() end
+    assert.equal(count, #entries)
+    for n, entry in ipairs(entries) do
+      assert.equal(tostring(n), entry.value)
+      if n > 1 then assert.is_true(entry.ts > entries[n - 1].ts) end
+    end
+  end
+
+  it("by the time since the start of the system, until the clock is set", function()
+    local from = tb.now()
+    local said = run [[
+      set(BACK)
+      assert(not tb.clock())
+      local outbox = assert(dev:outbox(opened))
+      for n = 1, 3 do
+        assert(outbox:put { n = n })
+        tb.sleep(0.05)
+      end
+      local ok, err = outbox:drain { deadline = 5 }
+      print(ok, err, err.kind)
+      set(0)
+      assert(outbox:put { n = 4 })
+      print(outbox:drain { deadline = 5 })
+      assert(outbox:close())
+    ]]
+    assert.equal("nil\tdrain: 3 records wait until the clock is known\tclock\ntrue\tnil\n", said)
+    local entries = series()
+    assert_spaced(entries, 4)
+    assert.is_true(entries[1].ts >= from and entries[4].ts <= tb.now())
+    assert.is_true(entries[2].ts - entries[1].ts >= 49)
+  end)
+
+  it("so too when the process was started anew meanwhile", function()
+    local from = tb.now()
+    assert.equal("", (run [[
+      set(BACK)
+      local outbox = assert(dev:outbox(opened))
+      for n = 1, 3 do assert(outbox:put { n = n }) end
+      assert(outbox:close())
+    ]]))
+    local dev <close> = tb.device { url = e.url, token = token }
+    local outbox <close> = assert(dev:outbox { path = path })
+    assert.is_true(outbox:drain { deadline = 5 })
+    assert_spaced(series(), 3)
+    assert.is_true(series()[1].ts >= from and series()[3].ts <= tb.now())
+    assert.same({}, outbox:stats().lost)
+  end)
+
+  it("while the script says that the clock is not known", function()
+    local dev <close> = tb.device { url = e.url, token = token }
+    local outbox <close> = assert(dev:outbox { path = path })
+    assert.is_true(tb.clock())
+    assert.is_false(tb.clock(false))
+    assert.is_false(tb.clock())
+    assert(outbox:put { n = 1 })
+    assert(outbox:put { ts = 1700000000000, values = { m = 1 } }) -- this one the script has dated
+    assert.equal("clock", select(2, outbox:drain { deadline = 5 }).kind)
+    assert.equal(1700000000000, series("m")[1].ts)
+    assert.equal(0, #series())
+    tb.clock(true)
+    assert.is_true(outbox:drain { deadline = 5 })
+    assert.is_true(math.abs(series()[1].ts - tb.now()) < 2000)
+  end)
+
+  it("by the server's clock, when told to, once another call has brought it", function()
+    local from = tb.now()
+    local said = run([[
+      set(BACK)
+      local outbox = assert(dev:outbox(opened))
+      assert(outbox:put { n = 1 })
+      assert(dev:send_attributes { a = 1 })
+      assert(outbox:put { n = 2 })
+      print(outbox:drain { deadline = 5 })
+      set(0)
+      assert(outbox:put { n = 3 })
+      print(outbox:drain { deadline = 5 })
+    ]], "true")
+    assert.equal("true\tnil\ntrue\tnil\n", said)
+    assert_spaced(series(), 3)
+    assert.is_true(series()[1].ts > from - 2000 and series()[3].ts < tb.now() + 2000)
+  end)
+
+  it("in the order of recording, each once, when the clock is stepped", function()
+    for _, step in ipairs { -3600000, 3600000, -86400000 } do
+      token = e:create_device {}
+      local said = run(([[
+        local outbox = assert(dev:outbox(opened))
+        assert(outbox:put { n = 1 })
+        assert(outbox:put { n = 2 })
+        set(%d)
+        for n = 3, 10 do
+          assert(outbox:put { n = n })
+          tb.sleep(0.01)
+        end
+        print(outbox:drain { deadline = 5 })
+        assert(outbox:close())
+      ]]):format(step))
+      assert.equal("true\tnil\n", said)
+      assert_spaced(series(), 10)
+    end
+  end)
+
+  it("with the last time that is known, where no clock ever told, and counts them", function()
+    local dev <close> = tb.device { url = e.url, token = token }
+    do
+      local outbox <close> = assert(dev:outbox { path = path })
+      assert(outbox:put { n = 1 })
+      tb.clock(false)
+      for n = 2, 3 do
+        assert(outbox:put { n = n })
+        tb.sleep(0.03)
+      end
+    end
+    do -- another start of the system
+      local spool <close> = require "thingsboard.spool".spool(path)
+      assert(spool:open())
+      assert(spool:query("UPDATE boots SET boot = 'another'"))
+    end
+    tb.clock(true)
+    local outbox <close> = assert(dev:outbox { path = path })
+    assert.is_true(outbox:drain { deadline = 5 })
+    assert_spaced(series(), 3)
+    assert.is_true(series()[3].ts - series()[2].ts >= 29)
+    assert.is_true(series()[2].ts - series()[1].ts < 1000)
+    assert.equal(2, outbox:stats().lost.undated)
+  end)
+
+  it("each differently, however fast they come", function()
+    local dev <close> = tb.device { url = e.url, token = token }
+    local outbox <close> = assert(dev:outbox { path = path, sync_every = 60 })
+    for n = 1, 2000 do assert(outbox:put { n = n }) end
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert_spaced(series(), 2000)
+  end)
+end)

@@ -488,6 +488,12 @@ static int sync_pending(struct spool *spool) {
   return SQLITE_OK;
 }
 
+/* Where the log cannot grow, what is in it may still find room in the file, and it begins anew. */
+static bool makes_room(struct spool *spool, int code) {
+  return ((code & 0xFF) == SQLITE_FULL || (code & 0xFF) == SQLITE_IOERR) && spool->db != NULL &&
+         sqlite3_wal_checkpoint_v2(spool->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) == SQLITE_OK;
+}
+
 /*** Writes what waits in memory to the disk, all of it or nothing.
 @function spool:sync
 @treturn[1] boolean true: it is there, whatever happens
@@ -497,6 +503,7 @@ static int sync_pending(struct spool *spool) {
 static int spool_sync(lua_State *L) {
   struct spool *spool = check_spool(L);
   int code = sync_pending(spool);
+  if (makes_room(spool, code)) code = sync_pending(spool);
   if (code != SQLITE_OK) return failure(L, spool, code);
   lua_pushboolean(L, 1);
   return 1;
@@ -905,6 +912,7 @@ static int spool_remove(lua_State *L) {
   luaL_argcheck(L, first >= 0, 3, "negative");
   if (last >= device->next) last = device->next - 1;
   int code = spool->db == NULL || first > last ? SQLITE_OK : remove_rows(spool, device, first, last);
+  if (makes_room(spool, code)) code = remove_rows(spool, device, first, last);
   if (code == SQLITE_OK && first <= last && !remove_pending(spool, (size_t)(device - spool->devices), first, last))
     code = SQLITE_NOMEM;
   if (code != SQLITE_OK) return failure(L, spool, code);

@@ -67,6 +67,7 @@ function outbox.new(client, given)
     lost = {}, -- by cause
     sent = { records = 0, attributes = 0, posts = 0 },
     unsynced = 0, -- records in memory because the disk fails
+    kept = {}, -- ranges of records that are sent and could not be removed yet
     mark = 0, -- records from this number on are fresh
     news = client.loop:signal(), wake = client.loop:signal(),
   }, outbox)
@@ -351,6 +352,7 @@ function outbox:stats()
   local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.store.trouble,
     err = self.err }
   if not self.closed then stats.records, stats.bytes = self.spool:counts(self.number) end
+  for _, range in ipairs(self.kept) do stats.records = stats.records - range.records end
   for _ in next, self.pending do stats.attributes = stats.attributes + 1 end
   for what, count in next, self.sent do stats.sent[what] = count end
   for cause, count in next, self.lost do stats.lost[cause] = count end

@@ -71,8 +71,42 @@ local function next_attributes(outbox)
   return { path = "/attributes", body = "{" .. table.concat(parts, ",") .. "}", points = count, sent = sent }
 end
 
+-- Records that the server has, and that cannot be taken away while the disk is full: no log has room for that.
+local function remember_sent(outbox, first, last, records)
+  local newest = outbox.kept[#outbox.kept]
+  if newest and newest.last + 1 == first then
+    newest.last, newest.records = last, newest.records + records
+  else
+    table.insert(outbox.kept, { first = first, last = last, records = records })
+  end
+end
+
+local function remove_sent(outbox)
+  while outbox.kept[1] do
+    local range = outbox.kept[1]
+    if not outbox.spool:remove(outbox.number, range.first, range.last) then return end
+    table.remove(outbox.kept, 1)
+  end
+end
+
+-- What lies between, short of what has been sent.
+local function past_sent(outbox, first, last)
+  local moved
+  repeat
+    moved = false
+    for _, range in ipairs(outbox.kept) do
+      if first >= range.first and first <= range.last then first, moved = range.last + 1, true end
+    end
+  until not moved
+  for _, range in ipairs(outbox.kept) do
+    if range.first > first then last = math.min(last, range.first - 1) end
+  end
+  return first, last
+end
+
 local function batch_between(outbox, first, last, most)
   local bounds = outbox.batch
+  first, last = past_sent(outbox, first, last)
   local body, from, to, records, points = outbox.spool:batch(outbox.number, first, last, bounds.bytes,
     math.min(bounds.records, most or math.maxinteger), math.max(1, math.min(bounds.points, outbox.points:room())))
   if body == nil then return nil, from, to end -- with the reason and its name
@@ -129,8 +163,9 @@ local function succeeded(outbox, sent)
     outbox.sent.attributes = outbox.sent.attributes + sent.points
     outbox:attributes_sent(sent.sent)
   else
-    local removed, reason = outbox.spool:remove(outbox.number, sent.first, sent.last)
-    if not removed then return errors.new("file", "outbox: " .. reason, { retryable = true }) end
+    if not outbox.spool:remove(outbox.number, sent.first, sent.last) then
+      remember_sent(outbox, sent.first, sent.last, sent.records)
+    end
     outbox.sent.records = outbox.sent.records + sent.records
     note_time(outbox)
     if sent.first >= outbox.mark then outbox.mark = sent.last + 1 end
@@ -201,7 +236,7 @@ end
 
 -- Whether everything that could be sent has been.
 local function leftover(outbox)
-  local count = outbox.spool:counts(outbox.number)
+  local count = outbox:stats().records
   if count == 0 then return true end
   local message = "drain: %d records wait until the clock is known"
   return nil, errors.new("clock", message:format(count), { retryable = true })
@@ -225,6 +260,7 @@ local function loop(outbox, deadline)
     if sync_is_due(outbox) or outbox.store.trouble then outbox.store:sync() end
     outbox.store:date()
     if core.monotonic() >= expire_at then
+      remove_sent(outbox)
       outbox:expire()
       expire_at = core.monotonic() + EXPIRE_EVERY
     end
@@ -245,7 +281,7 @@ local function loop(outbox, deadline)
       if body then
         pause:reset()
         outbox.refused_in_row = 0
-        err = succeeded(outbox, sent)
+        succeeded(outbox, sent)
       else
         if err.kind == "closed" then break end
         if ends[err.status] then
@@ -260,7 +296,7 @@ local function loop(outbox, deadline)
     elseif not err then
       if deadline then return leftover(outbox) end
       wait(outbox, outbox.news, soonest(outbox.store.sync_at,
-        (outbox.store.undated or outbox.max_age or outbox.store.trouble) and core.monotonic() + EXPIRE_EVERY))
+        (outbox.store.undated or outbox.max_age or outbox.store.trouble or outbox.kept[1]) and core.monotonic() + EXPIRE_EVERY))
     end
     if err then wait(outbox, outbox.wake, soonest(core.monotonic() + pause:next(), deadline, outbox.store.sync_at)) end
     ::continue::

@@ -1,0 +1,264 @@
+-- An outbox that is full, whose disk fails, whose file is damaged or not its own.
+local child = require "spec.support.child"
+local emulator = require "spec.support.emulator"
+local loop = require "thingsboard.loop"
+local scratch = require "spec.support.scratch"
+local tb = require "thingsboard"
+
+describe("an outbox", function()
+  local e, token, dev, directory, path
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+
+  before_each(function()
+    directory = scratch.new()
+    path = directory .. "/outbox"
+    token = e:create_device {}
+    dev = tb.device { url = e.url, token = token }
+  end)
+
+  after_each(function()
+    loop.default():close()
+    e:clear_faults()
+    scratch.remove(directory)
+  end)
+
+  local function open(given)
+    given = given or {}
+    given.path = path
+    return dev:outbox(given)
+  end
+
+  local function fill(outbox, from, to)
+    for n = from, to do assert(outbox:put { n = n }) end
+  end
+
+  local function arrived(count)
+    local values
+    local deadline = tb.now() + 5000
+    repeat
+      values = {}
+      for _, entry in ipairs(e:series(token).n or {}) do values[#values + 1] = math.tointeger(tonumber(entry.value)) end
+    until #values >= count or tb.now() > deadline
+    table.sort(values)
+    return values
+  end
+
+  local function numbers(from, to)
+    local list = {}
+    for n = from, to do list[#list + 1] = n end
+    return list
+  end
+
+  describe("that is full", function()
+    it("drops the oldest, and counts them, across restarts", function()
+      for _, sync_every in ipairs { false, 3600 } do
+        local outbox = assert(open { max_records = 100, sync_every = sync_every or nil })
+        fill(outbox, 1, 150)
+        assert.equal(100, outbox:stats().records)
+        assert.equal(50, outbox:stats().lost.full)
+        assert(outbox:close())
+        outbox = assert(open { max_records = 90 })
+        assert.equal(50, outbox:stats().lost.full)
+        fill(outbox, 151, 151)
+        assert.equal(61, outbox:stats().lost.full)
+        assert.is_true(outbox:drain { deadline = 10 })
+        assert.same(numbers(62, 151), arrived(90))
+        assert(outbox:close())
+        os.remove(path)
+        token = e:create_device {}
+        dev = tb.device { url = e.url, token = token }
+      end
+    end)
+
+    it("refuses the new, when told to", function()
+      local outbox <close> = assert(open { max_records = 3, when_full = "refuse" })
+      fill(outbox, 1, 3)
+      local ok, err = outbox:put { n = 4 }
+      assert.is_nil(ok)
+      assert.equal("full", err.kind)
+      assert.is_true(err.retryable)
+      assert.equal(1, outbox:stats().lost.refused)
+      assert.is_true(outbox:drain { deadline = 5 })
+      assert(outbox:put { n = 5 })
+      assert.is_true(outbox:drain { deadline = 5 })
+      assert.same({ 1, 2, 3, 5 }, arrived(4))
+    end)
+
+    it("keeps within its bytes", function()
+      local outbox <close> = assert(open { max_bytes = 20000, sync_every = 3600 })
+      for n = 1, 1000 do assert(outbox:put { n = n, text = ("x"):rep(100) }) end
+      local stats = outbox:stats()
+      assert.is_true(stats.bytes <= 20000)
+      assert.is_true(stats.bytes > 18000)
+      assert.equal(1000, stats.records + stats.lost.full)
+    end)
+
+    it("drops what is too old", function()
+      local outbox <close> = assert(open { max_age = 3600 })
+      local ts = tb.now() - 7200000
+      assert(outbox:put { { ts = ts, values = { n = 1 } }, { ts = ts, values = { n = 2 } } })
+      assert(outbox:put { n = 3 })
+      assert.is_true(outbox:drain { deadline = 5 })
+      assert.same({ 3 }, arrived(1))
+      assert.equal(2, outbox:stats().lost.expired)
+    end)
+  end)
+
+  describe("whose disk is full", function()
+    -- No file may get larger than so many blocks of 512 bytes.
+    local function run_limited(blocks, script)
+      return child.run(([[
+        local tb = require "thingsboard"
+        local dev = tb.device { url = %q, token = %q }
+        local path = %q
+        local function make_room() os.execute "prlimit --pid $PPID --fsize=unlimited:" end
+        %s
+      ]]):format(e.url, token, path, script), {}, "ulimit -S -f " .. blocks .. "; trap '' XFSZ;")
+    end
+
+    it("says so, keeps what it has, and records on when there is room", function()
+      local said = run_limited(200, [[
+        local outbox = assert(dev:outbox { path = path })
+        local kept, refused = 0
+        for n = 1, 5000 do
+          local ok, err = outbox:put { n = n, text = ("x"):rep(200) }
+          if ok then kept = n else refused = err break end
+        end
+        print(kept, refused.kind, refused.retryable)
+        assert(outbox:stats().records == kept)
+          local sent, err = outbox:drain { deadline = 10 }
+        print(sent or err, outbox:stats().records)
+        make_room()
+        assert(outbox:put { n = 5001 })
+        print(outbox:drain { deadline = 10 })
+      ]])
+      local kept, rest = said:match("(%d+)\tfile\ttrue\n(.*)$")
+      assert.truthy(kept, said)
+      assert.is_true(tonumber(kept) > 50)
+      assert.truthy(rest:find("true\t0\ntrue\tnil\n", 1, true), said)
+      assert.equal(tonumber(kept) + 1, #arrived(tonumber(kept) + 1))
+    end)
+
+    it("records in memory, when told to, and brings it to the disk when there is room", function()
+      local said = run_limited(100, [[
+        local outbox = assert(dev:outbox { path = path, on_trouble = "memory" })
+        for n = 1, 500 do assert(outbox:put { n = n, text = ("x"):rep(200) }) end
+        print(outbox:stats().records, outbox:stats().trouble ~= nil)
+        print(outbox:drain { deadline = 20 })
+        make_room()
+        print(outbox:stats().records, outbox:put { n = 501 }, outbox:stats().trouble)
+        print(outbox:drain { deadline = 20 })
+      ]])
+      assert.equal("500\ttrue\ntrue\tnil\n0\ttrue\tnil\ntrue\tnil\n", said)
+      assert.equal(501, #arrived(501))
+    end)
+  end)
+
+  describe("whose file", function()
+    it("is damaged, gives it another name and begins anew", function()
+      local outbox = assert(open())
+      fill(outbox, 1, 100)
+      assert(outbox:close())
+      local file = assert(io.open(path, "r+b"))
+      file:write(("not a database "):rep(10))
+      file:close()
+      outbox = assert(open())
+      assert.equal(0, outbox:stats().records)
+      assert.equal(1, outbox:stats().lost.damaged)
+      fill(outbox, 101, 102)
+      assert.is_true(outbox:drain { deadline = 5 })
+      assert.same({ 101, 102 }, arrived(2))
+      assert(outbox:close())
+      local names = scratch.files(directory)
+      assert.equal("outbox", names[1])
+      assert.truthy(names[2]:find "^outbox%.damaged%-%d+$")
+      outbox = assert(open())
+      assert.equal(1, outbox:stats().lost.damaged)
+      assert(outbox:close())
+    end)
+
+    it("is found damaged in the middle of sending, goes on with what is in memory", function()
+      local outbox = assert(open { sync_every = 3600 })
+      fill(outbox, 1, 5000)
+      assert(outbox:close())
+      local file = assert(io.open(path, "r+b"))
+      local size = file:seek "end"
+      for at = 4096 * 3, size - 1, 4096 do
+        file:seek("set", at)
+        file:write(("\255"):rep(4096))
+      end
+      file:close()
+      outbox = assert(open { sync_every = 3600 })
+      fill(outbox, 5001, 5003)
+      outbox:drain { deadline = 10 }
+      assert.equal(1, outbox:stats().lost.damaged)
+      local last = arrived(3)
+      assert.equal(5003, last[#last])
+      assert(outbox:close())
+    end)
+
+    it("is a directory, or in none, says so", function()
+      assert(os.execute("mkdir " .. path))
+      local outbox, err = open()
+      assert.is_nil(outbox)
+      assert.equal("file", err.kind)
+      assert.truthy(err.message:find(path, 1, true), err.message)
+      path = directory .. "/none/outbox"
+      outbox, err = open()
+      assert.is_nil(outbox)
+      assert.truthy(err.message:find "No such file", err.message)
+    end)
+
+    it("is another database, or a newer release's, is left alone", function()
+      local spool = require "thingsboard.spool"
+      local s = spool.spool(path)
+      assert(s:open())
+      assert(s:query "PRAGMA user_version = 2")
+      s:close()
+      local outbox, err = open()
+      assert.is_nil(outbox)
+      assert.truthy(err.message:find "newer release", err.message)
+      s = spool.spool(path .. "2")
+      assert(s:open())
+      assert(s:query "PRAGMA application_id = 7")
+      s:close()
+      path = path .. "2"
+      outbox, err = open()
+      assert.is_nil(outbox)
+      assert.truthy(err.message:find "no outbox", err.message)
+      assert.same({ "outbox", "outbox2" }, scratch.files(directory))
+    end)
+
+    it("is held by another process: records wait in memory, when told to, until that ends", function()
+      local other <close> = child.start(([[
+        local spool = require "thingsboard.spool".spool(%q)
+        assert(spool:open())
+        print "open"
+        io.stdout:flush()
+        while not io.open(%q) do os.execute "sleep 0.05" end
+      ]]):format(path, directory .. "/end"))
+      assert.equal("open", other:read "l")
+      local outbox, err = open()
+      assert.is_nil(outbox)
+      assert.truthy(err.message:find "another process")
+      outbox = assert(open { on_trouble = "memory" })
+      fill(outbox, 1, 3)
+      assert(outbox:attributes { a = 1 })
+      assert.truthy(outbox:stats().trouble:find "another process")
+      assert.equal(3, outbox:stats().records)
+      io.open(directory .. "/end", "w"):close()
+      assert.equal("", other:read "a")
+      fill(outbox, 4, 4)
+      assert.is_nil(outbox:stats().trouble)
+      assert(outbox:close())
+      outbox = assert(open())
+      assert.equal(4, outbox:stats().records)
+      assert.equal(1, outbox:stats().attributes)
+      assert.is_true(outbox:drain { deadline = 5 })
+      assert.same({ 1, 2, 3, 4 }, arrived(4))
+      assert(outbox:close())
+    end)
+  end)
+end)

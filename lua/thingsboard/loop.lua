@@ -29,6 +29,24 @@ local function report(_, message)
   io.stderr:write("thingsboard: a task failed: ", message, "\n")
 end
 
+-- When the first of the sleeping tasks is to be woken; stale entries are thrown away on the way.
+local function next_deadline(self)
+  local entry = self.timers[1]
+  while entry and entry.task.timer ~= entry do
+    self.timers:remove_first()
+    entry = self.timers[1]
+  end
+  return entry and entry.at
+end
+
+-- The reactor's descriptor, and its own wait, know of the tasks what they must.
+local function arm(self)
+  local at = (self.stirred or self.first) and 0 or self.timers[1] and next_deadline(self) or false
+  if at == self.armed then return end
+  self.armed = at
+  self.reactor:wake_at(at or nil)
+end
+
 --- A new loop, with a reactor of its own.
 function loop.new()
   local self = setmetatable({
@@ -43,13 +61,16 @@ function loop.new()
     round = 0, -- of resuming them
     count = 0, -- tasks that run() waits for
     waiters = 0, -- coroutines of the host's that are parked
-    depth = 0, -- of tasks that run inside of tasks, by a step of theirs
+    depth = 0, -- of tasks that run below tasks, by a step of theirs
     stirred = false, -- between two steps
     armed = false, -- what the reactor was told last
     on_error = report,
   }, loop)
   self.idle = { done = function() return self.count == 0 end }
-  self.leave = setmetatable({}, { __close = function() self:left() end })
+  self.leave = setmetatable({}, { __close = function()
+    self.depth = self.depth - 1
+    if self.watched and self.depth == 0 and not self.closed then arm(self) end
+  end })
   return self
 end
 
@@ -67,24 +88,6 @@ local function make_ready(self, which)
   which.round = self.round
   if self.last then self.last.next = which else self.first = which end
   self.last = which
-end
-
--- When the first of the sleeping tasks is to be woken; stale entries are thrown away on the way.
-local function next_deadline(self)
-  local entry = self.timers[1]
-  while entry and entry.task.timer ~= entry do
-    self.timers:remove_first()
-    entry = self.timers[1]
-  end
-  return entry and entry.at
-end
-
--- The reactor's descriptor, and its own wait, know of the tasks what they must.
-local function arm(self)
-  local at = (self.stirred or self.first) and 0 or self.timers[1] and next_deadline(self) or false
-  if at == self.armed then return end
-  self.armed = at
-  self.reactor:wake_at(at or nil)
 end
 
 -- To be called after any change: one that comes between two steps makes the descriptor readable for whoever watches it.
@@ -261,11 +264,6 @@ function signal:lower()
   self.raised = false
 end
 
-function loop:left()
-  self.depth = self.depth - 1
-  if self.watched and self.depth == 0 and not self.closed then arm(self) end
-end
-
 --- Waits until something that was waited for has happened, unless a task is ready already, and runs the tasks that are
 -- ready then.
 -- @tparam ?number timeout seconds to wait at most; nil for as long as it takes
@@ -285,7 +283,7 @@ function loop:step(timeout)
     wake(self, self.timers[1].task)
     deadline = next_deadline(self)
   end
-  if self.first then run_ready(self) elseif self.watched then arm(self) end
+  if self.first then run_ready(self) elseif self.watched and self.depth == 0 then arm(self) end
 end
 
 --- The descriptor to watch for reading: readable when `step` has something to do.

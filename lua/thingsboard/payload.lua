@@ -16,11 +16,6 @@ local function refuse(what, reason)
   return nil, errors.new("value", what .. ": " .. reason)
 end
 
-local function outcome(what, ok, reason)
-  if not ok then return refuse(what, reason) end
-  return take(body)
-end
-
 -- JSON text that a script has made itself goes as it is; but what the server would leave unanswered stays here.
 local function checked_text(what, text, lists)
   local value, reason = json.decode(text)
@@ -41,19 +36,25 @@ function payload.telemetry(what, value)
   local kind = type(value)
   if kind == "string" then return checked_text(what, value, true) end
   if kind ~= "table" then error(what .. ": a table or JSON text expected, got " .. kind, LEVEL) end
-  return outcome(what, write_telemetry(body, value, what, LEVEL))
+  local ok, reason = write_telemetry(body, value, what, LEVEL)
+  if ok then return take(body) end
+  return refuse(what, reason)
 end
 
 --- The body of an attributes post: one object of values, or JSON text.
 function payload.attributes(what, value)
   if type(value) == "string" then return checked_text(what, value, false) end
   if type(value) ~= "table" then error(what .. ": a table or JSON text expected, got " .. type(value), LEVEL) end
-  return outcome(what, write_values(body, value, what, LEVEL))
+  local ok, reason = write_values(body, value, what, LEVEL)
+  if ok then return take(body) end
+  return refuse(what, reason)
 end
 
 --- The body that is any JSON value: an RPC's answer, a request of ours.
 function payload.value(what, value)
-  return outcome(what, write_value(body, value, what, LEVEL))
+  local ok, reason = write_value(body, value, what, LEVEL)
+  if ok then return take(body) end
+  return refuse(what, reason)
 end
 
 return payload

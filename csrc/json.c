@@ -455,8 +455,9 @@ static bool write_envelope(struct writer *w) {
         w, NULL,
         lua_pushfstring(L, "ts = %I can only be seconds; it must be milliseconds, as of tb.now()", (LUAI_UACINT)time));
   char digits[TB_NUMBER_ROOM];
-  return put(w, "{\"ts\":", 6) && put(w, digits, tb_number_integer(time, digits)) && put(w, ",\"values\":", 10) &&
-         write_record(w) && put_byte(w, '}');
+  size_t length = tb_number_integer(time, digits);
+  return put(w, "{\"ts\":", 6) && put(w, digits, length) && put(w, ",\"values\":", 10) && write_record(w) &&
+         put_byte(w, '}');
 }
 
 /* The value on the top of the stack: an object of values, or an envelope around one. */

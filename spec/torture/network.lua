@@ -185,7 +185,8 @@ local function check(self, story, broke, mended, back)
   local broken = back - broke
   local cpu = (cpu_after - cpu_before) / broken
   -- What goes on takes a few polls for every request of the user's; what fails is tried again ever less often.
-  if tally.starts > 60 + (story.lossy and 8 or 3) * broken then complain("%d requests in %.0f s", tally.starts, broken) end
+  local most = 60 + (story.lossy and 8 or 3) * broken
+  if tally.starts > most then complain("%d requests in %.0f s", tally.starts, broken) end
   if cpu > 0.2 then complain("%.0f %% CPU while the network was down", 100 * cpu) end
   local sent = ("%3d one-way, %3d two-way, %3d posts, %2d failed, longest %4.1f s"):format(tally.ones, tally.twos,
     tally.posts, tally.failed, longest)

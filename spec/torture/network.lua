@@ -160,7 +160,7 @@ local function check(self, story, broke, mended, back)
       end
     elseif entry.what == "start" then
       if entry.at < broke then cpu_before = entry.cpu end
-      if entry.at >= broke and entry.at < back then
+      if entry.at >= broke and entry.at < mended then
         cpu_after = entry.cpu
         tally.starts = tally.starts + 1
       end
@@ -182,16 +182,17 @@ local function check(self, story, broke, mended, back)
   end
   if seen ~= self.value then complain("the last value is %d, and %s was seen", self.value, seen) end
   if longest > TIMEOUT + 1 then complain("a post took %.1f s", longest) end
-  local broken = back - broke
-  local cpu = (cpu_after - cpu_before) / broken
-  -- What goes on takes a few polls for every request of the user's; what fails is tried again ever less often.
-  local most = 60 + (story.lossy and 8 or 3) * broken
-  if tally.starts > most then complain("%d requests in %.0f s", tally.starts, broken) end
+  local down = mended - broke
+  local cpu = math.max(0, cpu_after - cpu_before) / math.max(1, down)
+  -- Two polls, one for updates and the requests for attributes: each is tried again ever less often, eight times in the
+  -- first quarter of a minute. What goes on takes a few polls for every request of the user's.
+  local most = 45 + (story.lossy and 8 or 0.5) * down
+  if tally.starts > most then complain("%d requests in %.0f s", tally.starts, down) end
   if cpu > 0.2 then complain("%.0f %% CPU while the network was down", 100 * cpu) end
   local sent = ("%3d one-way, %3d two-way, %3d posts, %2d failed, longest %4.1f s"):format(tally.ones, tally.twos,
     tally.posts, tally.failed, longest)
-  return ("%s; down %3.0f s, back after %4.1f s, %3d tries, %4.1f %% CPU"):format(sent, mended - broke, back - mended,
-    tally.starts, 100 * cpu)
+  return ("%s; down %2.0f s with %3d tries and %.1f %% CPU, back after %4.1f s"):format(sent, down, tally.starts,
+    100 * cpu, back - mended)
 end
 
 local function run(name, transport)

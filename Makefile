@@ -97,11 +97,13 @@ sanitize: ready-for-test
 	  ASAN_OPTIONS=detect_leaks=0 $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
 
 # The collector at every few instructions of lua/: all of what there is, and the young.
-COLLECT_SPECS = $(MEMCHECK_SPECS)
-
 collect: ready-for-test
-	COLLECT="incremental 101" $(PATHS) $(LUA) $(BUSTED) --helper=spec/support/collect.lua $(COLLECT_SPECS)
-	COLLECT="generational 13" $(PATHS) $(LUA) $(BUSTED) --helper=spec/support/collect.lua $(COLLECT_SPECS)
+	@mkdir -p $(BUILD)/torture
+	$(CC) $(STANDARD) $(WARNINGS) -O2 -shared -fPIC -o $(BUILD)/torture/collect.so spec/torture/collect.c
+	for collect in "incremental 101" "generational 13"; do \
+	  COLLECTOR=$(CURDIR)/$(BUILD)/torture/collect.so COLLECT="$$collect" $(PATHS) \
+	    $(LUA) $(BUSTED) --helper=spec/torture/collect.lua $(MEMCHECK_SPECS) || exit 1; \
+	done
 
 # What takes minutes: memory that runs out, networks that fail, an hour of many devices. One after another.
 torture:

@@ -1,12 +1,11 @@
 -- Counts the lines of lua/ that the specs run, as a helper of busted: `busted --helper=spec/support/lines.lua`. The
 -- table is printed at the end; what runs in other processes is not in it.
 local busted = require "busted"
-local hook = require "spec.support.hook"
 
 local reached = {} -- by file, a set of lines
 local lines_of = setmetatable({}, { __mode = "k" }) -- the set for a function, or false
 
-hook(function(_, line)
+local function on_line(_, line)
   local running = debug.getinfo(2, "f").func
   local lines = lines_of[running]
   if lines == nil then
@@ -16,7 +15,18 @@ hook(function(_, line)
     lines_of[running] = lines
   end
   if lines then lines[line] = true end
-end, "l")
+end
+
+-- A coroutine does not inherit a hook of Lua's.
+local create = coroutine.create
+
+function coroutine.create(body) -- luacheck: ignore 122
+  local thread = create(body)
+  debug.sethook(thread, on_line, "l")
+  return thread
+end
+
+debug.sethook(on_line, "l")
 
 -- The lines with code: all that the compiler has instructions for, but for the `end` of a function that returns before.
 local function lines_with_code(path)

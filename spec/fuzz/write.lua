@@ -162,7 +162,7 @@ local function check(method, judged, it, limit, equal)
     if not faults.mistake then error(method .. " raised for no mistake: " .. tostring(ok)) end
     assert(type(ok) == "string" and text == "[")
   elseif not ok then
-    local large = limit and reason == ("larger than the limit of %d bytes"):format(limit)
+    local large = limit and reason:gsub("^record %d+: ", "") == ("larger than the limit of %d bytes"):format(limit)
     if not (faults.refused or faults.doubtful or large) then error(method .. " refused a good value: " .. reason) end
     assert(text == "[")
     if large then return check(method, judged, it, nil, equal) end
@@ -175,6 +175,19 @@ local function check(method, judged, it, limit, equal)
   end
 end
 
+-- As a record, in an envelope, and in a list of both.
+local function check_telemetry(record, limit, equal)
+  if record.ts ~= nil and record.values ~= nil then return end -- an envelope, of whatever is in it
+  for name in next, record do
+    if type(name) ~= "string" then return end -- a list, or neither
+  end
+  local function judged(faults) judge_record(faults, record) end
+  local envelope = { ts = 1700000000000, values = record }
+  check("telemetry", judged, record, limit, equal)
+  check("telemetry", judged, envelope, limit, equal)
+  check("telemetry", judged, { record, envelope, record }, limit, equal)
+end
+
 return function(text)
   local from = bytes.new(text)
   local limit = from:byte() + 1
@@ -183,6 +196,7 @@ return function(text)
   if type(it) ~= "table" or getmetatable(it) then it = { [from:string()] = it } end
   local function equal(one, other) return near(one, other) end
   check("values", judge_record, it, limit, equal)
+  check_telemetry(it, limit, equal)
   for _, inner in next, it do
     if type(inner) == "number" then check_stored(inner) end
   end

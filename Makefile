@@ -146,13 +146,14 @@ fuzz-%: $(FUZZ)/fuzz
 
 # Lines and branches that the specs reach, with allocations that fail; see CONTRIBUTING.md for what is left.
 COVERAGE = $(BUILD)/coverage
+COVERAGE_FLAGS = -O0 -g --coverage -include $(CURDIR)/spec/support/noreturn.h
 
 coverage: ready-for-test
 	rm -rf $(COVERAGE)
-	$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage
-	-$(MAKE) --no-print-directory test BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage \
+	$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS="$(COVERAGE_FLAGS)" LDFLAGS=--coverage
+	-$(MAKE) --no-print-directory test BUILD=$(COVERAGE) CFLAGS="$(COVERAGE_FLAGS)" LDFLAGS=--coverage \
 	  SPECS="--helper=spec/support/lines.lua $(SPECS)"
-	-$(MAKE) --no-print-directory torture-memory BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage TORTURE="1 3"
+	-$(MAKE) --no-print-directory torture-memory BUILD=$(COVERAGE) CFLAGS="$(COVERAGE_FLAGS)" LDFLAGS=--coverage TORTURE="1 3"
 	gcovr --root . --filter csrc/ $(COVERAGE)
 	gcovr --root . --filter csrc/ --branches $(COVERAGE)
 

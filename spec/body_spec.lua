@@ -122,6 +122,34 @@ describe("a body", function()
     body:close()
   end)
 
+  it("says at every limit that it is reached, and appends nothing, whatever the form", function()
+    local record <const> = { a = 1, b = { 1.5, "x", c = nil }, ["\1"] = "\1\2", d = {} }
+    for method, it in pairs { value = record, values = record,
+      telemetry = { record, { ts = 1700000000000, values = record }, record } } do
+      local text <const> = core.body()[method](core.body(), it):text()
+      for limit = 1, #text + 1 do
+        local small <const> = core.body(limit + 1):raw "["
+        local ok, reason = small[method](small, it)
+        if limit < #text then
+          assert.is_nil(ok)
+          assert.truthy(reason:find(("larger than the limit of %d bytes"):format(limit + 1), 1, true), reason)
+          assert.equal("[", small:text())
+        else
+          assert.equal("[" .. text, small:text())
+        end
+      end
+    end
+  end)
+
+  it("orders what was set in another order, and knows null from other addresses", function()
+    local list <const> = {}
+    for at = 9, 1, -1 do list[at] = at end
+    assert.equal("[1,2,3,4,5,6,7,8,9]", value(list))
+    local address <const> = debug.upvalueid(function() return list end, 1)
+    assert.error_matches(function() value(address) end, "userdata cannot be sent")
+    assert.equal("", core.body():text())
+  end)
+
   it("is refused without a sensible limit", function()
     for _, limit in ipairs { 0, -1, math.mininteger, 1.5, "x", {} } do
       assert.is_false((pcall(core.body, limit)))

@@ -58,6 +58,13 @@ describe("the core", function()
       assert.is_nil(requests[1].headers.expect)
     end)
 
+    it("posts nothing at all when there is nothing to post", function()
+      assert.equal(400, (post(core.body():take())))
+      assert.equal(400, (post(nil)))
+      for _, request in ipairs(e:requests()) do assert.equal("", request.body) end
+      assert.error_matches(function() post(require("thingsboard").null) end, "string expected")
+    end)
+
     it("keeps its connection for the next", function()
       for _ = 1, 5 do post '{"a":1}' end
       local requests = e:requests()
@@ -222,7 +229,23 @@ describe("the core", function()
       assert.equal("thingsboard.client (closed)", tostring(client))
     end)
 
+    it("strikes out no secret that is empty, or none", function()
+      local other = new_client { secrets = { "", {}, "x" } }
+      assert.equal("a***b", other:redact "axb")
+      other:close()
+    end)
+
+    it("works among more than keep a handle each", function()
+      local clients = {}
+      for n = 1, 70 do clients[n] = new_client() end
+      for n = 1, 70 do
+        assert.equal(200, (finish(clients[n]:start("POST", "/telemetry", '{"a":1}', 10000))))
+        clients[n]:close()
+      end
+    end)
+
     it("names the option that libcurl cannot do with", function()
+      assert.error_matches(function() new_client { ca_file = ("x"):rep(8000001) } end, "option 'ca_file'")
       assert.error_matches(function() core.client(reactor, {}) end, "'prefix' missing")
       assert.error_matches(function() core.client(reactor, { prefix = "http://x" }) end, "'max_response' missing")
       assert.error_matches(function() core.client({}, {}) end, "thingsboard.reactor expected")
@@ -244,6 +267,26 @@ describe("the core", function()
         end
       end
       for n = 1, 8 do assert.equal(200, (started[n]:result())) end
+    end)
+
+    it("does not hand over what was closed after its end", function()
+      local function start() return client:start("GET", "/attributes", nil, 10000) end
+      local first, second = start(), start()
+      while not (first:done() and second:done()) do reactor:step(5) end
+      second:close()
+      first:close()
+      assert.is_nil(reactor:finished())
+      local third, fourth = start(), start()
+      while not (third:done() and fourth:done()) do reactor:step(5) end
+      local last = rawequal(reactor:finished(), third) and fourth or third
+      last:close()
+      assert.is_nil(reactor:finished())
+    end)
+
+    it("steps for as long as it takes", function()
+      local exchange = client:start("GET", "/attributes", nil, 10000)
+      while not exchange:done() do reactor:step(1e9) end
+      assert.equal(200, (exchange:result()))
     end)
 
     it("has one descriptor, readable when there is something to do", function()

@@ -58,6 +58,17 @@ describe("trust", function()
     refused("PEER_FAILED_VERIFICATION", {})
     refused("PEER_FAILED_VERIFICATION", { ca_path = "/etc/ssl/certs" })
     assert(post { ca_file = e.ca_file })
+    assert(post { ca_file = e.ca_file, ca_path = "/etc/ssl/certs" })
+  end)
+
+  it("does not go as far as to show a proxy's password", function()
+    for _, url in ipairs { e.url, e.tls_url } do
+      local ok, err = post { url = url, proxy = "http://somebody:S3CRET@127.0.0.1:9" }
+      assert.is_nil(ok)
+      assert.equal("network", err.kind)
+      assert.is_nil(err.message:find("S3CRET", 1, true))
+    end
+    assert.equal(0, #e:requests())
   end)
 
   it("can be in one key besides", function()

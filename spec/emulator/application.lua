@@ -104,10 +104,17 @@ local function answer_endpoint(world, exchange, endpoint)
   return endpoint.handle(world, exchange, device, asked, body)
 end
 
+-- What the server as a whole can do is answered before any of its applications.
+local function ping()
+  local allow = { "Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS" }
+  return { status = 200, headers = { allow }, body = "", plain = true }
+end
+
 --- Answers a request.
 -- @param exchange `method`, `raw_target`, `headers` (names in lower case), `body` with a `read` method, `length` as
 -- announced, `watch` for the client's going away, `continue` to ask for the body
 function application.answer(world, exchange)
+  if exchange.raw_target == "*" and exchange.method == "OPTIONS" then return ping() end
   local parsed, refused_by, path = target.parse(exchange.raw_target)
   exchange.path = parsed and parsed.path or path
   if exchange.method == "CONNECT" then return errors.page(501) end

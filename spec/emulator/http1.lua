@@ -67,11 +67,19 @@ local function has_token(header, token)
   return header ~= nil and ("," .. header:lower():gsub("[ \t]", "") .. ","):find("," .. token .. ",", 1, true) ~= nil
 end
 
+-- Whether a Host header names a host, perhaps with a port. Underscores pass, though no name of a host has any.
+local function is_host(value)
+  return value:find("^[%w._-]*$") or value:find("^[%w._-]*:%d*$") or value:find("^%[[%x:.]+%]$")
+    or value:find("^%[[%x:.]+%]:%d*$")
+end
+
 -- The checks of a head before anything is done with it. Returns a status that refuses it, or nil.
 local function check_head(exchange, counts)
   local headers = exchange.headers
   if exchange.version == "1.1" and counts.host ~= 1 then return 400 end
-  if (counts.host or 0) > 1 then return 400 end
+  if (counts.host or 0) > 1 or headers.host and not is_host(headers.host) then return 400 end
+  local named = exchange.raw_target:match("^%a[%w+.-]*://([^/?#]*)")
+  if named and headers.host and named ~= headers.host then return 400 end
   local coding = headers["transfer-encoding"]
   if coding then
     if coding:lower():match("^%s*(.-)%s*$") ~= "chunked" then return 501 end
@@ -99,8 +107,9 @@ function Body:chunks()
   while true do
     local line = socket:xread("*L", UPLOAD_TIMEOUT)
     if not line then return nil, CUT_SHORT end
-    local size = tonumber(line:match("^(%x+)[ \t]*[;\r\n]") or "", 16)
-    if not size then return nil, BAD_CHUNK end
+    local digits = line:match("^(%x+)[ \t]*[;\r\n]")
+    if not digits or #digits > 8 then return nil, BAD_CHUNK end
+    local size = tonumber(digits, 16)
     if size == 0 then break end
     local chunk = socket:xread(size, UPLOAD_TIMEOUT)
     if not chunk or #chunk < size then return nil, CUT_SHORT end

@@ -166,6 +166,11 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   if (code != CURLE_OK && handle->error[0] != '\0') exchange->error = strdup(handle->error);
   if (code == CURLE_OUT_OF_MEMORY && exchange->failure == TB_NO_FAILURE && broke_in_headers(exchange))
     exchange->failure = TB_HEADERS_TOO_LARGE;
+  /* curl takes the end of a connection within the headers for the end of the answer. */
+  if (code == CURLE_OK && exchange->failure == TB_NO_FAILURE && !exchange->headed) {
+    exchange->code = CURLE_PARTIAL_FILE;
+    exchange->error = strdup("the connection ended within the answer's headers");
+  }
   exchange->done = true;
   leave_wire(exchange);
   struct tb_exchange **end = reactor->finished == NULL ? &reactor->finished : &reactor->last_finished->next;

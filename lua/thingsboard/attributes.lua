@@ -5,6 +5,7 @@
 -- @module thingsboard.attributes
 local core = require "thingsboard.core"
 local backoff = require "thingsboard.backoff"
+local json = require "thingsboard.json"
 local poll = require "thingsboard.poll"
 
 local attributes = {}
@@ -12,6 +13,8 @@ local attributes = {}
 local PERIOD = 20 -- seconds that a poll stays open
 -- A request can overtake the poll that was sent before it, and miss what happens between the two: so it goes out later.
 local BEHIND_POLL = 1
+-- A poll that brings nothing new is followed by the next after so long: whoever repeats himself is not asked in a loop.
+local NOTHING_NEW = 0.25
 
 local function same(a, b)
   if type(a) ~= "table" or type(b) ~= "table" then return a == b and math.type(a) == math.type(b) end
@@ -24,32 +27,34 @@ local function same(a, b)
   return true
 end
 
+-- Whether that is anything new.
 local function set(state, key, value)
+  if not state.wants(key) or same(value, state.current[key]) then return false end
   state.current[key] = value
   state.touched[key] = true
   state.changed:raise()
+  return true
 end
 
--- A message of the server: values by key, or {"deleted": [keys]}.
+local function is_update(message)
+  return json.is_object(message) and next(message) ~= nil
+end
+
+-- A message of the server: values by key, or {"deleted": [keys]}. Whether it tells anything new.
 local function apply_update(state, message)
   state.updates = state.updates + 1
-  local deleted = message.deleted
+  local deleted, new = message.deleted, false
   if type(deleted) == "table" and next(message, "deleted") == nil and next(message) == "deleted" then
-    for _, key in ipairs(deleted) do
-      if state.wants(key) then set(state, key, nil) end
-    end
-    return
+    for _, key in ipairs(deleted) do new = set(state, key, nil) or new end
+  else
+    for key, value in next, message do new = set(state, key, value) or new end
   end
-  for key, value in next, message do
-    if state.wants(key) then set(state, key, value) end
-  end
+  return new
 end
 
 -- All that there is: what is not in it is deleted.
 local function apply_all(state, values)
-  for key, value in next, values do
-    if state.wants(key) then set(state, key, value) end
-  end
+  for key, value in next, values do set(state, key, value) end
   for key in next, state.current do
     if values[key] == nil then set(state, key, nil) end
   end
@@ -62,7 +67,7 @@ local function finish(state, err)
 end
 
 local function run_poll(state)
-  local updates = poll.new(state.client, "attribute_updates", "/attributes/updates")
+  local updates = poll.new(state.client, "attribute_updates", "/attributes/updates", is_update)
   while true do
     local exchange <close> = updates:send(state.period)
     if not exchange then return end -- the device was closed, and the iterator with it
@@ -70,9 +75,9 @@ local function run_poll(state)
     state.sent:raise()
     local message, err = updates:receive(exchange)
     if message then
-      apply_update(state, message)
+      if not apply_update(state, message) then state.client.loop:sleep(NOTHING_NEW) end
     elseif err then
-      if not err.retryable then return finish(state, err) end
+      if poll.is_final(err) then return finish(state, err) end
       updates:recover()
     end
   end
@@ -110,9 +115,7 @@ local function run_refresh(state)
       covered = at - state.behind
       pause:reset()
     elseif err then
-      -- An answer that makes no sense comes from somebody on the way: the first one has made some.
-      local garbled = err.kind == "answer" and not err.code
-      if not err.retryable and not garbled then return finish(state, err) end
+      if poll.is_final(err) then return finish(state, err) end
       loop:sleep(pause:next())
     else
       loop:sleep(state.behind)
@@ -149,7 +152,7 @@ local function begin(state)
       state.tasks[2] = loop:spawn_background(run_refresh, state)
       return values, {}
     end
-    if err and not err.retryable then return nil, err.kind ~= "closed" and err or nil end
+    if err and poll.is_final(err) then return nil, err.kind ~= "closed" and err or nil end
     state.client.loop:wait(state.changed, core.monotonic() + pause:next()) -- closing the iterator ends it
   end
 end

@@ -40,15 +40,20 @@ end
 
 local function read_json(what, body)
   local value, reason = json.decode(body)
-  if value == nil then return nil, errors.new("answer", what .. ": the answer is no JSON: " .. reason) end
+  if value == nil then
+    return nil, errors.new("answer", what .. ": the answer is no JSON: " .. reason, { retryable = true })
+  end
   return value
 end
 
--- A post whose answer is nothing but its status.
+-- A post whose answer is nothing but its status. To believe the 200 of a portal on the way would lose what was posted.
 local function post(self, what, path, body, err)
   if not body then return nil, err end
   body, err = client_of(self):call(what, "POST", path, body)
-  return body and true, err
+  if not body then return nil, err end
+  if not body:find("^%s*<") then return true end
+  local message = what .. ": the answer is a page of HTML, not the server's; check the url, and what is on the way"
+  return nil, errors.new("answer", message, { retryable = true })
 end
 
 --- Posts telemetry (device API, "telemetry").
@@ -103,8 +108,8 @@ local function request(self, what, path)
   local answer
   answer, err = read_json(what, body)
   if not answer then return nil, err end
-  if type(answer) ~= "table" or type(answer.client or {}) ~= "table" or type(answer.shared or {}) ~= "table" then
-    return nil, errors.new("answer", what .. ": the answer holds no attributes")
+  if type(answer) ~= "table" or not json.is_object(answer.client or {}) or not json.is_object(answer.shared or {}) then
+    return nil, errors.new("answer", what .. ": the answer holds no attributes", { retryable = true })
   end
   return { client = answer.client or {}, shared = answer.shared or {} }
 end

@@ -92,4 +92,13 @@ function json.decode(text)
   return unmark(value)
 end
 
+--- Whether a value that was read may be an object: of an empty one and an empty array nothing is known.
+function json.is_object(value)
+  if type(value) ~= "table" then return false end
+  for key in next, value do
+    if type(key) ~= "string" then return false end
+  end
+  return true
+end
+
 return json

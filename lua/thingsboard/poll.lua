@@ -11,6 +11,10 @@ poll.__index = poll
 -- The client waits this much longer than the server was asked to, seconds.
 local GRACE = 10
 
+-- A poll that broke after so many seconds was one that worked: shorter ones may have been broken from the start, far
+-- away as the server may be.
+local HELD = 2
+
 -- The server's ways to say that nothing came.
 local nothing_came = { [408] = true, [503] = true, [504] = true }
 
@@ -18,8 +22,16 @@ local nothing_came = { [408] = true, [503] = true, [504] = true }
 -- @tparam table client
 -- @tparam string what for messages
 -- @tparam string path
-function poll.new(client, what, path)
-  return setmetatable({ client = client, what = what, path = path, backoff = backoff.new(0.1, 60) }, poll)
+-- @tparam function check given what came, a table; false when it is no message of the server's
+function poll.new(client, what, path, check)
+  return setmetatable({ client = client, what = what, path = path, check = check, backoff = backoff.new(0.1, 60) },
+    poll)
+end
+
+--- Whether another poll is of no use: the server knows no such device, or the device was closed. All else may pass: a
+-- clock that is not set yet, a portal or a gateway that answers in the server's place.
+function poll.is_final(err)
+  return err.status == 401 or err.kind == "closed"
 end
 
 --- Sends the poll. From now on `opened_at` says when it was sent and `ends_at` when the server will end it, in seconds
@@ -38,12 +50,12 @@ function poll:send(seconds)
 end
 
 --- Waits for the end of the poll.
--- @treturn[1] table what came, as an object
+-- @treturn[1] table what came
 -- @treturn[1] nil
 -- @treturn[1] string its text
 -- @treturn[2] nil the server says that nothing came; the next poll may go out at once
 -- @treturn[3] nil
--- @treturn[3] table the error; unless it is retryable, there is no use in another poll
+-- @treturn[3] table the error
 function poll:receive(exchange)
   local client = self.client
   client.loop:wait(exchange)
@@ -51,16 +63,16 @@ function poll:receive(exchange)
   local in_time = open_for >= (self.ends_at - self.opened_at) * 0.9
   self.ends_at = nil
   -- A link that held for a while, and broke. To wait for a connection that does not come about is no such thing.
-  if exchange:sent() and open_for > self.backoff.ceiling then self.backoff:reset() end
+  if exchange:sent() and open_for > math.max(HELD, self.backoff.ceiling) then self.backoff:reset() end
   local body, err = client:outcome(self.what, exchange)
   if body then
-    local value, reason = json.decode(body)
-    if type(value) == "table" then
+    local message, reason = json.decode(body)
+    if type(message) == "table" and self.check(message) then
       self.backoff:reset()
-      return value, nil, body
+      return message, nil, body
     end
-    return nil, errors.new("answer", self.what .. ": the answer is no JSON object" .. (reason and ": " .. reason or ""),
-      { retryable = true })
+    local what = self.what .. ": the answer is no message of the server's" .. (reason and ": " .. reason or "")
+    return nil, errors.new("answer", what, { retryable = true })
   end
   -- A server that is down says the same words at once: what ends before its time is a failure. So is the client's own
   -- time-out: the server would have answered, and who knows whether the poll ever reached it.

@@ -4,7 +4,6 @@
 -- it is lost. So there are two polls, kept half a period apart, and one of them is always open.
 -- @module thingsboard.rpc
 local core = require "thingsboard.core"
-local errors = require "thingsboard.error"
 local poll = require "thingsboard.poll"
 
 local rpc = {}
@@ -17,6 +16,8 @@ local SETTLED = 0.1
 local REMEMBERED = 5
 -- While a request stays unanswered the server brings it to every poll, at once: a try now and then is enough.
 local FIRST_TRY, LAST_TRY = 0.5, 10
+-- Bytes that a request takes here, beside its text.
+local OVERHEAD = 256
 
 local request_type = {}
 request_type.__index = request_type
@@ -46,6 +47,7 @@ end
 
 -- From when on the poll may be sent; math.huge: not before something changes.
 local function when_to_send(state, which)
+  if state.waiting > state.client.max_response then return math.huge end
   local hold, leader = state.hold, state.leader
   if hold then return which == leader and hold.try_at or math.huge end
   if leader == nil or leader == which then return 0 end
@@ -113,27 +115,33 @@ local function arrive(state, which, message, text)
     forget(state, which, old.first_at)
     if came_back and not old.answered_at then
       hold_back(state, which, id)
-    elseif came_back then
-      state.client.loop:sleep(SETTLED) -- the server has the reply, and has not come to it yet
+    elseif came_back then -- the server has the reply, and has not come to it yet
+      which.copies = which.copies + 1
+      state.client.loop:sleep(math.min(REMEMBERED, SETTLED * 2 ^ (which.copies - 1)))
     end
     return
   end
+  which.copies = 0
   forget(state, which, math.huge)
   state.hold = nil
   state.leader = which
   state.seen[id] = { first_at = core.monotonic(), text = text }
   state.last_id = id
   state.last = state.last + 1
-  state.queue[state.last] = setmetatable({
-    id = id, method = message.method, params = message.params, device = state.device,
-  }, request_type)
+  state.queue[state.last] = {
+    bytes = #text + OVERHEAD,
+    request = setmetatable({
+      id = id, method = message.method, params = message.params, device = state.device,
+    }, request_type),
+  }
+  state.waiting = state.waiting + #text + OVERHEAD
   state.arrived:raise()
 end
 
-local function check_message(message)
-  if math.type(message.id) == "integer" and type(message.method) == "string" then return message end
-  return nil, errors.new("answer", "rpc_requests: the answer is no RPC: an integer id and a method were expected",
-    { retryable = true })
+-- Ids have 32 bits at the server, which can take the answer to no other.
+local function is_request(message)
+  return math.type(message.id) == "integer" and message.id >= -2 ^ 31 and message.id < 2 ^ 31
+    and type(message.method) == "string"
 end
 
 local function finish(state)
@@ -148,14 +156,14 @@ local function run(state, which)
     if not exchange then return end -- the device was closed, and the iterator with it
     notify(state)
     local message, err, text = which:receive(exchange)
-    if message then message, err = check_message(message) end
     if message then
       arrive(state, which, message, text)
     elseif not err then
+      which.copies = 0
       forget(state, which, math.huge)
       if state.leader == which then state.leader, state.hold = nil, nil end
     else
-      if not err.retryable then
+      if poll.is_final(err) then
         state.err = err
         return finish(state)
       end
@@ -169,11 +177,13 @@ end
 
 local function next_request(state)
   while true do
-    local request = state.queue[state.first]
-    if request then
+    local entry = state.queue[state.first]
+    if entry then
       state.queue[state.first] = nil
       state.first = state.first + 1
-      return request
+      state.waiting = state.waiting - entry.bytes
+      notify(state)
+      return entry.request
     end
     if state.ended then return nil, state.err end
     state.arrived:lower()
@@ -193,11 +203,16 @@ function rpc.requests(device, client, period)
     device = device, client = client, period = period or PERIOD,
     seen = {}, -- what has been handed out, by id: first_at, answered_at, text
     last_id = -1, -- the one that was handed out last
-    queue = {}, first = 1, last = 0,
+    queue = {}, first = 1, last = 0, waiting = 0, -- bytes of what waits to be handed out
     arrived = loop:signal(),
   }
-  state.polls = { poll.new(client, "rpc_requests", "/rpc"), poll.new(client, "rpc_requests", "/rpc") }
-  for _, which in ipairs(state.polls) do which.changed = loop:signal() end
+  state.polls = {}
+  for i = 1, 2 do
+    local which = poll.new(client, "rpc_requests", "/rpc", is_request)
+    which.changed = loop:signal()
+    which.copies = 0 -- answers in a row that brought nothing but what has been answered
+    state.polls[i] = which
+  end
   local tasks = {}
   local it = poll.iterator(client, function() return next_request(state) end, function()
     client.rpc = nil

@@ -85,6 +85,7 @@ faults.instead = {
   reset = reset,
   stall = stay_silent,
   status = function(_, fault)
+    if fault.seconds then cqueues.sleep(fault.seconds) end
     local headers = {}
     for name, value in pairs(fault.headers or {}) do headers[#headers + 1] = { name, value } end
     return { status = fault.status or 500, headers = headers, body = fault.body or "", close = fault.close }

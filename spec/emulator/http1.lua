@@ -240,6 +240,7 @@ local function give(connection, exchange, answer, fault)
   local bytes, keep = render(connection, exchange, answer)
   if fault and faults.spoil[fault.how] then
     faults.spoil[fault.how](connection, fault, bytes)
+    if fault.stay then connection:wait_for_end() end
     return false
   end
   if not connection:write(bytes) then
@@ -264,6 +265,7 @@ local function handle(connection, exchange)
   if instead then
     exchange.body:read()
     answer = instead(connection, fault)
+    if fault.stay then connection:wait_for_end() end
   end
   return answer and give(connection, exchange, answer, fault) or false
 end

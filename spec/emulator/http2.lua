@@ -70,6 +70,7 @@ local function answer_of(world, exchange)
     cqueues.sleep(fault.seconds or 1)
     return application.answer(world, exchange)
   end
+  exchange.body:read()
   if fault.handled then application.answer(world, exchange) end
   if fault.how == "stall" then cqueues.sleep(fault.seconds or math.huge) end
   if fault.how == "status" or fault.how == "redirect" then return faults.instead[fault.how](nil, fault) end

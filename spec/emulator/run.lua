@@ -77,7 +77,7 @@ end
 
 -- Returns the port, the address and the file with the authority's certificate, which goes when the emulator ends.
 local function serve_tls(queue, world, options, at_end)
-  local context, ca_file = tls.new()
+  local context, ca_file = tls.new(world.settings)
   local listener, port = server.listen(tonumber(options.tls_port or 0), options.address)
   server.tls(queue, world, listener, context)
   at_end(function() os.remove(ca_file) end)

@@ -18,14 +18,14 @@ local function named(common_name)
   return subject
 end
 
-local function new_certificate(common_name, issuer, key)
+local function new_certificate(common_name, issuer, key, ends)
   local certificate = x509.new()
   certificate:setVersion(3)
   certificate:setSerial(bignum.fromBinary(rand.bytes(15)))
   certificate:setSubject(named(common_name))
   certificate:setIssuer(issuer)
   local now = os.time()
-  certificate:setLifetime(now - 3600, now + LIFETIME)
+  certificate:setLifetime(now - 3600, now + (ends or LIFETIME))
   certificate:setPublicKey(key)
   return certificate
 end
@@ -42,37 +42,47 @@ local function new_authority(key)
   return authority
 end
 
-local function new_server_certificate(authority, authority_key, key)
-  local certificate = new_certificate("localhost", authority:getSubject(), key)
+local function new_server_certificate(authority, authority_key, key, fault)
+  local alone = fault == "self_signed"
+  local issuer = alone and named("localhost") or authority:getSubject()
+  local certificate = new_certificate("localhost", issuer, key, fault == "expired" and -60)
   certificate:setBasicConstraints({ CA = false })
   local names = altname.new()
-  names:add("DNS", "localhost")
-  names:add("IP", "127.0.0.1")
+  if fault == "other_name" then
+    names:add("DNS", "elsewhere.example")
+  else
+    names:add("DNS", "localhost")
+    names:add("IP", "127.0.0.1")
+  end
   certificate:setSubjectAlt(names)
   certificate:addExtension(extension.new("extendedKeyUsage", "serverAuth"))
-  certificate:sign(authority_key)
+  certificate:sign(alone and key or authority_key)
   return certificate
 end
 
 -- The first protocol of the client's that is known, as Tomcat prefers its own first.
-local function select_protocol(_, offered)
-  for _, wanted in ipairs { "h2", "http/1.1" } do
-    for _, protocol in ipairs(offered) do
-      if protocol == wanted then return protocol end
+local function selector(http2)
+  local known = http2 and { "h2", "http/1.1" } or { "http/1.1" }
+  return function(_, offered)
+    for _, wanted in ipairs(known) do
+      for _, protocol in ipairs(offered) do
+        if protocol == wanted then return protocol end
+      end
     end
   end
 end
 
 --- Makes a context for serving, and writes the authority's certificate to a temporary file.
+-- @tparam table settings `http2`, `certificate`
 -- @return the context and the file's name
-function tls.new()
+function tls.new(settings)
   local authority_key, key = new_key(), new_key()
   local authority = new_authority(authority_key)
   local context = http_tls.new_server_context()
   if context.setGroups then context:setGroups("X25519:P-256") end
   context:setPrivateKey(key)
-  context:setCertificate(new_server_certificate(authority, authority_key, key))
-  context:setAlpnSelect(select_protocol)
+  context:setCertificate(new_server_certificate(authority, authority_key, key, settings.certificate))
+  context:setAlpnSelect(selector(settings.http2))
   local path = os.tmpname()
   local file = assert(io.open(path, "w"))
   file:write(tostring(authority))

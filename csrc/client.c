@@ -17,6 +17,9 @@ enum {
   EXCHANGE_VALUE,    /* and an exchange that waits to be used again */
   VALUES = EXCHANGE_VALUE,
   SMALL_RECEIVE_BUFFER = 1024,
+  /* A frame of HTTP/2: where one does not fit into the buffer, libcurl 7.88 leaves the rest, and waits for a socket
+   * that has no more to bring. */
+  HTTP2_RECEIVE_BUFFER = 16384,
   IDLE_CONNECTION_SECONDS = 50, /* the server closes an idle one after 60 s, over HTTP/2 after 20 s by GOAWAY */
   /* A peer that is gone without a word shows by what it does not acknowledge: while nothing else is sent, by probes. A
    * poll would notice by its time-out only, and over HTTP/2 the next would go out on the same connection. */
@@ -61,6 +64,10 @@ static int on_new_socket(void *data, curl_socket_t fd, curlsocktype purpose) {
   (void)fd;
 #endif
   return CURL_SOCKOPT_OK;
+}
+
+static bool may_speak_http2(lua_State *L, int index) {
+  return strncasecmp(string_option(L, index, "prefix"), "https", 5) == 0;
 }
 
 /* Sets what every exchange of the client has in common. May raise: somebody must own the handle already. */
@@ -113,13 +120,12 @@ static void configure(lua_State *L, int index, CURL *easy) {
     {CURLOPT_TCP_KEEPIDLE, PROBE_AFTER_SECONDS},
     {CURLOPT_TCP_KEEPINTVL, PROBE_EVERY_SECONDS},
     {CURLOPT_MAXAGE_CONN, IDLE_CONNECTION_SECONDS},
-    {CURLOPT_BUFFERSIZE, SMALL_RECEIVE_BUFFER},
 #if LIBCURL_VERSION_NUM >= 0x075700
     {CURLOPT_QUICK_EXIT, 1}, /* or the end of an exchange would wait, with all others, for the resolver's thread */
 #endif
     /* What is sent while the first connection is still being made waits to see whether it speaks HTTP/2, and shares
      * it. Without TLS it would wait for a whole answer, perhaps a poll's. */
-    {CURLOPT_PIPEWAIT, strncasecmp(string_option(L, index, "prefix"), "https", 5) == 0}
+    {CURLOPT_PIPEWAIT, may_speak_http2(L, index)}
   };
   CURLcode bad = curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_new_socket);
   for (size_t i = 0; i < sizeof texts / sizeof *texts && bad == CURLE_OK; i++)
@@ -272,6 +278,7 @@ static int client_new(lua_State *L) {
   lua_setiuservalue(L, -2, REACTOR_VALUE);
   lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, OPTIONS_VALUE);
+  client->receive_buffer = may_speak_http2(L, 3) ? HTTP2_RECEIVE_BUFFER : SMALL_RECEIVE_BUFFER;
   /* "Expect:" spares a large post a round trip and a wait. The user agent goes as one more header, which curl copies
    * once where it would copy it twice as the option of that name. */
   const char *user_agent = string_option(L, 3, "user_agent");

@@ -12,6 +12,7 @@ struct tb_client {
   struct tb_client *next, **link; /* in the reactor's list */
   struct tb_exchange *exchanges;  /* in flight */
   size_t max_response;
+  long receive_buffer; /* bytes, of an exchange whose answer stays in memory */
   /* Lists of request headers, each the end of the one before. */
   struct curl_slist no_expect, json, user_agent;
 };

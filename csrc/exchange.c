@@ -18,7 +18,6 @@ enum { CLIENT_VALUE = 1, REACTOR_VALUE, REQUEST_VALUE, FILE_VALUE, CHECKSUM_VALU
 enum {
   MOST_HEADERS = 32768,
   FILE_RECEIVE_BUFFER = 65536,
-  SMALL_RECEIVE_BUFFER = 1024,
   SMALL_POST = 1024, /* no libcurl asks the server whether it expects one of no more bytes */
   STALLED_BYTES_A_SECOND = 64,
 };
@@ -225,7 +224,7 @@ static void set_up(struct tb_handle *handle, struct tb_kind kind) {
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, kind.file ? 0L : kind.timeout);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, kind.file ? (long)STALLED_BYTES_A_SECOND : 0L);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kind.file ? (kind.timeout + 999) / 1000 : 0L);
-  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kind.file ? (long)FILE_RECEIVE_BUFFER : (long)SMALL_RECEIVE_BUFFER);
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kind.file ? (long)FILE_RECEIVE_BUFFER : client->receive_buffer);
   handle->kind = kind;
 }
 

@@ -94,6 +94,24 @@ describe("connections", function()
       assert.is_true(most >= 3, "at once: " .. most)
     end)
 
+    it("bring answers of any length, many at once", function()
+      start()
+      for _, size in ipairs { 1000, 5000, 20000, 300000 } do
+        e:set_shared(e.token, ('{"text":"%s"}'):format(("x"):rep(size)))
+        for _, count in ipairs { 1, 3, 20 } do
+          local dev = tb.device { url = e.tls_url, ca_file = e.ca_file, token = e.token, timeout = 10 }
+          local lengths = {}
+          for n = 1, count do
+            tb.spawn(function() lengths[n] = #assert(dev:request_attributes()).shared.text end)
+          end
+          tb.run()
+          assert.equal(count, #lengths)
+          for _, length in ipairs(lengths) do assert.equal(size, length) end
+          dev:close()
+        end
+      end
+    end)
+
     it("outlive a poll that is left", function()
       start()
       local dev = new_tls_device()

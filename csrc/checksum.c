@@ -88,6 +88,7 @@ static void end_digest(struct tb_checksum *checksum) {
 #endif
 
 bool tb_checksum_update(struct tb_checksum *checksum, const void *bytes, size_t count) {
+  if (!checksum->open) return false;
   if (count == 0) return true; /* zlib would begin anew for no bytes at NULL */
   switch (checksum->algorithm) {
   case CRC32:

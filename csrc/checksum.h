@@ -11,7 +11,8 @@ struct tb_checksum;
 /* The checksum at `index`; raises when there is none, or when it was closed. */
 struct tb_checksum *tb_check_checksum(lua_State *L, int index);
 
-/* Takes in bytes. Calls nothing of Lua, so that curl's callbacks may call it. False when the crypto library failed. */
+/* Takes in bytes. Calls nothing of Lua, so that curl's callbacks may call it. False when the crypto library
+ * failed, and when the checksum is closed. */
 bool tb_checksum_update(struct tb_checksum *checksum, const void *bytes, size_t count);
 
 #endif

@@ -59,6 +59,20 @@ describe("an outbox", function()
     assert.same({}, stats.lost)
   end)
 
+  it("gives each record a time of its own, before the clock is known too", function()
+    local device, token = token_device()
+    local outbox <close> = assert(device:outbox { path = path })
+    tb.clock(false)
+    finally(function() tb.clock(true) end)
+    for n = 1, 50 do assert(outbox:put { n = n }) end
+    tb.clock(true)
+    for n = 51, 100 do assert(outbox:put { n = n }) end
+    assert.is_true(outbox:drain())
+    local values = values_of(token, "n")
+    assert.equal(100, #values)
+    for n, value in ipairs(values) do assert.equal(n, tonumber(value)) end
+  end)
+
   it("keeps of an attribute the last value, and sends it once", function()
     local device, token = token_device()
     local outbox <close> = assert(device:outbox { path = path })

@@ -67,16 +67,27 @@ function clock:next()
   return now, not offset
 end
 
---- Goes on behind a time that was given before.
-function clock:follow(time)
+--- Goes on behind a time that was given before, unless that lies too far ahead to have been.
+-- @tparam integer time milliseconds
+-- @tparam[opt=60000] ?integer most milliseconds that it may lie ahead
+function clock:follow(time, most)
   local up, offset = self.uptime(), self:offset_now()
-  if not offset or self.undated or time <= (self.last or up + offset) or time - up - offset > MOST_AHEAD then return end
-  self.last, self.last_up = time, up
+  if not offset or self.undated or time - up - offset > (most or MOST_AHEAD) then return end
+  if time <= (self.last or up + offset) then return end
+  self.last, self.last_up, self.undated = time, up, false
+end
+
+--- The last time given, when it is later than the true one: more were asked for than there were milliseconds, or the
+-- clock was stepped back.
+-- @treturn ?integer milliseconds since 1970
+function clock:ahead()
+  local offset = not self.undated and self.last and self:offset_now()
+  if offset and self.last > self.uptime() + offset then return self.last end
 end
 
 --- Takes more times, a millisecond each, from the last on.
 function clock:skip(count)
-  if self.last then self.last = self.last + count end
+  self.last = self.last + count
 end
 
 return clock

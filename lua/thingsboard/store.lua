@@ -9,6 +9,8 @@ store.__index = store
 
 local DAMAGED = { CORRUPT = true, NOTADB = true }
 
+local TAKEN_AT_ONCE = 1000 -- milliseconds
+
 local stores = setmetatable({}, { __mode = "v" }) -- those of this process, by path
 
 --- The store of a path; one for all who ask.
@@ -70,6 +72,9 @@ local function open(self)
   local ok, reason, code = self.spool:open()
   if not ok then return nil, reason, code end
   self.is_open = true
+  local taken = self.spool:query "SELECT count FROM counters WHERE device = 0 AND cause = 'times taken'"
+  self.taken = taken and taken[1] and taken[1][1] or 0
+  self.clock:follow(self.taken, math.huge)
   for _, outbox in next, self.users do outbox:opened() end
   date_lost(self)
   return true
@@ -87,8 +92,20 @@ function store:mend(code)
   return open(self) == true
 end
 
+-- Times ahead of the clock must not be given again by a process that comes after this one, when their records may have
+-- been sent: so they are taken in the file, a second's worth at once, before any of these records is there.
+local function take_times(self)
+  local last = self.clock:ahead()
+  if not last or last <= self.taken then return true end
+  local taken = last + TAKEN_AT_ONCE
+  local ok, reason, code = self.spool:query("INSERT OR REPLACE INTO counters VALUES (0, 'times taken', ?)", taken)
+  if ok then self.taken = taken end
+  return ok, reason, code
+end
+
 local function write(self)
   local ok, reason, code = open(self)
+  if ok then ok, reason, code = take_times(self) end
   if not ok then return nil, reason, code end
   local changed
   for _, outbox in next, self.users do changed = changed or outbox:has_changes() end

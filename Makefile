@@ -56,6 +56,11 @@ $(BUILD)/embed: examples/embed/embed.c
 	@mkdir -p $(@D)
 	$(CC) $(STANDARD) $(WARNINGS) $(CFLAGS) -o $@ $< -l$(LUA)
 
+# A disk whose power can be cut, for the specs of the outbox.
+$(BUILD)/spec/powercut.so: spec/support/powercut.c
+	@mkdir -p $(@D)
+	$(CC) $(STANDARD) $(WARNINGS) -O2 -g -shared -fPIC -o $@ $< -lsqlite3
+
 install: all
 	install -d $(DESTDIR)$(INST_LIBDIR)/thingsboard $(sort $(dir $(FACE:%=$(DESTDIR)$(INST_LUADIR)/%)))
 	install -m 755 $(MODULES) $(DESTDIR)$(INST_LIBDIR)/thingsboard
@@ -82,8 +87,8 @@ emulator: ready-for-demo
 
 # What takes minutes by its nature, and says nothing more of memory, stays out.
 MEMCHECK_SPECS = $(filter-out spec/rpc_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua spec/examples_spec.lua \
-  spec/embed_spec.lua spec/network_spec.lua spec/lies_polls_spec.lua $(wildcard spec/emulator_*_spec.lua),\
-  $(wildcard spec/*_spec.lua))
+  spec/embed_spec.lua spec/network_spec.lua spec/lies_polls_spec.lua spec/outbox_kill_spec.lua spec/outbox_cut_spec.lua \
+  $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))
 
 memcheck: ready-for-test
 	$(PATHS) valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
@@ -111,6 +116,7 @@ torture:
 	$(MAKE) --no-print-directory torture-memory
 	$(MAKE) --no-print-directory torture-network
 	$(MAKE) --no-print-directory torture-soak
+	$(MAKE) --no-print-directory torture-outbox
 
 # Every allocation of every story fails in turn; TORTURE="1 7" for every seventh.
 torture-memory: ready-for-test
@@ -126,6 +132,11 @@ torture-network: ready-for-test
 # SOAK="60 10 7" for 60 seconds, 10 devices, seed 7.
 torture-soak: ready-for-test
 	$(PATHS) $(LUA) spec/torture/soak.lua $(SOAK)
+
+# Processes that are killed, disks whose power is cut, more often than the specs do it.
+torture-outbox: ready-for-test
+	THINGSBOARD_CYCLES=1000 THINGSBOARD_CUTS=5000 $(PATHS) $(LUA) $(BUSTED) spec/outbox_kill_spec.lua \
+	  spec/outbox_cut_spec.lua
 
 # Fuzzing: each target for so many seconds, from the seeds of spec/fuzz/corpus; what is found stays in build/fuzz.
 SECONDS = 600
@@ -188,4 +199,4 @@ deps:
 	@./.ci/deps
 
 .PHONY: all install uninstall demo test emulator memcheck sanitize collect torture torture-memory torture-network \
-  torture-soak fuzz coverage lint format bench clean deps
+  torture-soak torture-outbox fuzz coverage lint format bench clean deps

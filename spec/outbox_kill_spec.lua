@@ -1,0 +1,68 @@
+-- A device that is killed at any moment while it records and sends, and started again: all that was recorded arrives.
+-- Three hundred times; a thousand by `make torture-outbox`, any number by THINGSBOARD_CYCLES.
+local child = require "spec.support.child"
+local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
+local tb = require "thingsboard"
+
+local CYCLES = tonumber(os.getenv "THINGSBOARD_CYCLES") or 300
+
+describe("an outbox whose process is killed", function()
+  local e, directory
+
+  setup(function()
+    e = emulator.start()
+    -- What was written outlives its process on any file system: the quickest will do.
+    directory = scratch.quick()
+  end)
+
+  teardown(function()
+    scratch.remove(directory)
+    e:stop()
+  end)
+
+  it("loses nothing that it has acknowledged", function()
+    local path, acknowledged = directory .. "/outbox", directory .. "/acknowledged"
+    local command = "exec timeout --signal=KILL %.4f lua5.4 spec/support/recorder.lua %s %s %s %s %d 2>&1"
+    for cycle = 1, CYCLES do
+      local process = io.popen(command:format(0.01 + math.random() * 0.03, e.url, e.token, path, acknowledged,
+        cycle * 1000))
+      local said = process:read "a"
+      local _, how, status = process:close()
+      assert(said == "" and (how == "signal" and status == 9 or status == 137), said)
+    end
+
+    local dev <close> = tb.device { url = e.url, token = e.token }
+    local outbox <close> = assert(dev:outbox { path = path })
+    assert(outbox:drain { deadline = 30 })
+    local arrived, count = {}, 0
+    for _, entry in ipairs(e:series(e.token).id) do arrived[tonumber(entry.value)] = true end
+    for line in io.lines(acknowledged) do
+      count = count + 1
+      assert(arrived[tonumber(line)], "lost: " .. line)
+    end
+    assert.is_true(count > CYCLES * 5, "only " .. count .. " were recorded")
+    for _, name in ipairs(scratch.files(directory)) do assert.is_nil(name:find "damaged") end
+  end)
+
+  it("gives no time again that it has given before", function()
+    local path, token = directory .. "/burst", e:create_device {}
+    local burst = {}
+    for n = 1, 500 do burst[n] = { n = n } end
+    child.run(([[
+      local tb = require "thingsboard"
+      local outbox = tb.device { url = %q, token = %q }:outbox { path = %q }
+      local burst = {}
+      for n = 1, 500 do burst[n] = { n = n } end
+      assert(outbox:put(burst))
+      assert(outbox:drain())
+      io.popen("kill -9 $PPID"):read "a"
+    ]]):format(e.url, token, path))
+    assert.equal(500, #e:series(token).n)
+    local dev <close> = tb.device { url = e.url, token = token }
+    local outbox <close> = assert(dev:outbox { path = path })
+    assert(outbox:put(burst))
+    assert(outbox:drain())
+    assert.equal(1000, #e:series(token).n)
+  end)
+end)

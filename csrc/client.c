@@ -162,6 +162,7 @@ void tb_handle_free(struct tb_handle *handle) {
 static struct tb_handle *take_idle(struct tb_reactor *reactor, size_t at) {
   struct tb_handle *handle = reactor->idle[at];
   reactor->idle_count--;
+  /* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what is moved */
   memmove(&reactor->idle[at], &reactor->idle[at + 1], (reactor->idle_count - at) * sizeof *reactor->idle);
   return handle;
 }

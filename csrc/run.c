@@ -17,6 +17,20 @@ void tb_run_free(struct tb_run *run) {
   tb_buffer_free(&run->data);
 }
 
+bool tb_run_copy(const struct tb_run *run, struct tb_run *copy) {
+  tb_run_init(copy, run->data.limit);
+  if (!tb_buffer_append(&copy->keys, run->keys.data, run->keys.length) ||
+      !tb_buffer_append(&copy->data, run->data.data, run->data.length)) {
+    tb_run_free(copy);
+    return false;
+  }
+  copy->first = run->first;
+  copy->ts = run->ts;
+  copy->last_ts = run->last_ts;
+  copy->count = run->count;
+  return true;
+}
+
 static size_t put_varint(uint64_t value, unsigned char *out) {
   size_t length = 0;
   for (; value >= 0x80; value >>= 7) out[length++] = (unsigned char)(value | 0x80);

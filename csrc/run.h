@@ -23,6 +23,9 @@ void tb_run_init(struct tb_run *run, size_t limit);
 
 void tb_run_free(struct tb_run *run);
 
+/* Makes a copy with memory of its own; false, with nothing to free, when memory is short. */
+bool tb_run_copy(const struct tb_run *run, struct tb_run *copy);
+
 /* The end of the JSON value that begins at `at`, in a text as the JSON writer writes it. */
 const char *tb_run_value_end(const char *at, const char *end);
 

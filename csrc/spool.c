@@ -22,6 +22,11 @@ device's number above, and the number of the run's first record below, so that a
 
 #define TYPE "thingsboard.spool"
 
+/* gcc's analyzer loses sight of what hangs in a list, and takes it for lost. */
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
+#endif
+
 /* Beside a run's data: what a row costs. */
 enum { ROW_BYTES = 24, MOST_IN_RUN = 256, MOST_RUN_BYTES = 16 * 1024, NUMBER_BITS = 40, SCHEMA = 1 };
 enum { MOST_RECORD = 64 * 1024 * 1024, APPLICATION = 0x74626f78 /* "tbox" */ };
@@ -516,7 +521,8 @@ static struct tb_run row(const struct device *device, sqlite3_stmt *statement) {
   run.first = sqlite3_column_int64(statement, 0) - id_of(device, 0);
   run.ts = sqlite3_column_int64(statement, 1);
   run.count = sqlite3_column_int64(statement, 4);
-  run.data.data = (char *)(uintptr_t)sqlite3_column_blob(statement, 5); /* read only, by this function's word */
+  const void *blob = sqlite3_column_blob(statement, 5);
+  memcpy(&run.data.data, &blob, sizeof blob); /* read only, by this function's word */
   run.data.length = (size_t)sqlite3_column_bytes(statement, 5);
   return run;
 }
@@ -740,40 +746,38 @@ static int remove_rows(struct spool *spool, struct device *device, int64_t first
   return code;
 }
 
+/* The records of a run in memory from one number on, as a run of their own; NULL when memory is short. */
+static struct pending *copy_tail(const struct pending *p, int64_t from) {
+  struct pending *tail = malloc(sizeof *tail);
+  if (tail == NULL) return NULL;
+  *tail = (struct pending){.next = p->next, .device = p->device, .undated = p->undated};
+  if (tb_run_copy(&p->run, &tail->run) && tb_run_cut(&tail->run, from, p->run.first + p->run.count - from)) return tail;
+  free_pending(tail);
+  return NULL;
+}
+
 /* Takes records out of a run that waits in memory: its head or its tail stays, and when both do, the tail as a run of
- * its own behind it. False when memory is short. */
+ * its own behind it. False, and nothing has changed, when memory is short. */
 static bool cut_pending(struct spool *spool, struct pending *p, int64_t first, int64_t last) {
   struct device *device = &spool->devices[p->device];
-  int64_t begin_at = p->run.first, end = begin_at + p->run.count, count = p->run.count;
+  int64_t start = p->run.first, end = start + p->run.count, count = p->run.count;
   size_t length = p->run.data.length;
-  if (begin_at < first && end > last + 1) {
-    struct pending *tail = malloc(sizeof *tail);
+  struct pending *tail = NULL;
+  if (start < first && end > last + 1) {
+    tail = copy_tail(p, last + 1);
     if (tail == NULL) return false;
-    *tail = *p;
-    tb_run_init(&tail->run, MOST_RECORD);
-    struct tb_run whole = tail->run;
-    bool ok = tb_buffer_append(&whole.keys, p->run.keys.data, p->run.keys.length) &&
-              tb_buffer_append(&whole.data, p->run.data.data, length);
-    whole.first = begin_at;
-    whole.ts = p->run.ts;
-    whole.count = count;
-    tail->run = whole;
-    ok = ok && tb_run_cut(&tail->run, last + 1, end - last - 1) && tb_run_cut(&p->run, begin_at, first - begin_at);
-    if (!ok) {
-      free_pending(tail);
-      return false;
-    }
-    p->next = tail;
-    if (spool->last == p) spool->last = tail;
-    if (device->last == p) device->last = tail;
-    device->count -= count - p->run.count - tail->run.count;
-    device->bytes -= (int64_t)length - (int64_t)p->run.data.length - (int64_t)tail->run.data.length - ROW_BYTES;
-    return true;
   }
-  int64_t from = begin_at < first ? begin_at : last + 1;
-  if (!tb_run_cut(&p->run, from, begin_at < first ? first - begin_at : end - last - 1)) return false;
+  if (!(start < first ? tb_run_cut(&p->run, start, first - start) : tb_run_cut(&p->run, last + 1, end - last - 1))) {
+    if (tail != NULL) free_pending(tail);
+    return false;
+  }
   device->count -= count - p->run.count;
   device->bytes -= (int64_t)(length - p->run.data.length);
+  if (tail == NULL) return true;
+  p->next = tail;
+  if (spool->last == p) spool->last = tail;
+  device->count += tail->run.count;
+  device->bytes += (int64_t)tail->run.data.length + ROW_BYTES;
   return true;
 }
 

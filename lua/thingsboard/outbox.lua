@@ -148,7 +148,7 @@ function outbox:changes_written()
   self.lost_changed, self.attributes_changed = false, false
 end
 
---- Notes how late it is, for records that are found undated after another start, and for times that must not come twice.
+--- Notes how late it is, for records that are found undated after another start.
 function outbox:note_time()
   local on = self.store
   if not on.is_open or not on.clock:offset_now() then return end

@@ -295,8 +295,8 @@ local function loop(outbox, deadline)
       end
     elseif not err then
       if deadline then return leftover(outbox) end
-      wait(outbox, outbox.news, soonest(outbox.store.sync_at,
-        (outbox.store.undated or outbox.max_age or outbox.store.trouble or outbox.kept[1]) and core.monotonic() + EXPIRE_EVERY))
+      local due = outbox.store.undated or outbox.max_age or outbox.store.trouble or outbox.kept[1]
+      wait(outbox, outbox.news, soonest(outbox.store.sync_at, due and core.monotonic() + EXPIRE_EVERY))
     end
     if err then wait(outbox, outbox.wake, soonest(core.monotonic() + pause:next(), deadline, outbox.store.sync_at)) end
     ::continue::

@@ -138,6 +138,26 @@ describe("attributes", function()
       assert.same({ 1, 2 }, seen)
     end)
 
+    it("do not go back when one was under way for long", function()
+      e:set_shared(e.token, '{"n":1}')
+      e:fault { path = "/updates", how = "slow", bytes = 50, seconds = 0.5, count = 1 }
+      local updates <close> = dev:attribute_updates { "n" }
+      assert.same({ n = 1 }, updates())
+      local function arrived(path)
+        for _, request in ipairs(e:requests()) do
+          if request.target:find(path) then return request end
+        end
+      end
+      while not arrived "/updates" do tb.sleep(0.02) end
+      e:set_shared(e.token, '{"n":2}') -- takes seconds to come
+      e:set_shared(e.token, '{"n":3}') -- is found by the request behind the poll
+      assert.same({ n = 3 }, updates())
+      while not arrived("/updates").ended_at do tb.sleep(0.02) end
+      tb.sleep(0.1)
+      e:set_shared(e.token, '{"n":4}')
+      assert.same({ n = 4 }, updates())
+    end)
+
     it("go on after answers that make no sense", function()
       e:set_shared(e.token, '{"n":1}')
       local updates <close> = dev:attribute_updates({ "n" }, { period = 0.5 })

@@ -272,6 +272,9 @@ describe("an error", function()
       unanswered("answer", "UNSUPPORTED_PROTOCOL", true) -- the next one may
       e:fault { how = "raw", raw = "HTTP/1.1 200 \r\nContent-Length: -5\r\n\r\n", count = 1 }
       assert.equal("answer", error_of(dev).kind)
+      local of_code = require "thingsboard.error".of_code -- garbage that a reset ends has the reset's words
+      assert.is_true(of_code("m", "UNSUPPORTED_PROTOCOL", "Recv failure: Connection reset by peer").retryable)
+      assert.is_false(of_code("m", "UNSUPPORTED_PROTOCOL", 'Protocol "https" not supported or disabled').retryable)
     end)
 
     it("says that the answer is too large", function()

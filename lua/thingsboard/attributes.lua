@@ -40,23 +40,29 @@ local function is_update(message)
   return json.is_object(message) and next(message) ~= nil
 end
 
+-- One key of a message. On a bad link that may have been under way for long: what a request has found changed since the
+-- poll was sent may be newer, and the next request tells.
+local function update(state, key, value)
+  return not state.found[key] and set(state, key, value)
+end
+
 -- A message of the server: values by key, or {"deleted": [keys]}. Whether it tells anything new.
 local function apply_update(state, message)
   state.updates = state.updates + 1
   local deleted, new = message.deleted, false
   if type(deleted) == "table" and next(message, "deleted") == nil and next(message) == "deleted" then
-    for _, key in ipairs(deleted) do new = set(state, key, nil) or new end
+    for _, key in ipairs(deleted) do new = update(state, key, nil) or new end
   else
-    for key, value in next, message do new = set(state, key, value) or new end
+    for key, value in next, message do new = update(state, key, value) or new end
   end
   return new
 end
 
 -- All that there is: what is not in it is deleted.
 local function apply_all(state, values)
-  for key, value in next, values do set(state, key, value) end
+  for key, value in next, values do state.found[key] = set(state, key, value) or state.found[key] end
   for key in next, state.current do
-    if values[key] == nil then set(state, key, nil) end
+    if values[key] == nil then state.found[key] = set(state, key, nil) or state.found[key] end
   end
 end
 
@@ -72,6 +78,7 @@ local function run_poll(state)
     local exchange <close> = updates:send(state.period)
     if not exchange then return end -- the device was closed, and the iterator with it
     state.opened_at = updates.opened_at
+    state.found = {}
     state.sent:raise()
     local message, err = updates:receive(exchange)
     if message then
@@ -186,6 +193,7 @@ function attributes.updates(client, request, keys, period)
     client = client, request = request, period = period, behind = math.min(BEHIND_POLL, period / 2),
     wants = function(key) return wanted == nil or wanted[key] or false end,
     current = {}, handed = {}, touched = {},
+    found = {}, -- the set of keys that a request found changed since the last poll was sent
     updates = 0, -- messages that have come: a request during which one came is stale
     changed = loop:signal(), sent = loop:signal(),
   }

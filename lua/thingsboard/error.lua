@@ -51,7 +51,7 @@ local code_kinds = {
 local function may_pass(kind, code, text)
   return kind == "network" or kind == "timeout" or kind == "memory" or code == "SSL_CONNECT_ERROR"
     or code == "WEIRD_SERVER_REPLY" or code == "BAD_FUNCTION_ARGUMENT"
-    or code == "UNSUPPORTED_PROTOCOL" and text:find("%d%.%d") ~= nil -- a version
+    or code == "UNSUPPORTED_PROTOCOL" and not text:find("not supported", 1, true) -- by this libcurl: https, without TLS
 end
 
 local advice = {

@@ -2,6 +2,7 @@
 local cqueues = require "cqueues"
 local condition = require "cqueues.condition"
 local h2_connection = require "http.h2_connection"
+local h2_stream = require "http.h2_stream"
 local new_headers = require "http.headers".new
 local application = require "spec.emulator.application"
 local faults = require "spec.emulator.faults"
@@ -17,6 +18,14 @@ local security = {
   { "cache-control", "no-cache, no-store, max-age=0, must-revalidate" }, { "pragma", "no-cache" }, { "expires", "0" },
   { "x-frame-options", "DENY" },
 }
+
+-- What is under way when a stream ends is no error: lua-http would end the connection for it.
+local DATA = 0
+local on_data = h2_stream.frame_handlers[DATA]
+h2_stream.frame_handlers[DATA] = function(stream, ...)
+  if stream.state == "closed" then return true end
+  return on_data(stream, ...)
+end
 
 local Body = {}
 Body.__index = Body
@@ -66,6 +75,7 @@ end
 local function answer_of(world, exchange)
   local fault = world.faults:take(exchange.method, exchange.raw_target, exchange.body)
   if not fault then return application.answer(world, exchange) end
+  exchange.body:read() -- what came for a stream that has ended would end the connection
   if fault.how == "delay" then
     cqueues.sleep(fault.seconds or 1)
     return application.answer(world, exchange)

@@ -15,8 +15,8 @@ local SEED = math.tointeger(tonumber(arg[3])) or os.time()
 local SETTLE = 25 -- seconds without faults, until all is answered or has expired
 local FASTER = 3600 / SECONDS
 -- In an hour of its own a device posts every 10 s, gets a request every 30 s, an attribute every minute, a fault every
--- two; its polls stay open for 18 s.
-local PERIOD = math.max(0.5, 18 / FASTER)
+-- two; its polls stay open for 18 s. Here for 2 s at least: half of it must be more than a busy machine is ever late.
+local PERIOD = math.max(2, 18 / FASTER)
 local POST_EVERY = 10 / FASTER
 local REQUESTS, VALUES, FAULTS = FASTER / 30, FASTER / 60, FASTER / 120 -- a second, each device
 local LASTING = 20000 -- milliseconds that a two-way request is kept

@@ -148,11 +148,21 @@ describe("RPC", function()
 
     it("come though the server counts from 0 again, and nothing tells them from those before", function()
       local requests <close> = dev:rpc_requests { period = 3 }
+      local came
+      local function both_polls_followed()
+        local count = 0
+        for _, sent in ipairs(e:requests()) do
+          if sent.at * 1000 > came and not sent.ended_at then count = count + 1 end
+        end
+        return count == 2
+      end
       for life = 1, 2 do
         for n = 0, 2 do
           ask("tick", "{}", { oneway = true })
           assert.equal(n, next_of(requests, 10).id, "life " .. life)
+          came = tb.now()
         end
+        await(both_polls_followed)
         e:restart_rpc_ids(e.token)
       end
     end)

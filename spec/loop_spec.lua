@@ -206,7 +206,7 @@ describe("tasks", function()
 
   it("sleep in order of their deadlines", function()
     local order = {}
-    local delays = { 0.05, 0.01, 0.03, 0.02, 0.04 }
+    local delays = { 0.25, 0.05, 0.15, 0.1, 0.2 } -- far enough apart for a machine that is slow to start them
     for n, delay in ipairs(delays) do
       tb.spawn(function()
         tb.sleep(delay)

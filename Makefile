@@ -71,8 +71,8 @@ uninstall:
 
 # What demo and test need: fetched if it is not there, and quick if it is.
 ready-for-%:
-	@./.ci/missing $* $(LUA) $(LUA_INCDIR) || $(MAKE) --no-print-directory deps
-	@$(MAKE) --no-print-directory all
+	@./.ci/missing $* $(LUA) $(LUA_INCDIR) >&2 || $(MAKE) --no-print-directory deps >&2
+	@$(MAKE) --no-print-directory all >&2
 
 demo: ready-for-demo
 	@$(PATHS) $(LUA) examples/demo.lua
@@ -83,7 +83,7 @@ test: ready-for-test
 	$(PATHS) $(LUA) $(BUSTED) $(SPECS)
 
 emulator: ready-for-demo
-	@$(PATHS) $(LUA) spec/emulator/main.lua
+	@$(PATHS) exec $(LUA) spec/emulator/main.lua
 
 # What takes minutes by its nature, and says nothing more of memory, stays out.
 MEMCHECK_SPECS = $(filter-out spec/rpc_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua spec/examples_spec.lua \

@@ -298,6 +298,7 @@ describe("RPC", function()
           fails = function() error("no such pin", 0) end,
           fails_oddly = function() error {} end,
           nan = function() return { level = 0 / 0 } end,
+          code = function() return { print } end,
           large = function() return ("x"):rep(70000) end,
           slow = function()
             tb.sleep(0.3)
@@ -321,6 +322,7 @@ describe("RPC", function()
       assert.truthy(answer("fails_oddly"):find '^{"error":"table: ')
       assert.equal('{"error":"no such method: missing"}', answer "missing")
       assert.truthy(answer("nan"):find '^{"error":".*level.*NaN')
+      assert.truthy(answer("code"):find '^{"error":"reply_rpc: .*a function cannot be sent"}')
       assert.equal('"slow"', answer "slow")
       assert.truthy(answer("large"):find '^{"error":".*too large')
       assert.equal('{"sum":5}', answer("add", '{"a":2,"b":3}'))

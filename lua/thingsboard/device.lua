@@ -169,9 +169,10 @@ local REPLY_TRIES = 4 -- the caller waits for 10 s; more tries than that find no
 -- The answer must reach the server, or else the request blocks those behind it.
 local function answer(self, asked, value)
   local pause = backoff.new(0.5, 4)
-  local ok, err
+  local sendable, ok, err
   for try = 1, REPLY_TRIES do
-    ok, err = asked:reply(value)
+    sendable, ok, err = pcall(asked.reply, asked, value)
+    if not sendable then return asked:reply { error = tostring(ok):gsub("^.-:%d+: ", "") } end -- a function, a cycle
     if ok or not err.retryable then break end
     if try < REPLY_TRIES then client_of(self).loop:sleep(pause:next()) end
   end

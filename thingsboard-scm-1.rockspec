@@ -59,6 +59,7 @@ build = {
         "csrc/json.c",
         "csrc/murmur3.c",
         "csrc/number.c",
+        "csrc/pool.c",
         "csrc/reactor.c",
         "csrc/type.c",
       },

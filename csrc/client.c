@@ -2,6 +2,7 @@
 
 #include "core.h"
 #include "exchange.h"
+#include "pool.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -253,6 +254,8 @@ void tb_client_close(struct tb_client *client) {
   }
   *client->link = client->next;
   if (client->next != NULL) client->next->link = client->link;
+  if (client->pool != NULL) client->pool->clients--;
+  client->pool = NULL;
   client->reactor = NULL;
 }
 
@@ -295,6 +298,8 @@ static int client_new(lua_State *L) {
   client->next = reactor->clients;
   if (client->next != NULL) client->next->link = &client->next;
   reactor->clients = client;
+  client->pool = tb_pool_join(reactor);
+  if (client->pool == NULL) return luaL_error(L, "out of memory");
   struct tb_handle *first = new_handle(client);
   if (first == NULL) return luaL_error(L, "out of memory");
   tb_client_give(first); /* it has an owner before anything can raise */

@@ -10,6 +10,7 @@ struct tb_client {
   const char *type;
   struct tb_reactor *reactor;     /* kept alive by user value 1; NULL once closed */
   struct tb_client *next, **link; /* in the reactor's list */
+  struct tb_pool *pool;           /* where its connections are, unless the reactor is bounded */
   struct tb_exchange *exchanges;  /* in flight */
   size_t max_response;
   long receive_buffer; /* bytes, of an exchange whose answer stays in memory */

@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "core.h"
 #include "file.h"
+#include "pool.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +114,7 @@ static void unlink_exchange(struct tb_exchange *exchange) {
 
 /* Off the wire: an unfinished transfer's connection is closed, a finished one's is kept for the next. */
 static void leave_wire(struct tb_exchange *exchange) {
-  curl_multi_remove_handle(exchange->client->reactor->multi, exchange->handle->easy);
+  curl_multi_remove_handle(exchange->pool->multi, exchange->handle->easy);
   exchange->handle->exchange = NULL;
   tb_client_give(exchange->handle);
   exchange->handle = NULL;
@@ -147,7 +148,7 @@ static bool sent_anew(struct tb_exchange *exchange, CURLcode code) {
     if (left <= 0) return false;
     curl_easy_setopt(handle->easy, CURLOPT_TIMEOUT_MS, (long)left);
   }
-  CURLM *multi = exchange->client->reactor->multi;
+  CURLM *multi = exchange->pool->multi;
   curl_multi_remove_handle(multi, handle->easy);
   handle->error[0] = '\0';
   curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 1L); /* so that this happens once */
@@ -311,7 +312,8 @@ int tb_exchange_start(lua_State *L) {
   lua_pushvalue(L, self);
   lua_rawsetp(L, -2, exchange);
   lua_pop(L, 1);
-  if (curl_multi_add_handle(client->reactor->multi, handle->easy) != CURLM_OK) {
+  exchange->pool = client->reactor->bounded ? client->reactor->pools[0] : client->pool;
+  if (curl_multi_add_handle(exchange->pool->multi, handle->easy) != CURLM_OK) {
     tb_exchange_release(L, reactor, exchange);
     return luaL_error(L, "cannot start a request: out of memory");
   }

@@ -24,6 +24,7 @@ enum tb_failure {
 struct tb_exchange {
   const char *type;
   struct tb_client *client;         /* kept alive by a user value; NULL once the exchange has ended */
+  struct tb_pool *pool;             /* where it is while in flight */
   struct tb_exchange *next, **link; /* in the client's list while in flight, then in the reactor's queue */
   struct tb_reactor *queue;         /* the reactor whose queue of finished ones it is in, or NULL */
   struct tb_handle *handle;         /* while in flight */

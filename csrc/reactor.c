@@ -1,28 +1,26 @@
-/* The shape of an object that an event loop can poll: pollfd, events, timeout, step. Below it curl's multi handle
- * tells, by two callbacks, which sockets it waits for and when it wants to be called; both only write down what they
- * are told. */
+/* The shape of an object that an event loop can poll: pollfd, events, timeout, step. Below it are the pools, whose
+ * sockets and timers it waits for. */
 #include "reactor.h"
 
 #include "client.h"
 #include "clock.h"
 #include "core.h"
 #include "exchange.h"
+#include "pool.h"
 
 #include <errno.h>
 #include <lauxlib.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* Many polls that end together on one connection of HTTP/2 are more than some releases of libcurl stand (7.88: 43 of
- * 150 failed as partial). So one connection serves a busy device, or few quiet ones. */
 enum {
   EVENTS_A_STEP = 64,
   MICROSECONDS = 1000000,
-  STREAMS_A_CONNECTION = 8,
   LONGEST_WAIT = 1000 * MICROSECONDS, /* of epoll; a longer step waits again */
 };
 
@@ -54,39 +52,12 @@ void tb_reactor_arm(struct tb_reactor *reactor) {
   reactor->armed = next_wake(reactor);
 }
 
-static int on_timer(CURLM *multi, long milliseconds, void *data) {
-  struct tb_reactor *reactor = data;
-  (void)multi;
-  reactor->curl_wake = milliseconds < 0 ? TB_NEVER : tb_monotonic() + (int64_t)milliseconds * 1000;
-  tb_reactor_arm(reactor);
-  return 0;
-}
-
 /* curl closes descriptors, and the system gives their numbers out again, before it says so here: what epoll then has to
  * say about a number that it knows no more, or knows already, is not an error. */
-static bool watch(int epoll, int fd, uint32_t events) {
-  struct epoll_event event = {.events = events, .data.fd = fd};
-  if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0) return true;
-  return errno == EEXIST && epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event) == 0;
-}
-
-static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *known) {
-  struct tb_reactor *reactor = data;
-  (void)known;
-  if (what == CURL_POLL_REMOVE) {
-    epoll_ctl(reactor->epoll, EPOLL_CTL_DEL, fd, NULL);
-    return 0;
-  }
-  uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
-  if (watch(reactor->epoll, fd, events)) return 0;
-  char *handle = NULL;
-  curl_easy_getinfo(easy, CURLINFO_PRIVATE, &handle);
-  struct tb_exchange *exchange = handle == NULL ? NULL : ((struct tb_handle *)(void *)handle)->exchange;
-  if (exchange != NULL) {
-    exchange->unwatched = true;
-    reactor->unwatched = true;
-  }
-  return 0;
+bool tb_reactor_watch(const struct tb_reactor *reactor, int fd, uint32_t events, size_t pool) {
+  struct epoll_event event = {.events = events, .data.u64 = (uint64_t)pool << 32 | (uint32_t)fd};
+  if (epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, fd, &event) == 0) return true;
+  return errno == EEXIST && epoll_ctl(reactor->epoll, EPOLL_CTL_MOD, fd, &event) == 0;
 }
 
 bool tb_reactor_is_own(const struct tb_reactor *reactor) {
@@ -95,7 +66,7 @@ bool tb_reactor_is_own(const struct tb_reactor *reactor) {
 
 struct tb_reactor *tb_check_reactor(lua_State *L, int index) {
   struct tb_reactor *reactor = tb_check(L, index, TB_REACTOR, sizeof(struct tb_reactor));
-  if (reactor->multi == NULL) luaL_error(L, "the reactor is closed");
+  if (reactor->epoll < 0) luaL_error(L, "the reactor is closed");
   if (!tb_reactor_is_own(reactor))
     luaL_error(L, "the reactor belongs to the parent process: make a new one after fork");
   return reactor;
@@ -114,13 +85,7 @@ static int reactor_new(lua_State *L) {
   lua_setiuservalue(L, -2, 1);
   reactor->epoll = epoll_create1(EPOLL_CLOEXEC);
   if (reactor->epoll < 0) return luaL_error(L, "cannot make a reactor: %s", strerror(errno));
-  reactor->multi = curl_multi_init();
-  if (reactor->multi == NULL) return luaL_error(L, "cannot make a reactor: out of memory");
-  curl_multi_setopt(reactor->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-  curl_multi_setopt(reactor->multi, CURLMOPT_SOCKETDATA, reactor);
-  curl_multi_setopt(reactor->multi, CURLMOPT_TIMERFUNCTION, on_timer);
-  curl_multi_setopt(reactor->multi, CURLMOPT_TIMERDATA, reactor);
-  curl_multi_setopt(reactor->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)STREAMS_A_CONNECTION);
+  if (tb_pool_add(reactor) == NULL) return luaL_error(L, "cannot make a reactor: out of memory");
   return 1;
 }
 
@@ -131,7 +96,7 @@ static int reactor_pollfd(lua_State *L) {
   struct tb_reactor *reactor = tb_check_reactor(L, 1);
   if (reactor->timer < 0) {
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (timer < 0 || !watch(reactor->epoll, timer, EPOLLIN)) {
+    if (timer < 0 || !tb_reactor_watch(reactor, timer, EPOLLIN, 0)) {
       int error = errno;
       if (timer >= 0) close(timer);
       return luaL_error(L, "cannot make the reactor's timer: %s", strerror(error));
@@ -180,58 +145,47 @@ static int reactor_wake_at(lua_State *L) {
   return 0;
 }
 
-/*** Bounds the connections to one host and port. An exchange for which there is none waits for one that is free.
+/*** Bounds the connections to one host and port, of the exchanges from now on. One for which there is none waits for
+one that is free.
 @function reactor:max_connections
 @tparam integer count 0 for no bound */
 static int reactor_max_connections(lua_State *L) {
   struct tb_reactor *reactor = tb_check_reactor(L, 1);
   lua_Integer count = luaL_checkinteger(L, 2);
   luaL_argcheck(L, count >= 0 && count <= INT32_MAX, 2, "not a number of connections");
-  curl_multi_setopt(reactor->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)count);
+  curl_multi_setopt(reactor->pools[0]->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)count);
+  reactor->bounded = count > 0;
   return 0;
 }
 
-/* Lets curl work. When memory is short there, it may lose track of a socket or of a timer, and never call for it again:
- * then no exchange may be left to wait for it. */
-static void work(struct tb_reactor *reactor, curl_socket_t fd, int what) {
-  int running;
-  if (curl_multi_socket_action(reactor->multi, fd, what, &running) == CURLM_OK) return;
-  for (struct tb_client *client = reactor->clients; client != NULL; client = client->next)
-    for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = exchange->next)
-      exchange->unwatched = true;
-  reactor->unwatched = true;
-}
-
-/* Ends the exchanges that curl has done with, and those whose socket nobody watches. */
-static void collect(struct tb_reactor *reactor) {
-  CURLMsg *message;
-  int left;
-  while ((message = curl_multi_info_read(reactor->multi, &left)) != NULL) {
-    if (message->msg != CURLMSG_DONE) continue;
-    char *handle = NULL;
-    CURLcode code = message->data.result; /* the message goes when its handle leaves the multi */
-    curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &handle);
-    tb_exchange_end(((struct tb_handle *)(void *)handle)->exchange, code);
-  }
-  if (reactor->unwatched) {
-    reactor->unwatched = false;
-    for (struct tb_client *client = reactor->clients; client != NULL; client = client->next)
-      tb_client_end_unwatched(client);
+/* Gives curl its turn where its time has come. */
+static void work_where_due(struct tb_reactor *reactor, int64_t now) {
+  reactor->curl_wake = TB_NEVER;
+  for (size_t i = 0; i < reactor->pool_count; i++) {
+    struct tb_pool *pool = reactor->pools[i];
+    if (pool->wake <= now) {
+      pool->wake = TB_NEVER; /* curl sets it anew while it is called */
+      tb_pool_work(pool, CURL_SOCKET_TIMEOUT, 0);
+    }
+    if (pool->wake < reactor->curl_wake) reactor->curl_wake = pool->wake;
   }
 }
 
 /* Gives curl its turn when its time has come; ends what curl has not, when that is overdue. */
 static void work_if_due(struct tb_reactor *reactor, int64_t now) {
-  if (reactor->curl_wake <= now) {
-    reactor->curl_wake = TB_NEVER; /* curl sets it anew while it is called */
-    work(reactor, CURL_SOCKET_TIMEOUT, 0);
-    collect(reactor);
-  }
+  if (reactor->curl_wake <= now) work_where_due(reactor, now);
   if (reactor->overdue_at <= now) {
     reactor->overdue_at = TB_NEVER;
     for (struct tb_client *client = reactor->clients; client != NULL; client = client->next)
       tb_client_end_overdue(client, now);
   }
+}
+
+/* Ends the exchanges whose socket nobody watches. */
+static void end_unwatched(struct tb_reactor *reactor) {
+  reactor->unwatched = false;
+  for (struct tb_client *client = reactor->clients; client != NULL; client = client->next)
+    tb_client_end_unwatched(client);
 }
 
 /* Waits until a descriptor stirs or the time has come, and lets curl work. Returns what epoll_wait returned. */
@@ -242,7 +196,8 @@ static int turn(struct tb_reactor *reactor, int64_t now, int64_t until) {
   int milliseconds = left <= 0 ? 0 : left < LONGEST_WAIT ? (int)((left + 999) / 1000) : LONGEST_WAIT / 1000;
   int count = epoll_wait(reactor->epoll, events, EVENTS_A_STEP, milliseconds);
   for (int i = 0; i < count; i++) {
-    if (events[i].data.fd == reactor->timer) {
+    int fd = (int)(uint32_t)events[i].data.u64;
+    if (fd == reactor->timer) {
       uint64_t expirations;
       if (read(reactor->timer, &expirations, sizeof expirations) > 0) reactor->armed = TB_NEVER;
       continue;
@@ -250,9 +205,8 @@ static int turn(struct tb_reactor *reactor, int64_t now, int64_t until) {
     int what = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
                (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
                (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
-    work(reactor, events[i].data.fd, what);
+    tb_pool_work(reactor->pools[events[i].data.u64 >> 32], fd, what);
   }
-  if (count > 0) collect(reactor);
   return count;
 }
 
@@ -270,6 +224,7 @@ static int reactor_step(lua_State *L) {
   do {
     work_if_due(reactor, now);
     count = turn(reactor, now, until);
+    if (reactor->unwatched) end_unwatched(reactor);
     if (count < 0 && errno != EINTR) return luaL_error(L, "cannot wait: %s", strerror(errno));
     now = tb_monotonic();
   } while (reactor->finished == NULL && count >= 0 && now < until && now < reactor->lua_wake);
@@ -297,13 +252,15 @@ static int reactor_finished(lua_State *L) {
 @function reactor:close */
 static int reactor_close(lua_State *L) {
   struct tb_reactor *reactor = tb_check(L, 1, TB_REACTOR, sizeof(struct tb_reactor));
-  if (reactor->multi != NULL && tb_reactor_is_own(reactor)) {
+  if (reactor->epoll >= 0 && tb_reactor_is_own(reactor)) {
     while (reactor->clients != NULL) tb_client_close(reactor->clients);
     while (reactor->finished != NULL) tb_exchange_leave_queue(reactor->finished);
-    curl_multi_cleanup(reactor->multi); /* calls on_socket still: the descriptors go after it */
+    while (reactor->pool_count > 0)
+      tb_pool_free(reactor->pools[--reactor->pool_count]); /* the descriptors go after it */
+    free(reactor->pools);
+    reactor->pools = NULL;
   }
   /* In a forked child curl's memory is left alone: its cleanup would speak on the parent's connections. */
-  reactor->multi = NULL;
   if (reactor->timer >= 0) close(reactor->timer);
   if (reactor->epoll >= 0) close(reactor->epoll);
   reactor->timer = -1;
@@ -313,7 +270,7 @@ static int reactor_close(lua_State *L) {
 
 static int reactor_tostring(lua_State *L) {
   const struct tb_reactor *reactor = tb_check(L, 1, TB_REACTOR, sizeof(struct tb_reactor));
-  lua_pushfstring(L, reactor->multi == NULL ? "thingsboard.reactor (closed)" : "thingsboard.reactor (%p)",
+  lua_pushfstring(L, reactor->epoll < 0 ? "thingsboard.reactor (closed)" : "thingsboard.reactor (%p)",
                   (const void *)reactor);
   return 1;
 }

@@ -9,6 +9,7 @@
 
 struct tb_client;
 struct tb_exchange;
+struct tb_pool;
 struct tb_handle;
 
 extern const char TB_REACTOR[];
@@ -20,15 +21,17 @@ enum { TB_MOST_IDLE = 64 };
 
 struct tb_reactor {
   const char *type;
-  CURLM *multi;        /* NULL once closed */
   int epoll;           /* -1 once closed */
   int timer;           /* a timerfd inside epoll, made when the first foreign loop asks for pollfd(); -1 before */
   unsigned generation; /* of the process that made it: see tb_reactor_is_own */
-  int64_t curl_wake;   /* when curl wants to be called */
+  int64_t curl_wake;   /* when curl wants to be called, or earlier */
   int64_t lua_wake;    /* when the Lua side wants to be called */
   int64_t overdue_at;  /* no exchange in flight is overdue before */
   int64_t armed;       /* what the timerfd is set to */
   bool unwatched;      /* an exchange's socket could not be added to epoll: see tb_exchange.unwatched */
+  bool bounded;        /* in its connections: they are all in the first pool then */
+  struct tb_pool **pools;
+  size_t pool_count;
   struct tb_client *clients;
   struct tb_exchange *finished; /* a queue: ended, and not yet handed over by finished() */
   struct tb_exchange *last_finished;
@@ -40,6 +43,9 @@ struct tb_reactor {
 
 /* The open reactor at the index; raises when it is none, closed, or used in a forked child. */
 struct tb_reactor *tb_check_reactor(lua_State *L, int index);
+
+/* Watches a descriptor for a pool. False when the system cannot. */
+bool tb_reactor_watch(const struct tb_reactor *reactor, int fd, uint32_t events, size_t pool);
 
 /* Keeps the timerfd, when there is one, at the next wake-up: to be called when that has changed. */
 void tb_reactor_arm(struct tb_reactor *reactor);

@@ -296,6 +296,24 @@ describe("connections", function()
       assert.equal(2, (connections()))
     end)
 
+    it("are no more than that for many devices, those from before the bound among them", function()
+      start()
+      local devices, sent = {}, 0
+      for n = 1, 150 do
+        devices[n] = new_device()
+        if n == 100 then tb.max_connections(2) end
+      end
+      for _, dev in ipairs(devices) do
+        tb.spawn(function()
+          assert(dev:send_telemetry { n = 1 })
+          sent = sent + 1
+        end)
+      end
+      tb.run()
+      assert.equal(150, sent)
+      assert.equal(2, (connections()))
+    end)
+
     it("let a post through between two polls that hold them all", function()
       start()
       tb.max_connections(2)

@@ -19,7 +19,7 @@ local clients = {
   { "this module, in a task", lua("post", base), " 1" },
 }
 local function peer(name, probe, command, fewer)
-  if support.line(probe .. " && echo yes") then clients[#clients + 1] = { name, command, "", fewer = fewer }
+  if support.line("{ " .. probe .. "; } 2>&1 && echo yes") == "yes" then clients[#clients + 1] = { name, command, "", fewer = fewer }
   else print("(" .. name .. " is missing: without it)") end
 end
 peer("Lua-cURL, lua-cjson", support.lua .. " -e 'require [[cURL]] require [[cjson]]'", lua("post_curl", url))

@@ -234,18 +234,19 @@ static int reactor_step(lua_State *L) {
 
 /*** The next exchange that has ended, each once, in order of their ends.
 @function reactor:finished
-@treturn ?userdata the exchange; nil when there is none for now */
+@treturn ?userdata the exchange; nil when there is none for now
+@treturn boolean whether there is another */
 static int reactor_finished(lua_State *L) {
   struct tb_reactor *reactor = tb_check_reactor(L, 1);
   struct tb_exchange *exchange = reactor->finished;
-  if (exchange == NULL) {
-    tb_reactor_arm(reactor);
-    return 0;
-  }
+  if (exchange == NULL) return 0;
   tb_exchange_leave_queue(exchange);
   tb_exchange_push(L, 1, exchange);
   tb_exchange_release(L, 1, exchange);
-  return 1;
+  bool more = reactor->finished != NULL;
+  if (!more) tb_reactor_arm(reactor);
+  lua_pushboolean(L, more);
+  return 2;
 }
 
 /*** Ends what is in flight, closes all connections and the clients. Idempotent.

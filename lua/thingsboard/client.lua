@@ -98,7 +98,7 @@ function client.new(what, options, path, secrets)
     timeout = milliseconds(options.timeout or TIMEOUT),
     max_response = config.max_response,
     iterators = setmetatable({}, { __mode = "k" }), -- those that poll; they end with the client
-    listeners = setmetatable({}, { __mode = "k" }), -- functions that hear of answers, by whom they serve
+    listeners = false, -- once there are any: functions that hear of answers, by whom they serve
   }, client)
   on.clients[self] = true
   return self
@@ -117,6 +117,14 @@ function client:start(method, path, body, timeout, file, checksum, limit)
   return self.core:start(method, path, body, timeout and milliseconds(timeout) or self.timeout, file, checksum, limit)
 end
 
+--- Lets a function hear of every answer, as long as somebody lives.
+-- @param whom it serves
+-- @tparam function listener called with the status, nil when there was no answer, and the exchange
+function client:listen(whom, listener)
+  self.listeners = self.listeners or setmetatable({}, { __mode = "k" })
+  self.listeners[whom] = listener
+end
+
 --- What came of an exchange that has ended.
 -- @tparam string what the method's name, for messages
 -- @tparam userdata exchange
@@ -126,7 +134,9 @@ end
 -- @treturn[2] table the error
 function client:outcome(what, exchange, meanings)
   local status, body, text = exchange:result()
-  for _, listener in next, self.listeners do listener(status, exchange) end
+  if self.listeners then
+    for _, listener in next, self.listeners do listener(status, exchange) end
+  end
   if status == 200 then return body end
   if status then return nil, errors.of_status(what, status, self:quote(body), meanings) end
   return nil, errors.of_code(what, body, text)

@@ -124,17 +124,13 @@ local function finish(self, which)
   stir(self)
 end
 
--- What came of resuming a task.
-local function resumed(self, which, ok, ...)
-  if which.parked then return end
+-- A task has come to its end, or has yielded to nobody.
+local function settle(self, which, ok, message)
   local thread = which.thread
-  if status(thread) ~= "dead" then return make_ready(self, which) end -- a yield of the script's own: on with it soon
+  if status(thread) ~= "dead" then return make_ready(self, which) end -- on with it at the next step
   finish(self, which) -- first: what follows takes memory
-  if ok then
-    which.results = table.pack(...)
-    return
-  end
-  which.failure = tostring((...))
+  if ok then return end
+  which.failure = tostring(message)
   local traceback = debug.traceback(thread, which.failure)
   coroutine.close(thread) -- what the task was to close is closed now, not when it is collected
   self.on_error(which, traceback)
@@ -150,7 +146,10 @@ local function run_ready(self)
     self.first = which.next
     if not self.first then self.last = false end
     which.next = false
-    if not which.finished then resumed(self, which, resume(which.thread)) end
+    if not which.finished then
+      local ok, message = resume(which.thread)
+      if not which.parked then settle(self, which, ok, message) end
+    end
   end
 end
 
@@ -161,10 +160,11 @@ end
 function loop:spawn(body, ...)
   if self.closed then error("the loop is closed", 2) end
   local arguments = table.pack(...)
+  local which
   local thread = coroutine.create(function()
-    return body(table.unpack(arguments, 1, arguments.n))
+    which.results = table.pack(body(table.unpack(arguments, 1, arguments.n)))
   end)
-  local which = setmetatable({
+  which = setmetatable({
     loop = self, thread = thread, finished = false, parked = false, event = false, timer = false,
     next = false, round = 0,
     failure = "not enough memory", -- unless there is enough to say more
@@ -272,11 +272,12 @@ function loop:step(timeout)
   arm(self)
   self.stirred = false
   reactor:step(timeout)
-  local exchange = reactor:finished()
-  while exchange do
-    wake(self, self.waiting[exchange])
-    exchange = reactor:finished()
-  end
+  local more
+  repeat
+    local exchange
+    exchange, more = reactor:finished()
+    if exchange then wake(self, self.waiting[exchange]) end
+  until not more
   local deadline = self.timers[1] and next_deadline(self)
   local now = deadline and monotonic()
   while deadline and deadline <= now do

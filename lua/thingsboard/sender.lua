@@ -25,13 +25,13 @@ local ends = { [401] = true, [404] = true }
 
 --- Lets the outbox hear of answers to other calls of its device: that the server is there again, and what time it is.
 function sender.listen(outbox)
-  outbox.client.listeners[outbox] = function(status, exchange)
+  outbox.client:listen(outbox, function(status, exchange)
     if outbox.server_time and not outbox.store.clock:offset_now() then
       local date = exchange:date()
       if date then outbox.store.clock:learn(date) end
     end
     if (status == 200 or status == 408) and not outbox.posting then outbox.wake:raise() end
-  end
+  end)
 end
 
 -- One post; in `outbox.posting` while it goes.

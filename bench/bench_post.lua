@@ -19,7 +19,8 @@ local clients = {
   { "this module, in a task", lua("post", base), " 1" },
 }
 local function peer(name, probe, command, fewer)
-  if support.line("{ " .. probe .. "; } 2>&1 && echo yes") == "yes" then clients[#clients + 1] = { name, command, "", fewer = fewer }
+  local there = support.line("{ " .. probe .. "; } 2>&1 && echo yes") == "yes"
+  if there then clients[#clients + 1] = { name, command, "", fewer = fewer }
   else print("(" .. name .. " is missing: without it)") end
 end
 peer("Lua-cURL, lua-cjson", support.lua .. " -e 'require [[cURL]] require [[cjson]]'", lua("post_curl", url))

@@ -65,6 +65,58 @@ describe("the core", function()
       assert.error_matches(function() post(require("thingsboard").null) end, "string expected")
     end)
 
+    it("says who asks, in every request, and asks for no leave to send much", function()
+      local said = core.client(reactor, {
+        prefix = e.url .. "/api/v1/" .. e.token, max_response = 1000, connect_timeout = 1000, user_agent = "a meter",
+      })
+      finish(said:start("GET", "/attributes", nil, 10000))
+      finish(said:start("POST", "/telemetry", '{"a":1}', 10000))
+      finish(said:start("POST", "/telemetry", '{"a":"' .. ("x"):rep(2000) .. '"}', 10000))
+      for _, request in ipairs(e:requests()) do
+        assert.equal("a meter", request.headers["user-agent"])
+        assert.is_nil(request.headers.expect)
+      end
+      assert.equal("application/json", e:requests()[3].headers["content-type"])
+      said:close()
+    end)
+
+    it("goes where its path says, whatever its handle did before", function()
+      e:set_shared(e.token, '{"b":2}')
+      for _ = 1, 2 do
+        assert.equal(200, (post '{"a":1}'))
+        assert.equal('{"shared":{"b":2}}', select(2, get "/attributes?sharedKeys=b"))
+        assert.equal(200, (get "/attributes"))
+      end
+      local paths = {}
+      for n, request in ipairs(e:requests()) do paths[n] = request.method .. " " .. request.target:match "[^/]*$" end
+      assert.same({ "POST telemetry", "GET attributes?sharedKeys=b", "GET attributes" }, { paths[1], paths[2], paths[3] })
+      assert.equal("GET attributes", paths[6])
+    end)
+
+    it("serves the next request once it has left its scope, with nothing of the last one", function()
+      local first, second
+      do
+        local exchange <close> = client:start("POST", "/telemetry", '{"a":1}', 10000)
+        first = exchange
+        finish(exchange)
+      end
+      do
+        local exchange <close> = client:start("GET", "/attributes", nil, 10000)
+        second = exchange
+        assert.is_false(exchange:done())
+        assert.equal(0, (exchange:received()))
+        assert.error_matches(function() exchange:result() end, "not ended")
+        local other <close> = client:start("GET", "/attributes", nil, 10000)
+        assert.is_false(rawequal(other, exchange))
+        assert.equal(200, (finish(exchange)))
+        assert.equal(200, (finish(other)))
+      end
+      assert.is_true(rawequal(first, second))
+      local closed = client:start("GET", "/attributes", nil, 10000)
+      closed:close()
+      assert.is_false(rawequal(closed, client:start("GET", "/attributes", nil, 10000))) -- who closes it may hold it
+    end)
+
     it("keeps its connection for the next", function()
       for _ = 1, 5 do post '{"a":1}' end
       local requests = e:requests()

@@ -89,8 +89,7 @@ describe("the core", function()
       end
       local paths = {}
       for n, request in ipairs(e:requests()) do paths[n] = request.method .. " " .. request.target:match "[^/]*$" end
-      assert.same({ "POST telemetry", "GET attributes?sharedKeys=b", "GET attributes" }, { paths[1], paths[2], paths[3] })
-      assert.equal("GET attributes", paths[6])
+      assert.same({ "POST telemetry", "GET attributes?sharedKeys=b", "GET attributes" }, table.move(paths, 4, 6, 1, {}))
     end)
 
     it("serves the next request once it has left its scope, with nothing of the last one", function()

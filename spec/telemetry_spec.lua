@@ -127,6 +127,26 @@ describe("send_telemetry", function()
       "key 'x' beside")
   end)
 
+  it("raises in the name of the call, at its line, whatever is wrong in it", function()
+    for value, words in next, {
+      [{ a = print }] = "a: a function cannot be sent",
+      [{ 5 }] = "record 1: must be a table, got number",
+      [{ { a = 1 }, { b = { c = print } } }] = "record 2: b.c: a function cannot be sent",
+      [{ { ts = tb.now(), values = { a = 1 }, [5] = 1 } }] = "record 1: key '5' beside ts and values: the server would "
+        .. "drop it",
+    } do
+      local line = debug.getinfo(1, "l").currentline + 1
+      local ok, message = pcall(function() return (dev:send_telemetry(value)) end)
+      assert.is_false(ok)
+      assert.equal(("spec/telemetry_spec.lua:%d: send_telemetry: %s"):format(line, words), message)
+    end
+    local line = debug.getinfo(1, "l").currentline + 1
+    local _, message = pcall(function() return (dev:send_attributes { [1] = 2 }) end)
+    assert.equal(("spec/telemetry_spec.lua:%d: send_attributes: the keys of values must be strings; here is a number")
+      :format(line), message)
+    assert(dev:send_telemetry { a = 1 }) -- nothing is left of what was refused
+  end)
+
   it("sends a large list in one request", function()
     local list = {}
     for n = 1, 5000 do list[n] = { ts = 1700000000000 + n, values = { n = n } } end

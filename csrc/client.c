@@ -163,8 +163,7 @@ void tb_handle_free(struct tb_handle *handle) {
 static struct tb_handle *take_idle(struct tb_reactor *reactor, size_t at) {
   struct tb_handle *handle = reactor->idle[at];
   reactor->idle_count--;
-  /* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what is moved */
-  memmove(&reactor->idle[at], &reactor->idle[at + 1], (reactor->idle_count - at) * sizeof *reactor->idle);
+  for (size_t i = at; i < reactor->idle_count; i++) reactor->idle[i] = reactor->idle[i + 1];
   return handle;
 }
 

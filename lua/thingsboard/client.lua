@@ -98,6 +98,7 @@ function client.new(what, options, path, secrets)
     timeout = milliseconds(options.timeout or TIMEOUT),
     max_response = config.max_response,
     iterators = setmetatable({}, { __mode = "k" }), -- those that poll; they end with the client
+    closed = false,
     listeners = false, -- once there are any: functions that hear of answers, by whom they serve
   }, client)
   on.clients[self] = true

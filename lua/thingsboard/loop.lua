@@ -62,7 +62,12 @@ function loop.new()
     count = 0, -- tasks that run() waits for
     waiters = 0, -- coroutines of the host's that are parked
     depth = 0, -- of tasks that run below tasks, by a step of theirs
+    -- False rather than nil, which would be looked for in the class at every step.
     stirred = false, -- between two steps
+    watched = false, -- somebody knows the descriptor
+    host = false, -- the event loop that is attached
+    served = false, -- that watches the descriptor
+    closed = false,
     armed = false, -- what the reactor was told last
     on_error = report,
   }, loop)
@@ -165,7 +170,7 @@ function loop:spawn(body, ...)
     which.results = table.pack(body(table.unpack(arguments, 1, arguments.n)))
   end)
   which = setmetatable({
-    loop = self, thread = thread, finished = false, parked = false, event = false, timer = false,
+    loop = self, host = false, thread = thread, finished = false, parked = false, event = false, timer = false,
     next = false, round = 0,
     failure = "not enough memory", -- unless there is enough to say more
   }, task)
@@ -185,9 +190,9 @@ function loop:spawn_background(body, ...)
   return which
 end
 
---- What can be suspended here: the task that runs, or a waiter for the host's coroutine. Nil where nothing can be:
+-- What can be suspended here: the task that runs, or a waiter for the host's coroutine. Nil where nothing can be:
 -- outside of tasks, in a coroutine of the script's own, below a C function that cannot yield.
-function loop:current()
+local function current(self)
   if not isyieldable() then return nil end
   local which = self.tasks[running()]
   if which then return which end
@@ -217,7 +222,7 @@ end
 -- @treturn boolean whether it has happened; false when the deadline came first
 function loop:wait(event, deadline)
   if event:done() then return true end
-  local which = self:current()
+  local which = current(self)
   repeat
     if self.closed then error("the loop is closed", 2) end
     if which then
@@ -228,7 +233,7 @@ function loop:wait(event, deadline)
       which.event, which.timer, which.parked = event, timer or false, true -- not before memory was had for all
       which:suspend()
     else
-      self:step(deadline and math.max(0, deadline - monotonic()))
+      loop.step(self, deadline and math.max(0, deadline - monotonic()))
     end
     if deadline and monotonic() >= deadline then return event:done() end
   until event:done()
@@ -322,7 +327,7 @@ end
 -- - `resume(waiter)`: sees to it that the coroutine goes on soon, not at once
 function loop:attach(host)
   if self.waiters > 0 or self.served then error("the event loop that is attached is still at work", 2) end
-  self.host = host
+  self.host = host or false
   self:pollfd()
   stir(self)
 end

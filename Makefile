@@ -182,12 +182,15 @@ format:
 	clang-format -i $(SOURCES) $(HEADERS)
 
 # What a program of bench/ cannot measure here it says; a benchmark never fails a build.
-BENCHES = post flight payload idle firmware footprint
+BENCHES = post flight payload idle firmware footprint outbox
 BENCH_PROGRAMS = $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+
+BENCH_LIBS = -lcurl
+$(BUILD)/bench/insert: BENCH_LIBS = -lsqlite3
 
 $(BUILD)/bench/%: bench/%.c bench/post.h
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -D_GNU_SOURCE $(WARNINGS) $(CFLAGS) -o $@ $< -lcurl
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARNINGS) $(CFLAGS) -o $@ $< $(BENCH_LIBS)
 
 bench: all $(BENCH_PROGRAMS)
 	-@for bench in $(BENCHES); do BUILD=$(BUILD) $(PATHS) $(LUA) bench/bench_$$bench.lua || true; done

@@ -1,0 +1,75 @@
+--- The outbox: records a second against SQLite's own insert, bytes on the disk, what it costs to send a backlog.
+package.path = "bench/?.lua;" .. package.path
+local support = require "support"
+
+local ROUNDS, DURABLE, GROUPED, BACKLOG = 5, 400, 300000, 1000000
+
+local directory <close> = support.directory()
+local path = directory.path .. "/records"
+
+local function remove() os.execute(("rm -f %s %s-wal"):format(path, path)) end
+
+-- What so many records more take in a process that does nothing else.
+local function each(command, few, many, before)
+  before(few)
+  local wall_0, cpu_0 = support.measure(command(few))
+  before(many)
+  local wall, cpu = support.measure(command(many))
+  return (wall - wall_0) / (many - few), (cpu - cpu_0) / (many - few)
+end
+
+local function ours(sync_every)
+  return function(count)
+    return ("%s bench/outbox.lua put %s %d %s"):format(support.lua, path, count, sync_every or "")
+  end
+end
+
+local function theirs(seconds)
+  return function(count) return ("%s %s %d %s"):format(support.program "insert", path, count, seconds or 0) end
+end
+
+local rows = { { "puts of 3 values", "a second", "SQLite's insert", "ratio", "ratio of CPU" } }
+for _, case in ipairs { { "durable each", nil, DURABLE }, { "a commit a second", 1, GROUPED } } do
+  local name, seconds, count = table.unpack(case, 1, 3)
+  local we, they, ratios, cpus = {}, {}, {}, {}
+  for round = 1, ROUNDS do
+    local wall, cpu = each(ours(seconds), 10, 10 + count, remove)
+    local wall_0, cpu_0 = each(theirs(seconds), 10, 10 + count, remove)
+    we[round], they[round], ratios[round], cpus[round] = 1 / wall, 1 / wall_0, wall_0 / wall, cpu_0 / cpu
+  end
+  rows[#rows + 1] = { name, ("%.0f"):format(support.median(we)), ("%.0f"):format(support.median(they)),
+    ("%.2f"):format(support.median(ratios)), ("%.2f"):format(support.median(cpus)) }
+end
+support.print("Recording (a ratio above 1: faster than SQLite's own)", rows)
+
+local location = "location / { client_max_body_size 4m; client_body_buffer_size 1m; return 200; }"
+local server <close>, base = support.nginx(directory, location)
+if not server then return end
+
+local function drain() return ("%s bench/outbox.lua drain %s %s"):format(support.lua, path, base) end
+local function post(count) return ("%s bench/outbox.lua post %s %d %d"):format(support.lua, base, count, 3000) end
+
+local function size()
+  return #support.read(path) + #(support.read(path .. "-wal") or "")
+end
+
+-- A backlog is recorded where a commit takes no time, for there are many.
+path = support.line "mktemp -u -p /dev/shm 2>/dev/null" or path
+local few = 1000
+rows = { { "records of 3 values", "bytes each", "CPU us each", "from memory", "ratio", "peak KiB", "over 1,000's" } }
+for _, case in ipairs { { "a million, a commit each", nil }, { "a million, a commit a minute", 60 } } do
+  local name, sync_every = table.unpack(case, 1, 2)
+  remove()
+  support.measure(ours(sync_every)(few))
+  local _, cpu_few, peak_few = support.measure(drain())
+  remove()
+  support.measure(ours(sync_every)(BACKLOG))
+  local bytes = size() / BACKLOG
+  local _, cpu, peak = support.measure(drain())
+  remove()
+  local _, from_memory = each(post, 3000, BACKLOG // 3000 * 3000, function() end)
+  cpu = (cpu - cpu_few) / (BACKLOG - few)
+  rows[#rows + 1] = { name, ("%.1f"):format(bytes), ("%.2f"):format(cpu * 1e6), ("%.2f"):format(from_memory * 1e6),
+    ("%.2f"):format(cpu / from_memory), peak, ("%+d"):format(peak - peak_few) }
+end
+support.print("Sending a backlog, nginx answering 200", rows)

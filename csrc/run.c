@@ -116,6 +116,13 @@ bool tb_run_add(struct tb_run *run, int64_t ts, const char *values, size_t lengt
   return true;
 }
 
+bool tb_run_join(const struct tb_run *run, int64_t last_ts, struct tb_buffer *out) {
+  unsigned char head[MOST_VARINT];
+  size_t length = put_varint(zigzag((uint64_t)run->ts - (uint64_t)last_ts), head);
+  /* In place of the first record's 0. */
+  return tb_buffer_append(out, head, length) && tb_buffer_append(out, run->data.data + 1, run->data.length - 1);
+}
+
 bool tb_run_next(const struct tb_run *run, struct tb_record *record) {
   const char *bytes = run->data.data;
   size_t at = record->at, end = run->data.length;

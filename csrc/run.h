@@ -39,6 +39,9 @@ const char *tb_run_line(const char **at, const char *end, size_t *length);
 /* Appends a record whose keys are the run's. False, and nothing has changed, when memory or the limit forbids it. */
 bool tb_run_add(struct tb_run *run, int64_t ts, const char *values, size_t length);
 
+/* Appends the run's records as they stand behind a record of that time in another run's data. */
+bool tb_run_join(const struct tb_run *run, int64_t last_ts, struct tb_buffer *out);
+
 /* One record after another: `at` is the place in `data`, 0 at first, and `ts` that of the record before. False at the
  * end, and where the data makes no sense. */
 struct tb_record {

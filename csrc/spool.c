@@ -27,12 +27,21 @@ device's number above, and the number of the run's first record below, so that a
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 #endif
 
-/* Beside a run's data: what a row costs. */
-enum { ROW_BYTES = 24, MOST_IN_RUN = 256, MOST_RUN_BYTES = 16 * 1024, NUMBER_BITS = 40, SCHEMA = 1 };
+/* Beside a run's data: what a row costs. And the data up to which a row on disk takes more records: four fill a page.
+ */
+enum {
+  ROW_BYTES = 24,
+  MOST_JOINED_BYTES = 900,
+  MOST_IN_RUN = 256,
+  MOST_RUN_BYTES = 16 * 1024,
+  NUMBER_BITS = 40,
+  SCHEMA = 1
+};
 enum { MOST_RECORD = 64 * 1024 * 1024, APPLICATION = 0x74626f78 /* "tbox" */ };
 
 enum {
   INSERT,
+  JOIN,
   SELECT,
   FIND,
   CUT,
@@ -50,6 +59,7 @@ enum {
 
 static const char *const SQL[STATEMENTS] = {
     [INSERT] = "INSERT INTO runs (id, ts, boot, shape, count, data) VALUES (?, ?, ?, ?, ?, ?)",
+    [JOIN] = "UPDATE runs SET count = count + ?, data = CAST(data || ? AS BLOB) WHERE id = ?",
     [SELECT] = "SELECT id, ts, boot, shape, count, data FROM runs WHERE id BETWEEN ? AND ? ORDER BY id",
     [FIND] = "SELECT id, ts, boot, shape, count, data FROM runs WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
     [CUT] = "UPDATE runs SET count = ?, data = ? WHERE id = ?",
@@ -95,7 +105,16 @@ struct pending {
   struct pending *next;
   struct tb_run run;
   size_t device;
-  bool undated; /* its time is that since the system's start */
+  bool undated;  /* its time is that since the system's start */
+  int64_t saved; /* bytes, by joining a row */
+};
+
+/* The row that was written last, which takes more records: what is put one by one lies as close as what is put in
+ * groups. */
+struct tail {
+  int64_t first, count, last_ts, shape;
+  size_t length; /* of its data; 0: there is no such row */
+  bool undated;
 };
 
 struct device {
@@ -104,6 +123,7 @@ struct device {
   int64_t next;   /* number of the next record */
   int64_t count, bytes;
   struct pending *last; /* where the next record may find room */
+  struct tail tail;
 };
 
 struct spool {
@@ -192,6 +212,10 @@ static int finish(struct spool *spool, int code) {
   return code;
 }
 
+static void forget_tails(struct spool *spool) {
+  for (size_t i = 0; i < spool->device_count; i++) spool->devices[i].tail.length = 0;
+}
+
 static void end_query(struct spool *spool) {
   sqlite3_finalize(spool->query);
   spool->query = NULL;
@@ -207,6 +231,7 @@ static void close_database(struct spool *spool) {
   sqlite3_close(spool->db);
   spool->db = NULL;
   spool->shape = 0;
+  forget_tails(spool);
   for (size_t i = 0; i < spool->device_count; i++) {
     struct device *device = &spool->devices[i];
     device->number = device->next = device->count = device->bytes = 0;
@@ -467,11 +492,38 @@ static int insert(struct spool *spool, int64_t id, const struct tb_run *run, int
   return code == SQLITE_OK ? run_statement(spool, INSERT) : code;
 }
 
-static int write_pending(struct spool *spool, const struct pending *p) {
+static bool joins(const struct tail *tail, const struct pending *p, int64_t shape) {
+  return tail->length > 0 && tail->first + tail->count == p->run.first && tail->shape == shape &&
+         tail->undated == p->undated && tail->length + p->run.data.length <= MOST_JOINED_BYTES &&
+         tail->count + p->run.count <= MOST_IN_RUN;
+}
+
+static int join(struct spool *spool, struct device *device, struct pending *p) {
+  struct tail *tail = &device->tail;
+  struct tb_buffer *data = &spool->body;
+  sqlite3_stmt *statement = spool->statements[JOIN];
+  data->length = 0;
+  if (!tb_run_join(&p->run, tail->last_ts, data)) return SQLITE_NOMEM;
+  sqlite3_bind_int64(statement, 1, p->run.count);
+  sqlite3_bind_blob64(statement, 2, data->data, data->length, SQLITE_STATIC);
+  sqlite3_bind_int64(statement, 3, id_of(device, tail->first));
+  int code = run_statement(spool, JOIN);
+  tail->count += p->run.count;
+  tail->length += data->length;
+  tail->last_ts = p->run.last_ts;
+  p->saved = (int64_t)p->run.data.length + ROW_BYTES - (int64_t)data->length;
+  return code;
+}
+
+static int write_pending(struct spool *spool, struct pending *p) {
+  struct device *device = &spool->devices[p->device];
   int64_t shape;
   int code = find_shape(spool, &p->run.keys, &shape);
   if (code != SQLITE_OK) return code;
-  return insert(spool, id_of(&spool->devices[p->device], p->run.first), &p->run, p->undated ? spool->boot : 0, shape);
+  if (joins(&device->tail, p, shape)) return join(spool, device, p);
+  p->saved = 0;
+  device->tail = (struct tail){p->run.first, p->run.count, p->run.last_ts, shape, p->run.data.length, p->undated};
+  return insert(spool, id_of(device, p->run.first), &p->run, p->undated ? spool->boot : 0, shape);
 }
 
 static int sync_pending(struct spool *spool) {
@@ -479,14 +531,17 @@ static int sync_pending(struct spool *spool) {
   if (spool->db == NULL) return SQLITE_CANTOPEN;
   int code = begin(spool);
   if (code != SQLITE_OK) return code;
-  for (const struct pending *p = spool->first; code == SQLITE_OK && p != NULL; p = p->next)
-    code = write_pending(spool, p);
+  for (struct pending *p = spool->first; code == SQLITE_OK && p != NULL; p = p->next) code = write_pending(spool, p);
   code = finish(spool, code);
-  if (code != SQLITE_OK) return code;
+  if (code != SQLITE_OK) {
+    forget_tails(spool);
+    return code;
+  }
   while (spool->first != NULL) {
     struct pending *p = spool->first;
     spool->first = p->next;
     spool->devices[p->device].last = NULL;
+    spool->devices[p->device].bytes -= p->saved;
     free_pending(p);
   }
   spool->last = NULL;
@@ -730,8 +785,9 @@ static int delete_rows(struct spool *spool, struct device *device, int64_t first
 }
 
 static int remove_rows(struct spool *spool, struct device *device, int64_t first, int64_t last) {
-  struct device before = *device;
   struct copy head = {0}, tail = {0};
+  device->tail.length = 0;
+  struct device before = *device;
   int code = begin(spool);
   if (code != SQLITE_OK) return code;
   code = copy_row(spool, device, first, &head);
@@ -934,6 +990,7 @@ static int spool_remove(lua_State *L) {
 static int spool_date(lua_State *L) {
   struct spool *spool = check_spool(L);
   int64_t offset = luaL_checkinteger(L, 2);
+  forget_tails(spool);
   if (spool->db != NULL) {
     sqlite3_bind_int64(spool->statements[DATE], 1, offset);
     sqlite3_bind_int64(spool->statements[DATE], 2, spool->boot);
@@ -970,12 +1027,19 @@ static int spool_counts(lua_State *L) {
 }
 
 /* Pushes what `oldest` tells of a run. */
-static int push_run(lua_State *L, const struct tb_run *run, bool undated) {
-  struct tb_record record = {0};
-  while (tb_run_next(run, &record)) {
+static int push_run(lua_State *L, const struct tb_run *run, bool undated, int64_t before) {
+  struct tb_record record = {0}, next = {0};
+  int64_t count = 0;
+  while (tb_run_next(run, &next) && next.ts < before) {
+    record = next;
+    count++;
+  }
+  if (count == 0 || (undated && before < INT64_MAX)) {
+    lua_pushboolean(L, 0);
+    return 1;
   }
   lua_pushinteger(L, run->first);
-  lua_pushinteger(L, run->first + run->count - 1);
+  lua_pushinteger(L, run->first + count - 1);
   lua_pushinteger(L, record.ts);
   lua_pushboolean(L, undated);
   return 4;
@@ -985,6 +1049,7 @@ static int push_run(lua_State *L, const struct tb_run *run, bool undated) {
 @function spool:oldest
 @tparam integer device
 @tparam boolean in_memory only of those that are not on disk
+@tparam ?integer before milliseconds since 1970: of these, those that are older
 @treturn[1] integer the first one's number
 @treturn[1] integer the last one's number
 @treturn[1] integer the last one's time
@@ -996,20 +1061,21 @@ static int push_run(lua_State *L, const struct tb_run *run, bool undated) {
 static int spool_oldest(lua_State *L) {
   struct spool *spool = check_spool(L);
   const struct device *device = check_device(L, spool, 2);
+  int64_t before = luaL_optinteger(L, 4, INT64_MAX);
   if (spool->db != NULL && !lua_toboolean(L, 3)) {
     sqlite3_stmt *statement = spool->statements[SELECT];
     bind_range(device, statement, 0, device->next);
     int code = sqlite3_step(statement), results = 0;
     if (code == SQLITE_ROW) {
       struct tb_run run = row(device, statement);
-      results = push_run(L, &run, sqlite3_column_type(statement, 2) != SQLITE_NULL);
+      results = push_run(L, &run, sqlite3_column_type(statement, 2) != SQLITE_NULL, before);
     }
     sqlite3_reset(statement);
     if (code != SQLITE_ROW && code != SQLITE_DONE) return failure(L, spool, code);
     if (results > 0) return results;
   }
   for (const struct pending *p = spool->first; p != NULL; p = p->next)
-    if (&spool->devices[p->device] == device) return push_run(L, &p->run, p->undated);
+    if (&spool->devices[p->device] == device) return push_run(L, &p->run, p->undated, before);
   lua_pushboolean(L, 0);
   return 1;
 }
@@ -1026,7 +1092,7 @@ static int spool_newest(lua_State *L) {
     bind_range(device, statement, 0, device->next);
     if (sqlite3_step(statement) == SQLITE_ROW) {
       struct tb_run run = row(device, statement);
-      results = push_run(L, &run, sqlite3_column_type(statement, 2) != SQLITE_NULL);
+      results = push_run(L, &run, sqlite3_column_type(statement, 2) != SQLITE_NULL, INT64_MAX);
     }
     sqlite3_reset(statement);
   }

@@ -146,6 +146,25 @@ describe("an outbox", function()
     assert.equal("1", e:attributes(token, "client").a.value)
   end)
 
+  it("packs what is put one by one, and counts it after a restart as before", function()
+    local bytes
+    do
+      local outbox <close> = assert(dev:outbox { path = path })
+      for n = 1, 200 do assert(outbox:put(n % 50 == 0 and { other = n } or { n = n, text = "x" })) end
+      bytes = outbox:stats().bytes
+    end
+    assert.is_true(bytes < 200 * 14)
+    local device, token = token_device()
+    local outbox <close> = assert(device:outbox { path = path, batch_records = 7 })
+    assert.equal(bytes, outbox:stats().bytes)
+    assert.is_true(outbox:drain())
+    assert.equal(0, outbox:stats().bytes)
+    local values = values_of(token, "n")
+    assert.equal(196, #values)
+    for i = 2, #values do assert.is_true(tonumber(values[i]) > tonumber(values[i - 1])) end
+    assert.equal(4, #values_of(token, "other"))
+  end)
+
   it("has what was put when its process is killed, and what sync_every has written", function()
     local script = [[
       local tb = require "thingsboard"

@@ -198,8 +198,8 @@ function outbox:expire()
   if not offset then return end
   local oldest = spool.uptime() + offset - math.ceil(self.max_age * 1000)
   while true do
-    local first, last, ts, undated = self.spool:oldest(self.number)
-    if not first or undated or ts >= oldest then return end
+    local first, last = self.spool:oldest(self.number, false, oldest)
+    if not first then return end
     local removed = self.spool:remove(self.number, first, last)
     if not removed then return end
     self:lose("expired", removed)

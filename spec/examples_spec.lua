@@ -101,8 +101,18 @@ describe("example", function()
     assert.equal(500000, #io.open(directory .. "/applied", "rb"):read "a")
   end)
 
+  it("outbox keeps the load, and sends it", function()
+    local file = directory .. "/outbox.db"
+    local said, ok = run("outbox.lua", "http://127.0.0.1:1", e.token, file, 1) -- no server there
+    assert.is_true(ok, said)
+    said, ok = run("outbox.lua", e.url, e.token, file, 1)
+    assert.is_true(ok, said)
+    assert.equal("", said)
+    assert.equal(2, #e:series(e.token).load)
+  end)
+
   it("each says how to use it", function()
-    for _, script in ipairs { "logger", "rpc_server", "provisioning", "firmware", "update", "thermostat" } do
+    for _, script in ipairs { "logger", "rpc_server", "provisioning", "firmware", "update", "thermostat", "outbox" } do
       local said, ok = run(script .. ".lua")
       assert.is_nil(ok)
       assert.truthy(said:find("usage: " .. script, 1, true), said)
@@ -157,7 +167,7 @@ describe("README", function()
   local function run(code)
     code = code:gsub("https://thingsboard%.example", e.url):gsub("A1_TEST_TOKEN", e.token)
       :gsub("/etc/thingsboard/credentials", directory .. "/credentials"):gsub("/tmp/firmware%.bin", directory .. "/fw")
-      :gsub("/tmp/firmware", directory)
+      :gsub("/tmp/firmware", directory):gsub("/tmp/outbox", directory .. "/outbox")
     local path = directory .. "/piece.lua"
     local file = io.open(path, "w")
     if not code:find("local dev", 1, true) then
@@ -174,7 +184,7 @@ describe("README", function()
   local pieces = {}
   for code in io.open("README.md"):read("a"):gmatch("```lua\n(.-)```") do pieces[#pieces + 1] = code end
 
-  it("has its pieces", function() assert.equal(12, #pieces) end)
+  it("has its pieces", function() assert.equal(13, #pieces) end)
 
   for at, code in ipairs(pieces) do
     it(("works, piece %d"):format(at), function()

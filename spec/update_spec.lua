@@ -331,6 +331,20 @@ describe("updates", function()
     assert.equal("", states())
   end)
 
+  it("tell the states in their order by an outbox that was cut off meanwhile", function()
+    local outbox = assert(dev:outbox { path = directory .. "/outbox.db", batch_records = 1 })
+    e:fault { path = "/telemetry$", how = "close" }
+    tb.spawn(function() outbox:run() end)
+    run { outbox = outbox }
+    assign()
+    await(function() return outbox:stats().records >= 3 end)
+    for n = 1, 20 do assert(outbox:put { n = n }) end
+    e:clear_faults()
+    await(function() return outbox:stats().records == 0 and states():find "UPDATED" end)
+    assert.equal(DONE, states())
+    assert.equal(20, #e:series(e.token).n)
+  end)
+
   it("end with the error that ended them", function()
     e:delete_device(e.token)
     local ok, err = dev:updates { kind = "firmware", current = { title = "fw", version = "1" }, directory = directory,

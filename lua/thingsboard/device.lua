@@ -297,7 +297,7 @@ end
 -- `when_full`: `"drop_oldest"` or `"refuse"`;
 -- `on_trouble`: with `"error"`, `put` fails while the disk does; with `"memory"`, records wait in memory;
 -- `server_time`: believe the server's clock, good to a second, while ours is not known
--- @treturn[1] outbox with `put`, `attributes`, `run`, `drain`, `stats`, `rejected`, `close`
+-- @treturn[1] outbox with `put`, `attributes`, `run`, `drain`, `sync`, `stats`, `rejected`, `close`
 -- @treturn[2] nil
 -- @treturn[2] table the error: kind `file`
 function device:outbox(given)

@@ -228,10 +228,11 @@ end
 --- Records values. They are on disk when this returns, unless `sync_every` is set.
 -- @tparam table values a table of values, which get the time of this call; `{ts=, values=}` with `ts` in milliseconds;
 -- or a list of both
+-- @tparam ?boolean in_order they are sent behind all that waits, not before it
 -- @treturn[1] boolean true
 -- @treturn[2] nil
 -- @treturn[2] table the error: kind `value` for what the server would not take, `full`, `file`
-function outbox:put(values)
+function outbox:put(values, in_order)
   if type(values) ~= "table" then error("put: a table expected, got " .. type(values), 2) end
   local ok, err = check_open(self, "put")
   if not ok then return nil, err end
@@ -262,9 +263,23 @@ function outbox:put(values)
       self.unsynced = self.unsynced - 1
     end
   end
+  if in_order then self.mark = last + 1 end
   keep_bounds(self)
   self.news:raise()
   return true
+end
+
+--- Writes at once what `sync_every` holds back.
+-- @treturn[1] boolean true: it is on the disk
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function outbox:sync()
+  local ok, err = check_open(self, "sync")
+  if not ok then return nil, err end
+  local reason
+  ok, reason = self.store:sync()
+  if ok then return true end
+  return nil, errors.new("file", "sync: " .. reason, { retryable = true })
 end
 
 --- Records client attributes. Of each key only the last value is kept, and sent.

@@ -7,6 +7,7 @@
 local core = require "thingsboard.core"
 local backoff = require "thingsboard.backoff"
 local check = require "thingsboard.check"
+local clock = require "thingsboard.clock"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json"
 local partial = require "thingsboard.partial"
@@ -35,7 +36,6 @@ local CHUNK = 256 * 1024
 local FIRST_PAUSE, LAST_PAUSE = 1, 300 -- seconds, after failures that may pass
 local MOST_TRIES = 6 -- without progress, of what is wrong rather than broken
 local TOLD_BEFORE_APPLY = 10 -- seconds that applying waits for the server to hear of it
-local CLOCK_IS_KNOWN = 1735689600000 -- 2025 in milliseconds: before it a device's clock has not been set
 
 -- What a user sets by hand can be anything, and what is no UTF-8 could not be written down.
 local function makes_sense(name, value)
@@ -95,8 +95,7 @@ local function record_of(self, state, reason)
     [self.prefix .. "state"] = state,
     [self.prefix .. "error"] = reason,
   }
-  local now = core.now()
-  return now >= CLOCK_IS_KNOWN and { ts = now, values = values } or values
+  return clock.known() and { ts = core.now(), values = values } or values
 end
 
 -- Reached: on disk first, together with what is still to be told of it.
@@ -118,7 +117,7 @@ local function tell(self)
     if record then
       local ok, err
       if self.given.outbox then
-        ok, err = self.given.outbox:put(record)
+        ok, err = self.given.outbox:put(record, true)
       else
         ok, err = self.device:send_telemetry(record)
       end

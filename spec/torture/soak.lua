@@ -4,7 +4,8 @@
 --
 -- Half of the devices speak plain HTTP, half TLS and HTTP/2. Half of each are calm: their posts, their replies and
 -- requests for attributes are broken, their polls are not, so that not one one-way request may be lost, but for a
--- connection that is shared and ends. The polls of the others are broken too, and each such fault may cost a one-way request: the server takes it for delivered.
+-- connection that is shared and ends. The polls of the others are broken too, and each such fault may cost a one-way
+-- request: the server takes it for delivered.
 io.stdout:setvbuf "line"
 local cjson = require "cjson"
 local socket = require "socket"

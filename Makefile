@@ -158,7 +158,7 @@ fuzz-%: $(FUZZ)/fuzz
 
 # Lines and branches that the specs reach, with allocations that fail; see CONTRIBUTING.md for what is left.
 COVERAGE = $(BUILD)/coverage
-COVERAGE_FLAGS = -O0 -g --coverage -include $(CURDIR)/spec/support/noreturn.h
+COVERAGE_FLAGS = -O0 -g --coverage -isystem $(LUA_INCDIR) -include $(CURDIR)/spec/support/noreturn.h
 
 coverage: ready-for-test
 	rm -rf $(COVERAGE)

@@ -5,7 +5,9 @@ local emulator = require "spec.support.emulator"
 
 local function descriptors()
   local count = 0
-  for _ in io.popen("ls /proc/" .. io.open("/proc/self/stat"):read "n" .. "/fd"):lines() do count = count + 1 end
+  local stat <close> = io.open "/proc/self/stat"
+  local list <close> = io.popen("ls /proc/" .. stat:read "n" .. "/fd")
+  for _ in list:lines() do count = count + 1 end
   return count
 end
 

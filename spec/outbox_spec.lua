@@ -130,6 +130,15 @@ describe("an outbox", function()
     assert.truthy(said(function() tb.clock "yes" end):find "known must be a boolean")
   end)
 
+  it("stays open when another one was refused, and that is collected", function()
+    local outbox <close> = assert(dev:outbox { path = path })
+    assert.is_false((pcall(dev.outbox, dev, { path = path })))
+    collectgarbage()
+    collectgarbage()
+    assert.is_true(outbox:put { a = 1 })
+    assert.equal(1, outbox:stats().records)
+  end)
+
   it("has after a restart what it had before", function()
     do
       local outbox <close> = assert(dev:outbox { path = path })

@@ -52,9 +52,13 @@ function outbox.new(client, given)
   local messages, points = check_budget("messages", given.messages), check_budget("points", given.points)
   local on, reason = store.of(given.path) -- before the outbox: at the end of all, that is collected first
   if not on then return nil, errors.new("file", "outbox: " .. reason) end
+  local name = given.name or "device"
+  if on.users[name] then -- before there is an outbox whose end would close the other
+    error("outbox: this file is open for this device already; devices that share one need a 'name' each", 2)
+  end
   local self = setmetatable({
     store = on, spool = on.spool,
-    client = client, loop = client.loop, name = given.name or "device",
+    client = client, loop = client.loop, name = name,
     sync_every = given.sync_every, in_memory = given.on_trouble == "memory", refuse = given.when_full == "refuse",
     max_records = given.max_records or math.maxinteger, max_bytes = given.max_bytes or MOST_BYTES,
     max_age = given.max_age, server_time = given.server_time,
@@ -71,10 +75,7 @@ function outbox.new(client, given)
     mark = 0, -- records from this number on are fresh
     news = client.loop:signal(), wake = client.loop:signal(),
   }, outbox)
-  if on.users[self.name] then
-    error("outbox: this file is open for this device already; devices that share one need a 'name' each", 2)
-  end
-  on.users[self.name] = self
+  on.users[name] = self
   local ok
   self.number, reason = on.spool:device(self.name)
   if self.number and on.is_open then
@@ -84,6 +85,7 @@ function outbox.new(client, given)
     ok, reason = on:sync()
   end
   if not ok and (not self.number or not self.in_memory) then
+    self.closed = true
     on:leave(self)
     return nil, errors.new("file", "outbox: " .. reason, { retryable = true })
   end

@@ -26,7 +26,7 @@ struct tb_handle {
   struct tb_client *client;
   struct tb_exchange *exchange; /* in flight, or NULL */
   struct tb_kind {
-    bool post, large, file;
+    bool post, large, file, range;
     long timeout; /* milliseconds; 0 before it was set up */
   } kind;
   char error[CURL_ERROR_SIZE];

@@ -216,6 +216,7 @@ static void set_up(struct tb_handle *handle, struct tb_kind kind) {
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, handle);
   curl_easy_setopt(easy, CURLOPT_HEADER, has_stale_headers ? 1L : 0L);
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
+  curl_easy_setopt(easy, CURLOPT_RANGE, NULL); /* of the exchange before: this one's follows */
   curl_easy_setopt(easy, kind.post ? CURLOPT_POST : CURLOPT_HTTPGET, 1L);
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
                    kind.large  ? &client->no_expect
@@ -230,7 +231,7 @@ static void set_up(struct tb_handle *handle, struct tb_kind kind) {
 }
 
 static bool is_same_kind(struct tb_kind a, struct tb_kind b) {
-  return a.post == b.post && a.large == b.large && a.file == b.file && a.timeout == b.timeout;
+  return a.post == b.post && a.large == b.large && a.file == b.file && a.range == b.range && a.timeout == b.timeout;
 }
 
 /* Pushes an exchange with nothing in it: the one that waits to be used again, or a new one. */
@@ -264,6 +265,7 @@ static void keep(lua_State *L, int self, int user_value, int index) {
 @tparam ?userdata checksum fed with what goes to the file
 @tparam ?integer limit bytes that the body of a 200 may have; when absent, the client's `max_response`, and with a file
 what the server announces. Other bodies, and those in memory, have no more than `max_response`
+@tparam ?string range the bytes of the body that are wanted, `first-last` from 0 on; a server need not heed it
 @treturn userdata the exchange; raises for bad arguments, closed clients, and when memory is short */
 int tb_exchange_start(lua_State *L) {
   static const char *const verbs[] = {"GET", "POST", NULL};
@@ -282,7 +284,8 @@ int tb_exchange_start(lua_State *L) {
   struct tb_checksum *checksum = lua_isnoneornil(L, 7) ? NULL : tb_check_checksum(L, 7);
   lua_Integer limit = luaL_optinteger(L, 8, 0);
   luaL_argcheck(L, limit >= 0, 8, "negative");
-  lua_settop(L, 8);
+  const char *range = luaL_optstring(L, 9, NULL);
+  lua_settop(L, 9);
 
   lua_getiuservalue(L, 1, 1);
   int reactor = lua_gettop(L), self = reactor + 1;
@@ -297,8 +300,13 @@ int tb_exchange_start(lua_State *L) {
   keep(L, self, CHECKSUM_VALUE, 7);
   tb_client_take(L, 1, &exchange->handle);
   struct tb_handle *handle = exchange->handle;
-  struct tb_kind kind = {.post = post, .large = length > SMALL_POST, .file = file != NULL, .timeout = (long)timeout};
+  struct tb_kind kind = {.post = post,
+                         .large = length > SMALL_POST,
+                         .file = file != NULL,
+                         .range = range != NULL,
+                         .timeout = (long)timeout};
   if (!is_same_kind(handle->kind, kind)) set_up(handle, kind);
+  if (range != NULL) curl_easy_setopt(handle->easy, CURLOPT_RANGE, range);
   tb_client_aim(L, 1, handle, path);
   if (post) {
     curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDS, body);

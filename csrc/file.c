@@ -64,6 +64,8 @@ static int failure(lua_State *L, const char *what, const char *path, int error) 
 The temporary file stands in the same directory, readable by its owner alone.
 @function file
 @tparam string path
+@tparam ?string temporary what it is called until then, where one process alone writes it: what a kill has left behind
+is written over, while names that are made up pile up
 @treturn[1] userdata the file
 @treturn[2] nil
 @treturn[2] string what went wrong */
@@ -72,16 +74,22 @@ static int file_new(lua_State *L) {
   size_t length;
   const char *path = luaL_checklstring(L, 1, &length);
   luaL_argcheck(L, length > 0 && strlen(path) == length && length < PATH_MAX, 1, "not a file name");
+  size_t temporary_length;
+  const char *temporary = luaL_optlstring(L, 2, NULL, &temporary_length);
+  luaL_argcheck(L, temporary == NULL || strlen(temporary) == temporary_length, 2, "not a file name");
   struct tb_file *file = lua_newuserdatauv(L, sizeof *file, 0);
   *file = (struct tb_file){.fd = -1};
   luaL_setmetatable(L, TB_FILE);
-  file->path = malloc(length + 1);
-  file->temporary = malloc(length + sizeof suffix);
+  file->path = strdup(path);
+  file->temporary = temporary != NULL ? strdup(temporary) : malloc(length + sizeof suffix);
   if (file->path == NULL || file->temporary == NULL) return luaL_error(L, "out of memory");
-  memcpy(file->path, path, length + 1);
-  memcpy(file->temporary, path, length);
-  memcpy(file->temporary + length, suffix, sizeof suffix);
-  file->fd = mkostemp(file->temporary, O_CLOEXEC);
+  if (temporary == NULL) {
+    memcpy(file->temporary, path, length);
+    memcpy(file->temporary + length, suffix, sizeof suffix);
+    file->fd = mkostemp(file->temporary, O_CLOEXEC);
+  } else {
+    file->fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+  }
   if (file->fd < 0) return failure(L, "write beside", path, errno);
   return 1;
 }

@@ -18,16 +18,18 @@ describe("updates", function()
     os.execute("rm -rf " .. directory)
   end)
 
+  local states
+
   local function await(condition, seconds)
     local deadline = tb.now() + (seconds or 15) * 1000
     while not condition() do
-      assert(tb.now() < deadline, "it did not come about")
+      assert(tb.now() < deadline, "it did not come about: " .. states())
       tb.sleep(0.02)
     end
   end
 
   -- The states that the server was told, in order of arrival.
-  local function states()
+  function states()
     local list = {}
     for _, entry in ipairs(e:telemetry(e.token)) do
       if entry.key == "fw_state" and entry.value ~= "QUEUED" and entry.value ~= "INITIATED" then
@@ -258,6 +260,85 @@ describe("updates", function()
     assert.same({}, applied)
   end)
 
+  it("take packages of sizes at the boundary of a chunk, and of none", function()
+    local version = 0
+    for _, size in ipairs { 0, 1, 999, 1000, 1001, 1999, 2000, 2001 } do
+      for _, chunk_size in ipairs { 1000, 333, 1 << 20 } do
+        version = version + 1
+        local content
+        local task = run { chunk_size = chunk_size, apply = function(package)
+          content = io.open(package.path, "rb"):read "a"
+          return true
+        end }
+        assign { version = "v" .. version, size = size }
+        await(function() return content and select(2, states():gsub("UPDATED", "")) == version end)
+        assert.equal(size, #content)
+        task:cancel()
+      end
+    end
+    assert.is_nil(states():find "FAILED")
+  end)
+
+  it("try for a while where the server has lost the package, then fail", function()
+    local task = run()
+    assign()
+    e:evict_package(e.token, "firmware")
+    await(function()
+      local asked = 0
+      for _, request in ipairs(e:requests()) do
+        if request.target:find "chunk=0" then asked = asked + 1 end
+      end
+      return asked == 2
+    end)
+    assert.equal("DOWNLOADING", states())
+    assign { tag = "anew" } -- the server has it again
+    await(ended)
+    assert.equal("DOWNLOADING " .. DONE, states())
+    task:cancel()
+  end)
+
+  it("begin anew when the package changes on the server in mid-download", function()
+    e:fault { path = "chunk=2", how = "stall", count = 1 }
+    run()
+    assign { data = ("a"):rep(3500), tag = "one" }
+    await(function()
+      for _, request in ipairs(e:requests()) do
+        if request.target:find "chunk=2" then return true end
+      end
+    end)
+    assign { data = ("b"):rep(3500), tag = "two" } -- of the same title and version
+    await(ended)
+    assert.equal("DOWNLOADING " .. DONE, states())
+    assert.same({ 1, "two" }, { #applied, applied[1].tag })
+  end)
+
+  it("fail on a package that is longer or shorter than announced", function()
+    run()
+    assign { size = 2500 }
+    e:set_shared(e.token, '{"fw_size":2000,"fw_tag":"short"}')
+    await(function() return states():find "FAILED" end)
+    assert.truthy(reason():find "SHA256 is .* where .* was expected")
+    assert.same({}, applied)
+  end)
+
+  it("keep software apart from firmware", function()
+    run()
+    tb.spawn(function()
+      dev:updates {
+        kind = "software", current = { title = "sw", version = "1" }, directory = directory, chunk_size = 1000,
+        apply = function(package) return package.version == "2" end,
+      }
+    end)
+    e:assign(e.token, "software", { title = "sw", version = "2", size = 1500 })
+    assign()
+    await(function()
+      local series = e:series(e.token)
+      return ended() and series.sw_state and series.sw_state[#series.sw_state].value == "UPDATED"
+        and series.current_sw_version[#series.current_sw_version].value == "2"
+    end)
+    assert.equal(DONE, states())
+  end)
+
   it("check the space on disk first", function()
     run()
     e:set_shared(e.token, cjson.encode { fw_title = "fw", fw_version = "v9", fw_checksum = "abc",
@@ -302,6 +383,80 @@ describe("updates", function()
           for _, value in pairs(request.headers) do assert.is_nil(value:find(e.token, 1, true)) end
         end
       end
+    end)
+
+    -- Another device's package: there the emulator heeds a Range.
+    local function elsewhere(data)
+      local other = e:create_device { name = "elsewhere" }
+      e:assign(other, "firmware", { title = "t", version = "1", data = data })
+      return e.tls_url .. "/api/v1/" .. other .. "/firmware?title=t&version=1", other
+    end
+
+    local function sha256(data)
+      local sum = require("thingsboard.core").checksum "SHA256"
+      sum:update(data)
+      return sum:hex()
+    end
+
+    local data = ("0123456789"):rep(350)
+
+    it("bring them in pieces, and go on from the last one", function()
+      local url, other = elsewhere(data)
+      local function pieces()
+        local list = {}
+        for _, request in ipairs(e:requests()) do
+          if request.target:find(other, 1, true) then list[#list + 1] = request.headers.range or "none" end
+        end
+        return table.concat(list, " ")
+      end
+      local progress = {}
+      local more = { url_options = { ca_file = e.ca_file }, progress = function(received, total)
+        progress[#progress + 1] = received .. "/" .. total
+        if #progress == 2 then e:fault { path = other, how = "stall", count = 1 } end
+      end }
+      local task = run(more)
+      assign_url(url, { checksum = sha256(data), checksum_algorithm = "SHA256" })
+      await(function() return pieces():find "2000%-2999" end)
+      task:cancel()
+      run(more)
+      await(ended)
+      assert.equal(DONE, states())
+      assert.equal(3500, applied[1].size)
+      assert.truthy(pieces():find "^bytes=0%-999 bytes=1000%-1999 ")
+      assert.equal(1, select(2, pieces():gsub("bytes=0%-999", "")))
+      assert.equal("3500/3500", progress[#progress])
+    end)
+
+    it("fetch them whole when nothing could tell pieces of two packages apart", function()
+      local url, other = elsewhere(data)
+      run { unverified = "https", url_options = { ca_file = e.ca_file } }
+      assign_url(url)
+      await(ended)
+      assert.equal(DONE, states())
+      local last
+      for _, request in ipairs(e:requests()) do
+        if request.target:find(other, 1, true) then last = request end
+      end
+      assert.is_nil(last.headers.range)
+    end)
+
+    it("follow no redirect, and say so", function()
+      e:fault { path = "/file.bin", how = "status", status = 302, headers = { Location = e.url .. "/other" } }
+      run { unverified = "https", url_options = { ca_file = e.ca_file } }
+      assign_url(e.tls_url .. "/file.bin")
+      await(ended)
+      assert.equal("DOWNLOADING FAILED", states())
+      assert.truthy(reason():find("give the url that it redirects to (status 302)", 1, true))
+      for _, request in ipairs(e:requests()) do assert.is_nil(request.target:find "^/other") end
+    end)
+
+    it("fail when the server has another size", function()
+      local url = elsewhere(data)
+      run { url_options = { ca_file = e.ca_file } }
+      assign_url(url, { checksum = sha256(data), checksum_algorithm = "SHA256", size = 3000 })
+      await(ended, 60)
+      assert.equal("DOWNLOADING FAILED", states())
+      assert.truthy(reason():find("3500 bytes where 3000 were expected", 1, true))
     end)
 
     it("verify them", function()

@@ -54,10 +54,10 @@ local function wait(loop, exchange, progress, total)
 end
 
 -- Where the package goes: a file or memory, and past the checksum.
-local function new_sink(what, path, checksum)
+local function new_sink(what, given, checksum)
   local sink = { received = 0, parts = {}, checksum = checksum }
-  if path then
-    local file, reason = core.file(path)
+  if given.path then
+    local file, reason = core.file(given.path, given.temporary)
     if not file then return file_error(what, reason) end
     sink.file = file
   end
@@ -174,11 +174,11 @@ end
 -- @tparam table from client
 -- @tparam string what for messages
 -- @tparam string path
--- @tparam table given see `ota.options`
+-- @tparam table given see `ota.options`; `temporary`: the file's name until it is whole
 -- @tparam ?userdata checksum
 -- @treturn as `ota.download`
 function ota.fetch(from, what, path, given, checksum)
-  local sink, err = new_sink(what, given.path, checksum)
+  local sink, err = new_sink(what, given, checksum)
   if not sink then return nil, err end
   local file <close> = sink.file
   local fetch = given.chunk_size and fetch_chunks or fetch_whole

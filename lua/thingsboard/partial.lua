@@ -8,10 +8,12 @@ local ota = require "thingsboard.ota"
 local partial = {}
 
 local READ = 256 * 1024 -- bytes at once
+local SMALLEST_LIMIT = 64 * 1024 -- bytes of an answer: so much may an error have to say
 
 --- Removes what has come.
 function partial.remove(path)
   os.remove(path)
+  os.remove(path .. ".new")
 end
 
 local function file_error(reason)
@@ -26,7 +28,7 @@ local function has_room(self, bytes)
 end
 
 -- Appends at the place that the state tells, never where the file happens to end.
-local function put(self, file, chunk)
+local function put(self, file, chunk, total)
   local ok, reason = file:seek("set", self.state.received)
   if ok then ok, reason = file:write(chunk) end
   if ok then ok, reason = file:flush() end
@@ -34,7 +36,7 @@ local function put(self, file, chunk)
   if not ok then return file_error(reason) end
   self.state.received = self.state.received + #chunk
   self.save()
-  if self.given.progress then self.given.progress(self.state.received, self.state.package.size) end
+  if self.given.progress then self.given.progress(self.state.received, total) end
   return true
 end
 
@@ -57,23 +59,74 @@ local function fetch_chunks(self, package, file)
     local chunk, err = ota.chunk(self.client, self.kind, package, self.chunk_size, number)
     if not chunk then return nil, err end
     local ok
-    ok, err = put(self, file, chunk)
+    ok, err = put(self, file, chunk, package.size)
     if not ok then return nil, err end
   end
   return true
 end
 
--- A package that lies elsewhere comes in one piece, without the device's token.
+-- What a request for a piece brings: 206 and the piece with its place; or that the server has no pieces.
+-- @return the body, and the bytes of the whole package; nil and the error; "whole" where there are no pieces
+local function fetch_piece(self, from)
+  local first = self.state.received
+  local range = ("%d-%d"):format(first, first + self.chunk_size - 1)
+  local exchange <close>, closed = from:start("GET", "", nil, nil, nil, nil, nil, range)
+  if not exchange then return nil, closed end
+  self.loop:wait(exchange)
+  local status, body, text = exchange:result()
+  if status == 200 or not status and body == "BODY_TOO_LARGE" then return "whole" end
+  if not status then return nil, errors.of_code("updates", body, text) end
+  local place = exchange:header "Content-Range" or ""
+  local total = math.tointeger(tonumber(place:match "/(%d+)$"))
+  if status == 416 and total == first then return "", total end -- all is here already
+  if status == 416 and first > 0 or status == 206 and not (total and place:find("^bytes " .. first .. "%-")) then
+    self.state.received = 0
+    return nil, errors.new("package", "updates: the server has other pieces than before", { retryable = true })
+  end
+  if status ~= 206 then return nil, errors.of_status("updates", status, from:quote(body)) end
+  -- Pieces of two packages must not be mixed. A checksum would notice, but not every package has one.
+  local mark = exchange:header "ETag" or exchange:header "Last-Modified"
+  if first > 0 and (mark ~= self.state.mark or total ~= self.state.total) then
+    self.state.received = 0
+    return nil, errors.new("package", "updates: the package changed on the server", { retryable = true })
+  end
+  if not mark and not self.state.package.checksum then return "whole" end
+  self.state.mark, self.state.total = mark, total
+  return body, total
+end
+
+-- Piece by piece, as far as the server can; true once all is there, "whole" where it cannot.
+local function fetch_pieces(self, package, from)
+  local file <close>, reason = open(self)
+  if not file then return nil, reason end
+  while true do
+    local piece, total = fetch_piece(self, from)
+    if not piece or piece == "whole" then return piece, total end
+    if package.size and total ~= package.size then
+      local message = "updates: the package has %d bytes where %d were expected"
+      return nil, errors.new("package", message:format(total, package.size))
+    end
+    local ok, err = has_room(self, total - self.state.received)
+    if ok and piece ~= "" then ok, err = put(self, file, piece, total) end
+    if not ok then return nil, err end
+    if self.state.received >= total then return true end
+  end
+end
+
+-- A package that lies elsewhere comes without the device's token: in pieces, or at once from a server that has none.
 local function fetch_url(self, package)
   local base, path = package.url:match("^(%a+://[^/?#]+)([^#]*)")
   if not base then return nil, errors.new("package", "updates: the package's URL makes no sense") end
-  local given = { url = base }
+  local given = { url = base, max_response = math.max(self.chunk_size, SMALLEST_LIMIT) }
   for name, value in next, self.given.url_options or {} do given[name] = value end
   local well, from = pcall(client.new, "updates", given, path, {})
   if not well then return nil, errors.new("package", tostring(from)) end
-  local ok, err = ota.fetch(from, "updates", "", {
-    path = self.part_path, size = package.size, progress = self.given.progress,
-  })
+  local ok, err = fetch_pieces(self, package, from)
+  if ok == "whole" then
+    ok, err = ota.fetch(from, "updates", "", {
+      path = self.part_path, temporary = self.part_path .. ".new", size = package.size, progress = self.given.progress,
+    })
+  end
   from:close()
   return ok, err
 end
@@ -93,6 +146,14 @@ function partial.fetch(self, package)
   local ok
   ok, err = fetch_chunks(self, package, file)
   return ok, err
+end
+
+--- How many bytes of it there are.
+-- @tparam string path
+-- @treturn ?integer
+function partial.size(path)
+  local file <close> = io.open(path, "rb")
+  return file and file:seek "end"
 end
 
 --- Whether what is on disk is the package: its length, and its checksum where it has one.

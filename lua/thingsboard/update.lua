@@ -68,7 +68,7 @@ end
 
 -- Raises: nothing may go on that is not on disk.
 local function save(self)
-  local file, reason = core.file(self.state_path)
+  local file, reason = core.file(self.state_path, self.state_path .. ".new")
   local ok
   if file then
     ok, reason = file:write(core.body():value(self.state):text())
@@ -199,6 +199,7 @@ local function apply(self)
   local package = {}
   for _, name in ipairs(names) do package[name] = state.package[name] end
   package.path = self.part_path
+  package.size = package.size or partial.size(self.part_path)
   local pause = backoff.new(FIRST_PAUSE, LAST_PAUSE)
   while true do
     reach(self, "updating", "UPDATING") -- from here on a restart takes it for done or failed, never for undone
@@ -311,12 +312,16 @@ function update.run(device, client, given)
   if given.unverified and given.unverified ~= "https" then
     error("updates: option 'unverified' can only be 'https'", 2)
   end
+  if given.chunk_size and given.chunk_size > client.max_response then
+    error(("updates: option 'chunk_size' is above the %d bytes of the device's max_response"):format(
+      client.max_response), 3)
+  end
   local copy = {}
   for name, value in next, given do copy[name] = value end
   local loop = client.loop
   local self = {
     device = device, client = client, given = copy, prefix = prefix, loop = loop, kind = given.kind,
-    chunk_size = given.chunk_size or CHUNK,
+    chunk_size = given.chunk_size or math.min(CHUNK, client.max_response),
     state_path = given.directory .. "/" .. given.kind .. ".state",
     part_path = given.directory .. "/" .. given.kind .. ".package",
     news = loop:signal(), all_told = loop:signal(),

@@ -516,12 +516,12 @@ bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct 
 }
 
 void tb_json_push_array_mt(lua_State *L) {
-  static const char KEY = 0;
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &KEY) == LUA_TTABLE) return;
+  static const char NAME[] = "thingsboard.array"; /* by its text: the modules that write JSON have one between them */
+  if (lua_getfield(L, LUA_REGISTRYINDEX, NAME) == LUA_TTABLE) return;
   lua_pop(L, 1);
   lua_createtable(L, 0, 1);
-  lua_pushliteral(L, "thingsboard.array");
+  lua_pushstring(L, NAME);
   lua_setfield(L, -2, "__name");
   lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &KEY);
+  lua_setfield(L, LUA_REGISTRYINDEX, NAME);
 }

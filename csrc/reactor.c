@@ -6,12 +6,12 @@
 #include "clock.h"
 #include "core.h"
 #include "exchange.h"
+#include "fork.h"
 #include "pool.h"
 
 #include <errno.h>
 #include <lauxlib.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -23,13 +23,6 @@ enum {
   MICROSECONDS = 1000000,
   LONGEST_WAIT = 1000 * MICROSECONDS, /* of epoll; a longer step waits again */
 };
-
-/* How often this process comes from a fork. To ask for its id would be a system call each time. */
-static unsigned generation;
-
-static void count_fork(void) {
-  generation++;
-}
 
 const char TB_REACTOR[] = "thingsboard.reactor";
 
@@ -61,7 +54,7 @@ bool tb_reactor_watch(const struct tb_reactor *reactor, int fd, uint32_t events,
 }
 
 bool tb_reactor_is_own(const struct tb_reactor *reactor) {
-  return reactor->generation == generation;
+  return reactor->forks == tb_forks();
 }
 
 struct tb_reactor *tb_check_reactor(lua_State *L, int index) {
@@ -79,7 +72,7 @@ static int reactor_new(lua_State *L) {
   struct tb_reactor *reactor = tb_new(L, TB_REACTOR, sizeof *reactor, 1);
   reactor->epoll = -1;
   reactor->timer = -1;
-  reactor->generation = generation;
+  reactor->forks = tb_forks();
   reactor->curl_wake = reactor->lua_wake = reactor->overdue_at = reactor->armed = TB_NEVER;
   lua_newtable(L); /* the exchanges in flight, by address: see exchange.c */
   lua_setiuservalue(L, -2, 1);
@@ -290,9 +283,7 @@ static const luaL_Reg metamethods[] = {
     {"__gc", reactor_close}, {"__close", reactor_close}, {"__tostring", reactor_tostring}, {NULL, NULL}};
 
 void tb_open_reactor(lua_State *L) {
-  static bool counting;
-  if (!counting && pthread_atfork(NULL, NULL, count_fork) != 0) luaL_error(L, "out of memory");
-  counting = true;
+  tb_count_forks(L);
   tb_new_type(L, TB_REACTOR, methods, metamethods);
   lua_pushcfunction(L, reactor_new);
   lua_setfield(L, -2, "reactor");

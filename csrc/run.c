@@ -64,7 +64,8 @@ static const char *string_end(const char *at, const char *end) {
   return at < end ? at + 1 : end;
 }
 
-const char *tb_run_value_end(const char *at, const char *end) {
+/* The end of the value that begins at `at`. */
+static const char *value_end(const char *at, const char *end) {
   int depth = 0;
   while (at < end) {
     if (*at == '"') {
@@ -86,18 +87,18 @@ static bool add_line(struct tb_buffer *lines, const char *from, const char *to) 
   return tb_buffer_append(lines, from, (size_t)(to - from)) && tb_buffer_append(lines, "\n", 1);
 }
 
-bool tb_run_split(const char *json, size_t length, struct tb_buffer *keys, struct tb_buffer *values) {
-  const char *at = json, *end = json + length;
+const char *tb_run_split(const char *json, const char *end, struct tb_buffer *keys, struct tb_buffer *values) {
+  const char *at = json;
   keys->length = values->length = 0;
   while (at < end && (*at == '{' || *at == ',')) {
     const char *key = at + 1;
-    if (key == end || *key != '"') return false;
+    if (key == end || *key != '"') return NULL;
     const char *key_end = string_end(key, end);
-    if (key_end == end || *key_end != ':') return false;
-    at = tb_run_value_end(key_end + 1, end);
-    if (!add_line(keys, key, key_end) || !add_line(values, key_end + 1, at)) return false;
+    if (key_end == end || *key_end != ':') return NULL;
+    at = value_end(key_end + 1, end);
+    if (!add_line(keys, key, key_end) || !add_line(values, key_end + 1, at)) return NULL;
   }
-  return at + 1 == end && *at == '}';
+  return at < end && *at == '}' ? at + 1 : NULL;
 }
 
 bool tb_run_add(struct tb_run *run, int64_t ts, const char *values, size_t length) {

@@ -26,12 +26,9 @@ void tb_run_free(struct tb_run *run);
 /* Makes a copy with memory of its own; false, with nothing to free, when memory is short. */
 bool tb_run_copy(const struct tb_run *run, struct tb_run *copy);
 
-/* The end of the JSON value that begins at `at`, in a text as the JSON writer writes it. */
-const char *tb_run_value_end(const char *at, const char *end);
-
-/* Takes a record's values apart: an object as the JSON writer writes it, into lines of keys and of values, which
- * replace what the buffers hold. False when memory is short or it is no such object. */
-bool tb_run_split(const char *json, size_t length, struct tb_buffer *keys, struct tb_buffer *values);
+/* Takes a record's values apart: the object at `json`, as the JSON writer writes it, into lines of keys and of values,
+ * which replace what the buffers hold. What is behind it; NULL when memory is short or it is no such object. */
+const char *tb_run_split(const char *json, const char *end, struct tb_buffer *keys, struct tb_buffer *values);
 
 /* The line at `at`, which is moved on to the next. */
 const char *tb_run_line(const char **at, const char *end, size_t *length);

@@ -7,6 +7,8 @@ a batch is put together from rows, both without a Lua string for every record.
 What is put waits in memory, as runs, until `sync` writes it in one transaction: at once, or when the script's time for
 it has come. When the disk fails, it goes on waiting there. Each device's records are numbered; a row's id is the
 device's number above, and the number of the run's first record below, so that a device's records are one range. */
+#include "fork.h"
+#include "json.h"
 #include "run.h"
 #include "type.h"
 
@@ -131,8 +133,8 @@ struct spool {
   sqlite3_stmt *statements[STATEMENTS];
   sqlite3_stmt *query; /* of the last `query`, when that was cut short by a Lua error */
   char *path;          /* NULL once closed */
-  pid_t owner;
-  int64_t boot; /* this boot's number in the file */
+  unsigned forks;      /* of the process that made it */
+  int64_t boot;        /* this boot's number in the file */
   struct device *devices;
   size_t device_count;
   struct pending *first, *last;
@@ -145,7 +147,7 @@ struct spool {
 static struct spool *check_spool(lua_State *L) {
   struct spool *spool = luaL_checkudata(L, 1, TYPE);
   if (spool->path == NULL) luaL_error(L, "the outbox is closed");
-  if (spool->owner != getpid()) luaL_error(L, "the outbox belongs to the parent process: make a new one after fork");
+  if (spool->forks != tb_forks()) luaL_error(L, "the outbox belongs to the parent process: make a new one after fork");
   return spool;
 }
 
@@ -364,7 +366,7 @@ static int spool_new(lua_State *L) {
   const char *path = luaL_checklstring(L, 1, &length);
   luaL_argcheck(L, length > 0 && strlen(path) == length, 1, "not a file name");
   struct spool *spool = lua_newuserdatauv(L, sizeof *spool, 0);
-  *spool = (struct spool){.owner = getpid()};
+  *spool = (struct spool){.forks = tb_forks()};
   tb_buffer_init(&spool->keys, MOST_RECORD);
   tb_buffer_init(&spool->values, MOST_RECORD);
   tb_buffer_init(&spool->shape_keys, MOST_RECORD);
@@ -861,10 +863,8 @@ static bool remove_pending(struct spool *spool, size_t index, int64_t first, int
   return true;
 }
 
-/* Adds a record whose values are a JSON object. False when memory is short. */
-static bool put_record(struct spool *spool, struct device *device, int64_t ts, bool undated, const char *json,
-                       size_t length) {
-  if (!tb_run_split(json, length, &spool->keys, &spool->values)) return false;
+/* Adds the record whose values have been split. False when memory is short. */
+static bool put_record(struct spool *spool, struct device *device, int64_t ts, bool undated) {
   struct pending *p = device->last;
   if (p == NULL || p->undated != undated || p->run.count >= MOST_IN_RUN ||
       p->run.first + p->run.count != device->next || p->run.data.length + spool->values.length > MOST_RUN_BYTES ||
@@ -905,46 +905,56 @@ static int spool_unput(lua_State *L) {
   return 1;
 }
 
-/* The values of an element of a list, and its time where it has one. A plain record never looks like an envelope: the
- * JSON writer refuses keys that would make it one. */
-static const char *open_envelope(const char *at, const char **end, int64_t *ts) {
+/* The values of a record, and its time where it has one. A plain record never looks like an envelope: the JSON writer
+ * refuses keys that would make it one. */
+static const char *open_envelope(const char *at, const char *end, int64_t *ts) {
   static const char begin[] = "{\"ts\":", middle[] = ",\"values\":";
   char *rest;
-  if ((size_t)(*end - at) < sizeof begin || memcmp(at, begin, sizeof begin - 1) != 0) return at;
-  long long time = strtoll(at + sizeof begin - 1, &rest, 10);
-  if ((size_t)(*end - rest) < sizeof middle || memcmp(rest, middle, sizeof middle - 1) != 0) return at;
+  if ((size_t)(end - at) < sizeof begin || memcmp(at, begin, sizeof begin - 1) != 0) return at;
+  long long time = strtoll(at + sizeof begin - 1, &rest, 10); /* ends at what is no digit, before the text does */
+  if ((size_t)(end - rest) < sizeof middle || memcmp(rest, middle, sizeof middle - 1) != 0) return at;
   *ts = time;
-  *end -= 1;
   return rest + sizeof middle - 1;
 }
 
 /*** Adds records, in memory: all or none. They are on disk after the next `sync`.
 @function spool:put
 @tparam integer device
+@tparam table values what `body:telemetry` takes
 @tparam integer ts milliseconds since 1970, for the first record that brings none; each further one is a millisecond
 later
 @tparam boolean undated that time is the one since the system's start instead
-@tparam string json as `body:telemetry` writes it
-@treturn integer the number of the first record; raises when memory is short
-@treturn integer the number of the last record
-@treturn integer how many brought no time */
+@treturn[1] integer the number of the first record; raises when memory is short
+@treturn[1] integer the number of the last record
+@treturn[1] integer how many brought no time
+@treturn[1] integer how many records wait now
+@treturn[1] integer and how many bytes
+@treturn[2] nil
+@treturn[2] string why they cannot be sent */
 static int spool_put(lua_State *L) {
   struct spool *spool = check_spool(L);
   struct device *device = check_device(L, spool, 2);
-  int64_t ts = luaL_checkinteger(L, 3), first = device->next, stamped = 0;
-  bool undated = lua_toboolean(L, 4), ok = true;
-  size_t length;
-  const char *at = luaL_checklstring(L, 5, &length), *end = at + length;
-  luaL_argcheck(L, length > 0 && length < MOST_RECORD / 2, 5, "empty, or too long");
+  luaL_checktype(L, 3, LUA_TTABLE);
+  int64_t ts = luaL_checkinteger(L, 4), first = device->next, stamped = 0;
+  bool undated = lua_toboolean(L, 5), ok = true;
+  /* At the line of the script that called the function that calls this one. */
+  const struct tb_json_call call = {.form = TB_JSON_TELEMETRY, .what = "put", .level = 2};
+  spool->body.length = 0;
+  if (!tb_json_write(L, 3, &spool->body, &call)) {
+    lua_pushnil(L);
+    lua_pushvalue(L, -3);
+    return 2;
+  }
+  const char *at = spool->body.data, *end = at + spool->body.length;
   if (*at == '[') at++;
   while (ok && at < end && *at == '{') {
-    const char *element_end = tb_run_value_end(at, end), *values_end = element_end;
-    int64_t own = INT64_MIN;
-    const char *values = open_envelope(at, &values_end, &own);
+    int64_t own = ts + stamped;
+    const char *values = open_envelope(at, end, &own);
     bool stamp = values == at;
-    ok = put_record(spool, device, stamp ? ts + stamped : own, stamp && undated, values, (size_t)(values_end - values));
+    at = tb_run_split(values, end, &spool->keys, &spool->values);
+    ok = at != NULL && put_record(spool, device, own, stamp && undated);
     stamped += stamp;
-    at = element_end < end ? element_end + 1 : end;
+    if (ok) at += stamp ? 1 : 2; /* the envelope's brace, and the comma or the bracket */
   }
   if (!ok) {
     remove_pending(spool, (size_t)(device - spool->devices), first, device->next - 1);
@@ -953,7 +963,9 @@ static int spool_put(lua_State *L) {
   lua_pushinteger(L, first);
   lua_pushinteger(L, device->next - 1);
   lua_pushinteger(L, stamped);
-  return 3;
+  lua_pushinteger(L, device->count);
+  lua_pushinteger(L, device->bytes);
+  return 5;
 }
 
 /*** Takes records away, on disk at once.
@@ -1114,7 +1126,8 @@ static int members(lua_State *L) {
   lua_pushliteral(L, ":memory:");
   lua_call(L, 1, 1);
   struct spool *owner = lua_touserdata(L, -1);
-  if (!tb_run_split(json, length, &owner->keys, &owner->values)) return luaL_error(L, "not enough memory");
+  if (tb_run_split(json, json + length, &owner->keys, &owner->values) == NULL)
+    return luaL_error(L, "not enough memory");
   const char *key = owner->keys.data, *keys_end = key + owner->keys.length;
   const char *value = owner->values.data, *values_end = value + owner->values.length;
   while (key < keys_end) {
@@ -1235,14 +1248,26 @@ static int spool_query(lua_State *L) {
   return results;
 }
 
-/*** The time since the system's start, its sleep included.
-@function uptime
-@treturn integer milliseconds */
-static int uptime(lua_State *L) {
+static int push_milliseconds(lua_State *L, clockid_t clock) {
   struct timespec time;
-  clock_gettime(CLOCK_BOOTTIME, &time);
+  clock_gettime(clock, &time);
   lua_pushinteger(L, (lua_Integer)time.tv_sec * 1000 + time.tv_nsec / 1000000);
   return 1;
+}
+
+/*** Time since the system's start.
+@function uptime
+@treturn integer milliseconds, those asleep too */
+static int uptime(lua_State *L) {
+  return push_milliseconds(L, CLOCK_BOOTTIME);
+}
+
+/*** Both clocks at once.
+@function times
+@treturn integer milliseconds since the system's start
+@treturn integer milliseconds since 1970 */
+static int times(lua_State *L) {
+  return push_milliseconds(L, CLOCK_BOOTTIME) + push_milliseconds(L, CLOCK_REALTIME);
 }
 
 /*** Closes the file. What waits in memory is lost: `sync` before. Idempotent.
@@ -1250,7 +1275,7 @@ static int uptime(lua_State *L) {
 static int spool_close(lua_State *L) {
   struct spool *spool = luaL_checkudata(L, 1, TYPE);
   if (spool->path == NULL) return 0;
-  if (spool->owner == getpid()) close_database(spool); /* a forked child's would drop the parent's locks */
+  if (spool->forks == tb_forks()) close_database(spool); /* a forked child's would drop the parent's locks */
   while (spool->first != NULL) {
     struct pending *p = spool->first;
     spool->first = p->next;
@@ -1287,8 +1312,9 @@ static const luaL_Reg METAMETHODS[] = {
 __attribute__((visibility("default"))) int luaopen_thingsboard_spool(lua_State *L); /* all else is hidden */
 
 int luaopen_thingsboard_spool(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"spool", spool_new}, {"uptime", uptime}, {"members", members}, {"real_path", real_path}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"spool", spool_new}, {"uptime", uptime},       {"times", times},
+                                       {"members", members}, {"real_path", real_path}, {NULL, NULL}};
+  tb_count_forks(L);
   tb_new_type(L, TYPE, METHODS, METAMETHODS);
   luaL_newlib(L, functions);
   return 1;

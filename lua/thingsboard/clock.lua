@@ -23,9 +23,9 @@ function clock.known(known)
 end
 
 --- A maker of times, each later than the one before.
--- @tparam function uptime milliseconds since the system's start
-function clock.new(uptime)
-  return setmetatable({ uptime = uptime }, clock)
+-- @tparam function times milliseconds since the system's start, and since 1970
+function clock.new(times)
+  return setmetatable({ times = times }, clock)
 end
 
 --- Learns from a server what time it is, good to a second.
@@ -40,14 +40,21 @@ function clock:learn(date)
   if month <= 2 then y = y - 1 end
   local days = 365 * y + y // 4 - y // 100 + y // 400 + (153 * m + 2) // 5 + tonumber(day) - 719469
   local seconds = ((days * 24 + tonumber(hour)) * 60 + tonumber(minute)) * 60 + tonumber(second)
-  self.offset = seconds * 1000 - self.uptime()
+  self.learnt = seconds * 1000 - self.times()
+end
+
+-- What has to be added to the time since the system's start; nil when nobody knows.
+local function offset_of(self, up, now)
+  local known = told
+  if known == nil then known = now >= TRUSTED_FROM end
+  if known then return now - up end
+  return self.learnt
 end
 
 --- What has to be added to the time since the system's start; nil when nobody knows.
 -- @treturn ?integer milliseconds
 function clock:offset_now()
-  if clock.known() then return core.now() - self.uptime() end
-  return self.offset
+  return offset_of(self, self.times())
 end
 
 --- The next time: never before the last, nor the same. After a step back of the clock it runs at half speed until the
@@ -55,14 +62,18 @@ end
 -- @treturn integer milliseconds since 1970, or since the system's start
 -- @treturn boolean whether it is the latter: nobody knows the time
 function clock:next()
-  local up, offset = self.uptime(), self:offset_now()
+  local up, wall = self.times()
+  local offset = offset_of(self, up, wall)
   local now, last = up + (offset or 0), self.last
   if offset and self.undated then -- what came before the time was known has it now, too
     last, self.undated = last + offset, false
   elseif not offset and not self.undated then
     last, self.undated = nil, true
   end
-  if last and last >= now and last - now <= LONGEST_STEP then now = last + math.max(1, (up - self.last_up) // 2) end
+  if last and last >= now and last - now <= LONGEST_STEP then
+    local passed = (up - self.last_up) // 2
+    now = passed > 1 and last + passed or last + 1
+  end
   self.last, self.last_up = now, up
   return now, not offset
 end
@@ -71,7 +82,8 @@ end
 -- @tparam integer time milliseconds
 -- @tparam[opt=60000] ?integer most milliseconds that it may lie ahead
 function clock:follow(time, most)
-  local up, offset = self.uptime(), self:offset_now()
+  local up, wall = self.times()
+  local offset = offset_of(self, up, wall)
   if not offset or self.undated or time - up - offset > (most or MOST_AHEAD) then return end
   if time <= (self.last or up + offset) then return end
   self.last, self.last_up, self.undated = time, up, false
@@ -81,8 +93,10 @@ end
 -- clock was stepped back.
 -- @treturn ?integer milliseconds since 1970
 function clock:ahead()
-  local offset = not self.undated and self.last and self:offset_now()
-  if offset and self.last > self.uptime() + offset then return self.last end
+  if self.undated or not self.last then return end
+  local up, wall = self.times()
+  local offset = offset_of(self, up, wall)
+  if offset and self.last > up + offset then return self.last end
 end
 
 --- Takes more times, a millisecond each, from the last on.

@@ -214,10 +214,7 @@ local function settle(self)
   if self.sync_every and not on.trouble then
     local now = core.monotonic()
     on.sync_at = on.sync_at or now + self.sync_every
-    if now < on.sync_at then
-      self.news:raise()
-      return true
-    end
+    if now < on.sync_at then return true end
   end
   return on:sync()
 end
@@ -238,15 +235,13 @@ function outbox:put(values, in_order)
   if type(values) ~= "table" then error("put: a table expected, got " .. type(values), 2) end
   local ok, err = check_open(self, "put")
   if not ok then return nil, err end
-  local text
-  text, err = payload.telemetry("put", values)
-  if not text then return nil, err end
   if self.refuse and is_full(self, values[1] ~= nil and #values or 1) then
     self:lose("refused", values[1] ~= nil and #values or 1)
     return nil, errors.new("full", "put: the outbox is full", { retryable = true })
   end
   local ts, undated = self.store.clock:next()
-  local first, last, stamped = self.spool:put(self.number, ts, undated, text)
+  local first, last, stamped, count, bytes = self.spool:put(self.number, values, ts, undated)
+  if not first then return nil, errors.new("value", "put: " .. last) end
   if stamped > 1 then self.store.clock:skip(stamped - 1) end
   if undated and stamped > 0 then self.store.undated = true end
   local reason
@@ -266,8 +261,8 @@ function outbox:put(values, in_order)
     end
   end
   if in_order then self.mark = last + 1 end
-  keep_bounds(self)
-  self.news:raise()
+  if count > self.max_records or bytes > self.max_bytes then keep_bounds(self) end
+  if self.running then self.news:raise() end
   return true
 end
 
@@ -309,7 +304,7 @@ function outbox:attributes(values)
     for key, attribute in next, before do self.pending[key] = attribute or nil end
     return nil, errors.new("file", "attributes: they cannot be kept: " .. reason, { retryable = true })
   end
-  self.news:raise()
+  if self.running then self.news:raise() end
   return true
 end
 

@@ -24,7 +24,7 @@ function store.of(path)
   local self = stores[real]
   if self then return self end
   self = setmetatable({
-    path = real, spool = spool.spool(real), clock = clock.new(spool.uptime),
+    path = real, spool = spool.spool(real), clock = clock.new(spool.times),
     users = {}, -- the outboxes, by name
     busy = 0, -- batches in flight: the numbers of their records must not change under them
   }, store)

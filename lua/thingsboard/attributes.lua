@@ -154,9 +154,10 @@ local function begin(state)
       apply_all(state, answer.shared)
       local values = difference(state) or {}
       local loop = state.client.loop
+      local function at_end(why) finish(state, why) end
       state.tasks = {}
-      state.tasks[1] = loop:spawn_background(run_poll, state)
-      state.tasks[2] = loop:spawn_background(run_refresh, state)
+      state.tasks[1] = loop:spawn_background(poll.keep, loop, at_end, run_poll, state)
+      state.tasks[2] = loop:spawn_background(poll.keep, loop, at_end, run_refresh, state)
       return values, {}
     end
     if err and poll.is_final(err) then return nil, err.kind ~= "closed" and err or nil end

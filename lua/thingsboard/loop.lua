@@ -62,6 +62,7 @@ function loop.new()
     count = 0, -- tasks that run() waits for
     waiters = 0, -- coroutines of the host's that are parked
     depth = 0, -- of tasks that run below tasks, by a step of theirs
+    inside = false, -- of a step: true before one when the last was left by an error
     -- False rather than nil, which would be looked for in the class at every step.
     stirred = false, -- between two steps
     watched = false, -- somebody knows the descriptor
@@ -133,6 +134,7 @@ end
 local function settle(self, which, ok, message)
   local thread = which.thread
   if status(thread) ~= "dead" then return make_ready(self, which) end -- on with it at the next step
+  if which.parked then stop_waiting(self, which) end -- memory ran out as it was to be suspended
   finish(self, which) -- first: what follows takes memory
   if ok then return end
   which.failure = tostring(message)
@@ -153,7 +155,7 @@ local function run_ready(self)
     which.next = false
     if not which.finished then
       local ok, message = resume(which.thread)
-      if not which.parked then settle(self, which, ok, message) end
+      if not ok or not which.parked then settle(self, which, ok, message) end
     end
   end
 end
@@ -269,11 +271,28 @@ function signal:lower()
   self.raised = false
 end
 
+-- Where memory ran out in the last step, it may have kept what happened from being noted: that is done now.
+local function catch_up(self)
+  for which in next, self.alive do
+    if status(which.thread) == "dead" then
+      stop_waiting(self, which)
+      finish(self, which)
+    end
+  end
+  for event, which in next, self.waiting do
+    if event:done() then wake(self, which) end
+  end
+end
+
 --- Waits until something that was waited for has happened, unless a task is ready already, and runs the tasks that are
 -- ready then.
 -- @tparam ?number timeout seconds to wait at most; nil for as long as it takes
 function loop:step(timeout)
   local reactor = self.reactor
+  if self.depth == 0 then
+    if self.inside then catch_up(self) end
+    self.inside = true
+  end
   arm(self)
   self.stirred = false
   reactor:step(timeout)
@@ -290,6 +309,7 @@ function loop:step(timeout)
     deadline = next_deadline(self)
   end
   if self.first then run_ready(self) elseif self.watched and self.depth == 0 then arm(self) end
+  if self.depth == 0 then self.inside = false end
 end
 
 --- The descriptor to watch for reading: readable when `step` has something to do.
@@ -388,7 +408,8 @@ end
 -- has ended already.
 function task:cancel()
   if self.finished then return end
-  if coroutine.status(self.thread) ~= "suspended" then error("a task cannot cancel itself: let it return", 2) end
+  local now = status(self.thread)
+  if now == "running" or now == "normal" then error("a task cannot cancel itself: let it return", 2) end
   stop_waiting(self.loop, self)
   self.failure = "cancelled"
   local closed, message = coroutine.close(self.thread)

@@ -15,6 +15,9 @@ local GRACE = 10
 -- away as the server may be.
 local HELD = 2
 
+-- Seconds until the next try, when memory has run out.
+local SHORT_OF_MEMORY = 1
+
 -- The server's ways to say that nothing came.
 local nothing_came = { [408] = true, [503] = true, [504] = true }
 
@@ -86,6 +89,28 @@ end
 --- After a failure: waits for a while, ever longer.
 function poll:recover()
   self.client.loop:sleep(self.backoff:next())
+end
+
+-- Made beforehand: when it is needed there is no memory for it.
+local no_memory = errors.new("memory", "the polls ended: not enough memory", { retryable = true })
+
+--- Runs what polls for an iterator, again when memory runs out in it: that may pass. If it does not, the iterator ends
+-- instead of waiting for ever.
+-- @tparam table loop
+-- @tparam function finish ends the iterator, with an error if there is one
+-- @tparam function body
+-- @param ... its arguments
+function poll.keep(loop, finish, body, ...)
+  while true do
+    local ok, raised = pcall(body, ...)
+    if ok then return end
+    local short = type(raised) == "string" and raised:find("memory", 1, true)
+    if not short or not pcall(loop.sleep, loop, SHORT_OF_MEMORY) then
+      finish(short and no_memory or nil)
+      if not short then error(raised, 0) end
+      return
+    end
+  end
 end
 
 local iterator = {}

@@ -144,12 +144,14 @@ local function is_request(message)
     and type(message.method) == "string"
 end
 
-local function finish(state)
+local function finish(state, err)
+  state.err = state.err or err
   state.ended = true
   state.arrived:raise()
 end
 
 local function run(state, which)
+  which.ends_at = nil
   while true do
     wait_to_send(state, which)
     local exchange <close> = which:send(seconds_for(state, which))
@@ -164,8 +166,7 @@ local function run(state, which)
       if state.leader == which then state.leader, state.hold = nil, nil end
     else
       if poll.is_final(err) then
-        state.err = err
-        return finish(state)
+        return finish(state, err)
       end
       if state.leader == which and not state.hold then state.leader = nil end
       notify(state)
@@ -214,13 +215,14 @@ function rpc.requests(device, client, period)
     state.polls[i] = which
   end
   local tasks = {}
+  local function at_end(err) finish(state, err) end
   local it = poll.iterator(client, function() return next_request(state) end, function()
     client.rpc = nil
     finish(state)
     for _, task in ipairs(tasks) do task:cancel() end
   end) -- before the tasks: if one cannot be started, this ends the other
   client.rpc = state
-  for i, which in ipairs(state.polls) do tasks[i] = loop:spawn_background(run, state, which) end
+  for i, which in ipairs(state.polls) do tasks[i] = loop:spawn_background(poll.keep, loop, at_end, run, state, which) end
   return it, nil, nil, it
 end
 

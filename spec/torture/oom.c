@@ -1,6 +1,7 @@
-/* Memory that runs out, on purpose: preloaded, it stands before libc's allocator, so Lua, libcurl and the core share one
- * counter. As a Lua module it is told which allocation is to fail. */
+/* Memory that runs out, on purpose: preloaded, it stands before libc's allocator, so Lua, libcurl and the core share
+ * one counter. As a Lua module it is told which allocation is to fail. */
 #include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -57,20 +58,23 @@ void free(void *block) {
   __libc_free(block);
 }
 
-/* arm(n, from_then_on): counts from here; the n-th allocation fails, or none when n is 0. */
-static int arm(lua_State *L) {
+/* attempt(n, from_then_on, f): calls f while the n-th allocation fails, or none when n is 0. Returns how many there
+ * were, whether f returned, and the first two of its results, or its error. */
+static int attempt(lua_State *L) {
   fail_at = (long)luaL_checkinteger(L, 1);
   sticky = lua_toboolean(L, 2);
+  luaL_checktype(L, 3, LUA_TFUNCTION);
+  lua_settop(L, 3);
+  luaL_checkstack(L, LUA_MINSTACK, NULL);
   count = 0;
   counting = true;
-  return 0;
-}
-
-/* Ends it; how many were counted. */
-static int disarm(lua_State *L) {
+  int status = lua_pcall(L, 0, 2, 0);
   counting = false;
+  lua_settop(L, 4);
   lua_pushinteger(L, count);
-  return 1;
+  lua_pushboolean(L, status == LUA_OK);
+  lua_rotate(L, 3, 2);
+  return 4;
 }
 
 /* pause(true) and pause(false): around what cannot stand it. */
@@ -90,11 +94,22 @@ static int live_blocks(lua_State *L) {
   return 1;
 }
 
+/* How many of this process's descriptors are open; without memory. */
+static int open_descriptors(lua_State *L) {
+  int open = 0;
+  for (int fd = 0; fd < 256; fd++) open += fcntl(fd, F_GETFD) >= 0;
+  lua_pushinteger(L, open);
+  return 1;
+}
+
 int luaopen_oom(lua_State *L);
 
 int luaopen_oom(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"arm", arm}, {"disarm", disarm}, {"pause", pause_counting}, {"live", live_blocks}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"attempt", attempt},
+                                       {"pause", pause_counting},
+                                       {"live", live_blocks},
+                                       {"descriptors", open_descriptors},
+                                       {NULL, NULL}};
   luaL_newlib(L, functions);
   return 1;
 }

@@ -320,8 +320,8 @@ int tb_exchange_start(lua_State *L) {
   lua_pushvalue(L, self);
   lua_rawsetp(L, -2, exchange);
   lua_pop(L, 1);
-  exchange->pool = client->reactor->bounded ? client->reactor->pools[0] : client->pool;
-  if (curl_multi_add_handle(exchange->pool->multi, handle->easy) != CURLM_OK) {
+  exchange->pool = client->reactor->most_connections > 0 ? client->reactor->pools[0] : client->pool;
+  if (!tb_pool_is_sound(exchange->pool) || curl_multi_add_handle(exchange->pool->multi, handle->easy) != CURLM_OK) {
     tb_exchange_release(L, reactor, exchange);
     return luaL_error(L, "cannot start a request: out of memory");
   }

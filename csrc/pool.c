@@ -52,6 +52,18 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *k
   return 0;
 }
 
+static CURLM *new_multi(struct tb_pool *pool) {
+  CURLM *multi = curl_multi_init();
+  if (multi == NULL) return NULL;
+  curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+  curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, pool);
+  curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
+  curl_multi_setopt(multi, CURLMOPT_TIMERDATA, pool);
+  curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)STREAMS_A_CONNECTION);
+  if (pool->index == 0) curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, pool->reactor->most_connections);
+  return multi;
+}
+
 struct tb_pool *tb_pool_add(struct tb_reactor *reactor) {
   size_t count = reactor->pool_count;
   if (count >= SIZE_MAX / sizeof(struct tb_pool *)) return NULL;
@@ -60,17 +72,13 @@ struct tb_pool *tb_pool_add(struct tb_reactor *reactor) {
   if (pools == NULL) return NULL;
   reactor->pools = pools;
   struct tb_pool *pool = malloc(sizeof *pool);
-  CURLM *multi = pool == NULL ? NULL : curl_multi_init();
-  if (multi == NULL) {
+  if (pool == NULL) return NULL;
+  *pool = (struct tb_pool){.reactor = reactor, .index = count, .wake = TB_NEVER};
+  pool->multi = new_multi(pool);
+  if (pool->multi == NULL) {
     free(pool);
     return NULL;
   }
-  *pool = (struct tb_pool){.reactor = reactor, .multi = multi, .index = count, .wake = TB_NEVER};
-  curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-  curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, pool);
-  curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
-  curl_multi_setopt(multi, CURLMOPT_TIMERDATA, pool);
-  curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)STREAMS_A_CONNECTION);
   reactor->pools[reactor->pool_count++] = pool;
   return pool;
 }
@@ -84,19 +92,34 @@ struct tb_pool *tb_pool_join(struct tb_reactor *reactor) {
   return pool;
 }
 
-/* When memory is short curl may lose track of a socket or of a timer, and never call for it again: then no exchange may
- * be left to wait for it. */
+bool tb_pool_is_sound(struct tb_pool *pool) {
+  if (!pool->broken) return true;
+  CURLM *multi = new_multi(pool);
+  if (multi == NULL) return false;
+  curl_multi_cleanup(pool->multi); /* calls on_socket still */
+  pool->multi = multi;
+  pool->wake = TB_NEVER;
+  pool->broken = false;
+  return true;
+}
+
+/* When memory is short curl may lose track of a socket or of a timer, or leave a socket's table half undone, by whose
+ * size it divides the next time. So no exchange may be left to it, and no connection. */
 static void give_up(struct tb_pool *pool) {
-  for (struct tb_client *client = pool->reactor->clients; client != NULL; client = client->next)
+  for (struct tb_client *client = pool->reactor->clients; client != NULL; client = client->next) {
     for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = exchange->next)
       if (exchange->pool == pool) exchange->unwatched = true;
-  pool->reactor->unwatched = true;
+    tb_client_end_unwatched(client);
+  }
+  pool->broken = true;
+  tb_pool_is_sound(pool);
 }
 
 void tb_pool_work(struct tb_pool *pool, curl_socket_t fd, int what) {
   CURLMsg *message;
   int left;
-  if (curl_multi_socket_action(pool->multi, fd, what, &left) != CURLM_OK) give_up(pool);
+  if (pool->broken) return;
+  bool well = curl_multi_socket_action(pool->multi, fd, what, &left) == CURLM_OK;
   while ((message = curl_multi_info_read(pool->multi, &left)) != NULL) {
     if (message->msg != CURLMSG_DONE) continue;
     char *handle = NULL;
@@ -104,6 +127,7 @@ void tb_pool_work(struct tb_pool *pool, curl_socket_t fd, int what) {
     curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &handle);
     tb_exchange_end(((struct tb_handle *)(void *)handle)->exchange, code);
   }
+  if (!well) give_up(pool);
 }
 
 void tb_pool_free(struct tb_pool *pool) {

@@ -147,7 +147,7 @@ static int reactor_max_connections(lua_State *L) {
   lua_Integer count = luaL_checkinteger(L, 2);
   luaL_argcheck(L, count >= 0 && count <= INT32_MAX, 2, "not a number of connections");
   curl_multi_setopt(reactor->pools[0]->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)count);
-  reactor->bounded = count > 0;
+  reactor->most_connections = (long)count;
   return 0;
 }
 

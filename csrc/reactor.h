@@ -21,15 +21,15 @@ enum { TB_MOST_IDLE = 64 };
 
 struct tb_reactor {
   const char *type;
-  int epoll;          /* -1 once closed */
-  int timer;          /* a timerfd inside epoll, made when the first foreign loop asks for pollfd(); -1 before */
-  unsigned forks;     /* of the process that made it: see tb_reactor_is_own */
-  int64_t curl_wake;  /* when curl wants to be called, or earlier */
-  int64_t lua_wake;   /* when the Lua side wants to be called */
-  int64_t overdue_at; /* no exchange in flight is overdue before */
-  int64_t armed;      /* what the timerfd is set to */
-  bool unwatched;     /* an exchange's socket could not be added to epoll: see tb_exchange.unwatched */
-  bool bounded;       /* in its connections: they are all in the first pool then */
+  int epoll;             /* -1 once closed */
+  int timer;             /* a timerfd inside epoll, made when the first foreign loop asks for pollfd(); -1 before */
+  unsigned forks;        /* of the process that made it: see tb_reactor_is_own */
+  int64_t curl_wake;     /* when curl wants to be called, or earlier */
+  int64_t lua_wake;      /* when the Lua side wants to be called */
+  int64_t overdue_at;    /* no exchange in flight is overdue before */
+  int64_t armed;         /* what the timerfd is set to */
+  bool unwatched;        /* an exchange's socket could not be added to epoll: see tb_exchange.unwatched */
+  long most_connections; /* to a host; 0 for no bound. With one, all exchanges are in the first pool */
   struct tb_pool **pools;
   size_t pool_count;
   struct tb_client *clients;

@@ -65,6 +65,8 @@ local function milliseconds(seconds)
   return math.ceil(seconds * 1000)
 end
 
+local weak = { __mode = "k" }
+
 --- @tparam string what for messages
 -- @tparam table options checked already
 -- @tparam string path what every path of this client begins with
@@ -97,7 +99,7 @@ function client.new(what, options, path, secrets)
     loop = on,
     timeout = milliseconds(options.timeout or TIMEOUT),
     max_response = config.max_response,
-    iterators = setmetatable({}, { __mode = "k" }), -- those that poll; they end with the client
+    iterators = setmetatable({}, weak), -- those that poll; they end with the client
     closed = false,
     listeners = false, -- once there are any: functions that hear of answers, by whom they serve
   }, client)

@@ -51,9 +51,8 @@ end
 function loop.new()
   local self = setmetatable({
     reactor = core.reactor(),
-    tasks = setmetatable({}, { __mode = "k" }), -- by coroutine
+    tasks = {}, -- those that have not finished, by coroutine
     clients = setmetatable({}, { __mode = "k" }), -- the set of those that use it
-    alive = {}, -- the set of the tasks that have not finished
     waiting = {}, -- the task or waiter that waits, by event
     timers = timers.new(),
     first = false, -- the tasks to be resumed, each with the `next`
@@ -112,18 +111,17 @@ local function stop_waiting(self, which)
   if which.event then self.waiting[which.event] = nil end
   which.event = false
   which.timer = false -- an entry still in the heap is known as stale by this
-  which.parked = false
 end
 
 local function wake(self, which)
-  if which == nil or not which.parked then return end
+  if which == nil or not which.event then return end
   stop_waiting(self, which)
-  if which.host then which.host.resume(which) else make_ready(self, which) end
+  if which.round then make_ready(self, which) else which.host.resume(which) end -- a waiter has no round
 end
 
-local function finish(self, which)
-  which.finished = true
-  self.alive[which] = nil
+local function finish(self, which, outcome)
+  which.outcome = outcome
+  self.tasks[which.thread] = nil
   if not which.background then self.count = self.count - 1 end
   wake(self, self.waiting[which])
   if self.count == 0 then wake(self, self.waiting[self.idle]) end
@@ -134,11 +132,11 @@ end
 local function settle(self, which, ok, message)
   local thread = which.thread
   if status(thread) ~= "dead" then return make_ready(self, which) end -- on with it at the next step
-  if which.parked then stop_waiting(self, which) end -- memory ran out as it was to be suspended
-  finish(self, which) -- first: what follows takes memory
+  if which.event then stop_waiting(self, which) end -- memory ran out as it was to be suspended
+  finish(self, which, ok and which.outcome or "not enough memory") -- unless there is enough to say more
   if ok then return end
-  which.failure = tostring(message)
-  local traceback = debug.traceback(thread, which.failure)
+  which.outcome = tostring(message)
+  local traceback = debug.traceback(thread, which.outcome)
   coroutine.close(thread) -- what the task was to close is closed now, not when it is collected
   self.on_error(which, traceback)
 end
@@ -153,11 +151,17 @@ local function run_ready(self)
     self.first = which.next
     if not self.first then self.last = false end
     which.next = false
-    if not which.finished then
+    if not which.outcome then
       local ok, message = resume(which.thread)
-      if not ok or not which.parked then settle(self, which, ok, message) end
+      if not ok or not which.event then settle(self, which, ok, message) end
     end
   end
+end
+
+-- What a task's coroutine runs: the arguments wait on its stack.
+local function begin(which, body, ...)
+  coroutine.yield()
+  which.outcome = table.pack(body(...))
 end
 
 --- Starts a task. It runs for the first time at the next step.
@@ -166,18 +170,13 @@ end
 -- @treturn task
 function loop:spawn(body, ...)
   if self.closed then error("the loop is closed", 2) end
-  local arguments = table.pack(...)
-  local which
-  local thread = coroutine.create(function()
-    which.results = table.pack(body(table.unpack(arguments, 1, arguments.n)))
-  end)
-  which = setmetatable({
-    loop = self, host = false, thread = thread, finished = false, parked = false, event = false, timer = false,
-    next = false, round = 0,
-    failure = "not enough memory", -- unless there is enough to say more
+  local thread = coroutine.create(begin)
+  local which = setmetatable({
+    loop = self, thread = thread, background = false, event = false, timer = false, next = false, round = 0,
+    outcome = false, -- a table of its results, or why there are none
   }, task)
+  resume(thread, which, body, ...)
   self.tasks[thread] = which
-  self.alive[which] = true
   self.count = self.count + 1
   make_ready(self, which)
   stir(self)
@@ -213,7 +212,7 @@ end
 
 -- The host has resumed the coroutine, or closed it.
 function waiter:__close()
-  if self.parked then stop_waiting(self.loop, self) end
+  if self.event then stop_waiting(self.loop, self) end
   self.loop.waiters = self.loop.waiters - 1
   stir(self.loop)
 end
@@ -232,7 +231,7 @@ function loop:wait(event, deadline)
       local timer = deadline and { at = deadline, task = which }
       if timer then self.timers:add(timer) end
       self.waiting[event] = which
-      which.event, which.timer, which.parked = event, timer or false, true -- not before memory was had for all
+      which.event, which.timer = event, timer or false -- not before memory was had for all
       which:suspend()
     else
       loop.step(self, deadline and math.max(0, deadline - monotonic()))
@@ -273,10 +272,10 @@ end
 
 -- Where memory ran out in the last step, it may have kept what happened from being noted: that is done now.
 local function catch_up(self)
-  for which in next, self.alive do
-    if status(which.thread) == "dead" then
+  for thread, which in next, self.tasks do
+    if status(thread) == "dead" then
       stop_waiting(self, which)
-      finish(self, which)
+      finish(self, which, which.outcome or "not enough memory")
     end
   end
   for event, which in next, self.waiting do
@@ -334,7 +333,7 @@ end
 
 --- Whether there is anything to step for: a task that has not finished, or a waiting coroutine of the host's.
 function loop:working()
-  return next(self.alive) ~= nil or self.waiters > 0
+  return next(self.tasks) ~= nil or self.waiters > 0
 end
 
 --- Attaches the host, an event loop that watches the descriptor: see `thingsboard.adapter`.
@@ -379,7 +378,11 @@ end
 function loop:close()
   if self.closed then return end
   if self.depth > 0 then error("a task cannot close its loop", 2) end
-  while next(self.alive) do next(self.alive):cancel() end
+  while next(self.tasks) do -- what a task closes may start another
+    local tasks = {}
+    for _, which in next, self.tasks do tasks[#tasks + 1] = which end
+    for _, which in ipairs(tasks) do which:cancel() end
+  end
   for client in next, self.clients do client:close() end
   self.closed = true
   if default == self then default = nil end
@@ -390,7 +393,7 @@ end
 
 --- Whether the task has come to its end.
 function task:done()
-  return self.finished
+  return self.outcome ~= false
 end
 
 --- Waits for the task's end.
@@ -400,20 +403,20 @@ end
 -- @treturn[2] string why it came to no good end
 function task:join()
   self.loop:wait(self)
-  if self.results then return true, table.unpack(self.results, 1, self.results.n) end
-  return nil, self.failure
+  local outcome = self.outcome
+  if type(outcome) == "table" then return true, table.unpack(outcome, 1, outcome.n) end
+  return nil, outcome
 end
 
 --- Ends the task where it waits; what it has to close is closed, its exchange in flight is dropped. Harmless when it
 -- has ended already.
 function task:cancel()
-  if self.finished then return end
+  if self.outcome then return end
   local now = status(self.thread)
   if now == "running" or now == "normal" then error("a task cannot cancel itself: let it return", 2) end
   stop_waiting(self.loop, self)
-  self.failure = "cancelled"
   local closed, message = coroutine.close(self.thread)
-  finish(self.loop, self)
+  finish(self.loop, self, "cancelled")
   if not closed then self.loop.on_error(self, tostring(message)) end
 end
 

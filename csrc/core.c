@@ -20,7 +20,6 @@ static void keep_libcurl(void) {
 __attribute__((visibility("default"))) int luaopen_thingsboard_core(lua_State *L); /* all else is hidden */
 
 int luaopen_thingsboard_core(lua_State *L) {
-  if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return luaL_error(L, "libcurl cannot be initialised");
   keep_libcurl();
   lua_newtable(L);
   tb_open_clock(L);

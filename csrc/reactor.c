@@ -76,6 +76,7 @@ static int reactor_new(lua_State *L) {
   reactor->curl_wake = reactor->lua_wake = reactor->overdue_at = reactor->armed = TB_NEVER;
   lua_newtable(L); /* the exchanges in flight, by address: see exchange.c */
   lua_setiuservalue(L, -2, 1);
+  if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return luaL_error(L, "libcurl cannot be initialised");
   reactor->epoll = epoll_create1(EPOLL_CLOEXEC);
   if (reactor->epoll < 0) return luaL_error(L, "cannot make a reactor: %s", strerror(errno));
   if (tb_pool_add(reactor) == NULL) return luaL_error(L, "cannot make a reactor: out of memory");

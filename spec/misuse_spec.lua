@@ -113,7 +113,7 @@ describe("the core, misused,", function()
 
   it("refuses every method of what is closed, but to close it and to print it", function()
     local may = { close = true, __close = true, __gc = true, __tostring = true, redact = true, -- needs no reactor
-      done = true, received = true, sent = true, result = true }
+      done = true, received = true, sent = true, date = true, result = true }
     for kind, make in pairs(makers()) do
       local object = make()
       object:close()

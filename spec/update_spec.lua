@@ -387,7 +387,7 @@ describe("updates", function()
 
     -- Another device's package: there the emulator heeds a Range.
     local function elsewhere(data)
-      local other = e:create_device { name = "elsewhere" }
+      local other = e:create_device()
       e:assign(other, "firmware", { title = "t", version = "1", data = data })
       return e.tls_url .. "/api/v1/" .. other .. "/firmware?title=t&version=1", other
     end
@@ -415,7 +415,7 @@ describe("updates", function()
         if #progress == 2 then e:fault { path = other, how = "stall", count = 1 } end
       end }
       local task = run(more)
-      assign_url(url, { checksum = sha256(data), checksum_algorithm = "SHA256" })
+      assign_url(url, { checksum = sha256(data), checksum_algorithm = "SHA256", size = #data })
       await(function() return pieces():find "2000%-2999" end)
       task:cancel()
       run(more)
@@ -427,7 +427,7 @@ describe("updates", function()
       assert.equal("3500/3500", progress[#progress])
     end)
 
-    it("fetch them whole when nothing could tell pieces of two packages apart", function()
+    it("fetch them whole when no checksum could tell pieces of two packages apart", function()
       local url, other = elsewhere(data)
       run { unverified = "https", url_options = { ca_file = e.ca_file } }
       assign_url(url)
@@ -450,13 +450,28 @@ describe("updates", function()
       for _, request in ipairs(e:requests()) do assert.is_nil(request.target:find "^/other") end
     end)
 
-    it("fail when the server has another size", function()
-      local url = elsewhere(data)
+    it("find the end of those whose size nobody told", function()
       run { url_options = { ca_file = e.ca_file } }
-      assign_url(url, { checksum = sha256(data), checksum_algorithm = "SHA256", size = 3000 })
-      await(ended, 60)
+      for n, size in ipairs { 3500, 3000, 1000, 10 } do -- the last piece is short, or full
+        local content = data:sub(1, size)
+        local checksum = sha256(content)
+        assign_url(elsewhere(content), { version = "v" .. n, checksum = checksum, checksum_algorithm = "SHA256" })
+        await(function() return #applied == n end)
+        assert.equal(size, applied[n].size)
+      end
+      assert.is_nil(states():find "FAILED")
+    end)
+
+    it("fail when the server has fewer bytes than announced, or others", function()
+      run { url_options = { ca_file = e.ca_file } }
+      assign_url(elsewhere(data), { checksum = sha256(data), checksum_algorithm = "SHA256", size = 4000 })
+      await(ended)
       assert.equal("DOWNLOADING FAILED", states())
-      assert.truthy(reason():find("3500 bytes where 3000 were expected", 1, true))
+      assert.truthy(reason():find("3500 bytes where 4000 were expected", 1, true))
+      assign_url(elsewhere(data), { checksum = sha256(data), checksum_algorithm = "SHA256", size = 3000 })
+      await(function() return select(2, states():gsub("FAILED", "")) == 2 end)
+      assert.truthy(reason():find "SHA256 is .* where .* was expected")
+      assert.same({}, applied)
     end)
 
     it("verify them", function()

@@ -112,12 +112,14 @@ end
 -- @param file see `start` of the core's client
 -- @param checksum
 -- @param limit
+-- @param range
 -- @treturn[1] userdata the exchange, to be closed by the caller
 -- @treturn[2] nil
 -- @treturn[2] table the error: the client is closed
-function client:start(method, path, body, timeout, file, checksum, limit)
+function client:start(method, path, body, timeout, file, checksum, limit, range)
   if self.closed then return nil, errors.new("closed", "the device is closed") end
-  return self.core:start(method, path, body, timeout and milliseconds(timeout) or self.timeout, file, checksum, limit)
+  timeout = timeout and milliseconds(timeout) or self.timeout
+  return self.core:start(method, path, body, timeout, file, checksum, limit, range)
 end
 
 --- Lets a function hear of every answer, as long as somebody lives.

@@ -65,55 +65,40 @@ local function fetch_chunks(self, package, file)
   return true
 end
 
--- What a request for a piece brings: 206 and the piece with its place; or that the server has no pieces.
--- @return the body, and the bytes of the whole package; nil and the error; "whole" where there are no pieces
-local function fetch_piece(self, from)
+-- One piece: empty when there is nothing more; "whole" from a server that knows no pieces; nil and the error.
+local function fetch_piece(self, package, from)
   local first = self.state.received
-  local range = ("%d-%d"):format(first, first + self.chunk_size - 1)
-  local exchange <close>, closed = from:start("GET", "", nil, nil, nil, nil, nil, range)
+  local last = math.min(first + self.chunk_size, package.size or math.maxinteger) - 1
+  local exchange <close>, closed = from:start("GET", "", nil, nil, nil, nil, nil, ("%d-%d"):format(first, last))
   if not exchange then return nil, closed end
   self.loop:wait(exchange)
   local status, body, text = exchange:result()
-  if status == 200 or not status and body == "BODY_TOO_LARGE" then return "whole" end
-  if not status then return nil, errors.of_code("updates", body, text) end
-  local place = exchange:header "Content-Range" or ""
-  local total = math.tointeger(tonumber(place:match "/(%d+)$"))
-  if status == 416 and total == first then return "", total end -- all is here already
-  if status == 416 and first > 0 or status == 206 and not (total and place:find("^bytes " .. first .. "%-")) then
-    self.state.received = 0
-    return nil, errors.new("package", "updates: the server has other pieces than before", { retryable = true })
-  end
-  if status ~= 206 then return nil, errors.of_status("updates", status, from:quote(body)) end
-  -- Pieces of two packages must not be mixed. A checksum would notice, but not every package has one.
-  local mark = exchange:header "ETag" or exchange:header "Last-Modified"
-  if first > 0 and (mark ~= self.state.mark or total ~= self.state.total) then
-    self.state.received = 0
-    return nil, errors.new("package", "updates: the package changed on the server", { retryable = true })
-  end
-  if not mark and not self.state.package.checksum then return "whole" end
-  self.state.mark, self.state.total = mark, total
-  return body, total
+  if status == 206 then return body end
+  if status == 416 and first > 0 then return "" end
+  if status == 200 or status == 416 or not status and body == "BODY_TOO_LARGE" then return "whole" end
+  if status then return nil, errors.of_status("updates", status, from:quote(body)) end
+  return nil, errors.of_code("updates", body, text)
 end
 
 -- Piece by piece, as far as the server can; true once all is there, "whole" where it cannot.
 local function fetch_pieces(self, package, from)
   local file <close>, reason = open(self)
   if not file then return nil, reason end
-  while true do
-    local piece, total = fetch_piece(self, from)
-    if not piece or piece == "whole" then return piece, total end
-    if package.size and total ~= package.size then
-      local message = "updates: the package has %d bytes where %d were expected"
-      return nil, errors.new("package", message:format(total, package.size))
-    end
-    local ok, err = has_room(self, total - self.state.received)
-    if ok and piece ~= "" then ok, err = put(self, file, piece, total) end
+  while not package.size or self.state.received < package.size do
+    local piece, err = fetch_piece(self, package, from)
+    if not piece or piece == "whole" then return piece, err end
+    if piece == "" then break end
+    local ok
+    ok, err = has_room(self, #piece)
+    if ok then ok, err = put(self, file, piece, package.size) end
     if not ok then return nil, err end
-    if self.state.received >= total then return true end
+    if #piece < self.chunk_size and not package.size then break end
   end
+  return true
 end
 
--- A package that lies elsewhere comes without the device's token: in pieces, or at once from a server that has none.
+-- A package that lies elsewhere comes without the device's token. It comes in pieces where the server has them, and a
+-- checksum tells whether all are of one package; else at once.
 local function fetch_url(self, package)
   local base, path = package.url:match("^(%a+://[^/?#]+)([^#]*)")
   if not base then return nil, errors.new("package", "updates: the package's URL makes no sense") end
@@ -121,7 +106,8 @@ local function fetch_url(self, package)
   for name, value in next, self.given.url_options or {} do given[name] = value end
   local well, from = pcall(client.new, "updates", given, path, {})
   if not well then return nil, errors.new("package", tostring(from)) end
-  local ok, err = fetch_pieces(self, package, from)
+  local ok, err = "whole", nil
+  if package.checksum then ok, err = fetch_pieces(self, package, from) end
   if ok == "whole" then
     ok, err = ota.fetch(from, "updates", "", {
       path = self.part_path, temporary = self.part_path .. ".new", size = package.size, progress = self.given.progress,

@@ -37,7 +37,7 @@ local dev = tb.device { url = url, token = token }
 tb.spawn(function()
   print(dev:updates {
     kind = "firmware", current = { title = "fw", version = read "version" or "one" }, directory = directory,
-    chunk_size = 1000,
+    chunk_size = 1000, allow_http = true,
     apply = function(package)
       append("applied", package.version .. "\n")
       local checksum = core.checksum(package.checksum_algorithm)

@@ -50,6 +50,16 @@ describe("the core", function()
   local function post(body) return finish(client:start("POST", "/telemetry", body, 10000)) end
 
   describe("exchange", function()
+    it("asks for a part of the body when told to, and the next one does not", function()
+      local function ask(range) return get("/attributes", nil, nil, nil, range) end
+      ask "0-9"
+      ask "10-19"
+      ask()
+      local requests = e:requests()
+      assert.same({ "bytes=0-9", "bytes=10-19" }, { requests[1].headers.range, requests[2].headers.range })
+      assert.is_nil(requests[3].headers.range)
+    end)
+
     it("posts text, and gives status and body", function()
       assert.same({ 200, "" }, { post '{"a":1}' })
       assert.same({ 200, "" }, { post(core.body():values({ b = 2 }):take()) })

@@ -48,6 +48,20 @@ describe("file", function()
     assert.equal("", listing())
   end)
 
+  it("is written over what a kill left of it, when its owner names it", function()
+    local temporary = path() .. ".new"
+    io.open(temporary, "w"):write("left behind by a kill"):close()
+    local file = assert(core.file(path(), temporary))
+    file:write "new"
+    assert.equal("file.new\n", listing())
+    assert(file:commit())
+    assert.equal("new", content())
+    assert.equal("file\n", listing())
+    os.execute(("ln -s %s %s"):format(path(), temporary))
+    assert.is_nil(core.file(path(), temporary)) -- what a link leads to is not written over
+    assert.error_matches(function() core.file(path(), "a\0b") end, "not a file name")
+  end)
+
   it("replaces what was there", function()
     io.open(path(), "w"):write("old"):close()
     local file = assert(core.file(path()))

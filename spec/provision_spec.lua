@@ -140,6 +140,39 @@ describe("provision", function()
       assert(provision { store = store() })
     end)
 
+    it("keeps credentials that the server has ceased to take, until told to provision anew", function()
+      local kept = assert(provision { store = store() })
+      e:delete_device(kept.token)
+      local dev <close> = tb.device { url = e.url, token = kept.token }
+      assert.equal(401, select(2, dev:send_telemetry { a = 1 }).status)
+      assert.same(kept, provision { store = store() })
+      local new = assert(provision { store = store(), anew = true })
+      local again <close> = tb.device { url = e.url, token = new.token }
+      assert(again:send_telemetry { a = 1 })
+    end)
+
+    it("hands out in the error what it could not keep, for the server gives it once", function()
+      e:provision_profile { key = "K3Y", secret = "S3CRET", strategy = "CHECK_PRE_PROVISIONED" }
+      local token = e:create_device { name = "pre" }
+      e:fault { path = "/provision", how = "delay", seconds = 0.3, count = 1 }
+      local task = tb.spawn(function() return provision { device_name = "pre", store = store() } end)
+      while not io.popen("ls -A " .. directory):read "a":find "credentials" do tb.sleep(0.01) end
+      os.execute("rm -r " .. directory)
+      local _, credentials, err = task:join()
+      os.execute("mkdir " .. directory)
+      assert.is_nil(credentials)
+      assert.equal("file", err.kind)
+      assert.is_nil(err.message:find(token, 1, true))
+      assert.same({ credentials_type = "ACCESS_TOKEN", token = token }, err.credentials)
+    end)
+
+    it("narrows who may read a file that stood there", function()
+      io.open(store(), "w"):write("{}"):close()
+      os.execute("chmod 644 " .. store())
+      assert(provision { store = store(), anew = true })
+      assert.equal("600", mode())
+    end)
+
     it("leaves nothing behind when the server refuses", function()
       refused("not_found", { secret = "wrong", store = store() })
       assert.equal("", io.popen("ls -A " .. directory):read "a")

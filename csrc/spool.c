@@ -22,7 +22,7 @@ device's number above, and the number of the run's first record below, so that a
 #include <time.h>
 #include <unistd.h>
 
-#define TYPE "thingsboard.spool"
+static const char TYPE[] = "thingsboard.spool";
 
 /* gcc's analyzer loses sight of what hangs in a list, and takes it for lost. */
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
@@ -39,6 +39,8 @@ enum {
   NUMBER_BITS = 40,
   SCHEMA = 1
 };
+#define LONGEST_STEP                                                                                                   \
+  ((int64_t)7 * 24 * 3600 * 1000) /* back; one of more was no correction: the time before was wrong */
 enum { MOST_RECORD = 64 * 1024 * 1024, APPLICATION = 0x74626f78 /* "tbox" */ };
 
 enum {
@@ -128,7 +130,20 @@ struct device {
   struct tail tail;
 };
 
+/* The times of records, in milliseconds. */
+struct times {
+  int64_t last, last_up; /* the last one given, and how long the system had been up then */
+  bool given, undated;   /* whether there is one, and whether it is since the system's start as well */
+  enum { BY_YEAR, KNOWN, UNKNOWN } told;
+  int64_t trusted_from;  /* the year's beginning, by which the clock is judged */
+  bool learnt;           /* of a server, while the clock is not known: */
+  int64_t learnt_offset; /* what has to be added to the time since the system's start */
+};
+
 struct spool {
+  const char *type; /* TYPE */
+  struct times times;
+  int64_t due; /* while the system is not up for so long, what is put may wait in memory */
   sqlite3 *db; /* NULL while it cannot be opened */
   sqlite3_stmt *statements[STATEMENTS];
   sqlite3_stmt *query; /* of the last `query`, when that was cut short by a Lua error */
@@ -145,7 +160,7 @@ struct spool {
 };
 
 static struct spool *check_spool(lua_State *L) {
-  struct spool *spool = luaL_checkudata(L, 1, TYPE);
+  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
   if (spool->path == NULL) luaL_error(L, "the outbox is closed");
   if (spool->forks != tb_forks()) luaL_error(L, "the outbox belongs to the parent process: make a new one after fork");
   return spool;
@@ -365,13 +380,12 @@ static int spool_new(lua_State *L) {
   size_t length;
   const char *path = luaL_checklstring(L, 1, &length);
   luaL_argcheck(L, length > 0 && strlen(path) == length, 1, "not a file name");
-  struct spool *spool = lua_newuserdatauv(L, sizeof *spool, 0);
-  *spool = (struct spool){.forks = tb_forks()};
+  struct spool *spool = tb_new(L, TYPE, sizeof *spool, 0);
+  spool->forks = tb_forks();
   tb_buffer_init(&spool->keys, MOST_RECORD);
   tb_buffer_init(&spool->values, MOST_RECORD);
   tb_buffer_init(&spool->shape_keys, MOST_RECORD);
   tb_buffer_init(&spool->body, SIZE_MAX / 2);
-  luaL_setmetatable(L, TYPE);
   spool->path = strdup(path);
   if (spool->path == NULL) return luaL_error(L, "not enough memory");
   return 1;
@@ -564,6 +578,7 @@ static bool makes_room(struct spool *spool, int code) {
 @treturn[2] string SQLite's name of the error */
 static int spool_sync(lua_State *L) {
   struct spool *spool = check_spool(L);
+  spool->due = 0;
   int code = sync_pending(spool);
   if (makes_room(spool, code)) code = sync_pending(spool);
   if (code != SQLITE_OK) return failure(L, spool, code);
@@ -917,28 +932,133 @@ static const char *open_envelope(const char *at, const char *end, int64_t *ts) {
   return rest + sizeof middle - 1;
 }
 
-/*** Adds records, in memory: all or none. They are on disk after the next `sync`.
+static int64_t milliseconds(clockid_t clock) {
+  struct timespec time;
+  clock_gettime(clock, &time);
+  return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+/* What has to be added to the time since the system's start; false when nobody knows. */
+static bool find_offset(const struct times *times, int64_t up, int64_t *offset) {
+  int64_t now = milliseconds(CLOCK_REALTIME);
+  bool known = times->told == BY_YEAR ? now >= times->trusted_from : times->told == KNOWN;
+  *offset = known ? now - up : times->learnt_offset;
+  return known || times->learnt;
+}
+
+/* The next time: never before the last, nor the same. After a step back of the clock it runs at half speed until the
+ * clock has come up with it, so that order and spacing stay. */
+static int64_t next_time(struct times *times, int64_t up) {
+  int64_t offset = 0;
+  bool dated = find_offset(times, up, &offset);
+  int64_t now = dated ? up + offset : up;
+  if (dated && times->undated) { /* what came before the time was known has it now, too */
+    times->last += offset;
+    times->undated = false;
+  } else if (!dated && !times->undated) {
+    times->given = false;
+    times->undated = true;
+  }
+  if (times->given && times->last >= now && times->last - now <= LONGEST_STEP)
+    now = times->last + most(1, (up - times->last_up) / 2);
+  times->last = now;
+  times->last_up = up;
+  times->given = true;
+  return now;
+}
+
+/*** Says how the clock is to be judged.
+@function spool:believe
+@tparam ?boolean told whether it is known; nil: the year decides
+@tparam integer trusted_from milliseconds since 1970, from which on it is known
+@tparam ?integer learnt milliseconds to be added to the time since the system's start while the clock is not known */
+static int spool_believe(lua_State *L) {
+  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  struct times *times = &spool->times;
+  times->told = lua_isnoneornil(L, 2) ? BY_YEAR : lua_toboolean(L, 2) ? KNOWN : UNKNOWN;
+  times->trusted_from = luaL_checkinteger(L, 3);
+  times->learnt = !lua_isnoneornil(L, 4);
+  times->learnt_offset = luaL_optinteger(L, 4, 0);
+  return 0;
+}
+
+/*** What has to be added to the time since the system's start.
+@function spool:offset
+@treturn ?integer milliseconds; nil when nobody knows */
+static int spool_offset(lua_State *L) {
+  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  int64_t offset;
+  if (find_offset(&spool->times, milliseconds(CLOCK_BOOTTIME), &offset))
+    lua_pushinteger(L, offset);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
+/*** Goes on behind a time that was given before, unless that lies too far ahead to have been.
+@function spool:follow
+@tparam integer time milliseconds since 1970
+@tparam integer most milliseconds that it may lie ahead */
+static int spool_follow(lua_State *L) {
+  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  struct times *times = &spool->times;
+  int64_t time = luaL_checkinteger(L, 2), up = milliseconds(CLOCK_BOOTTIME), offset;
+  if (!find_offset(times, up, &offset) || times->undated || time - up - offset > luaL_checkinteger(L, 3)) return 0;
+  if (time <= (times->given ? times->last : up + offset)) return 0;
+  times->last = time;
+  times->last_up = up;
+  times->given = true;
+  return 0;
+}
+
+/*** The last time given, when it is later than the true one: more were asked for than there were milliseconds, or the
+clock was stepped back.
+@function spool:ahead
+@treturn ?integer milliseconds since 1970 */
+static int spool_ahead(lua_State *L) {
+  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  const struct times *times = &spool->times;
+  int64_t up = milliseconds(CLOCK_BOOTTIME), offset;
+  if (times->undated || !times->given || !find_offset(times, up, &offset) || times->last <= up + offset) return 0;
+  lua_pushinteger(L, times->last);
+  return 1;
+}
+
+/*** Lets what is put wait in memory for a while, as `put` tells; `sync` ends that.
+@function spool:wait
+@tparam integer time milliseconds */
+static int spool_wait(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  spool->due = milliseconds(CLOCK_BOOTTIME) + luaL_checkinteger(L, 2);
+  return 0;
+}
+
+/*** Adds records, in memory: all or none. They are on disk after the next `sync`. Those that bring no time get the time
+of the call, each a millisecond later than the one before.
 @function spool:put
 @tparam integer device
 @tparam table values what `body:telemetry` takes
-@tparam integer ts milliseconds since 1970, for the first record that brings none; each further one is a millisecond
-later
-@tparam boolean undated that time is the one since the system's start instead
 @treturn[1] integer the number of the first record; raises when memory is short
 @treturn[1] integer the number of the last record
-@treturn[1] integer how many brought no time
+@treturn[1] boolean whether they may wait in memory
 @treturn[1] integer how many records wait now
 @treturn[1] integer and how many bytes
+@treturn[1] boolean whether nobody knows what time it is
 @treturn[2] nil
 @treturn[2] string why they cannot be sent */
 static int spool_put(lua_State *L) {
   struct spool *spool = check_spool(L);
   struct device *device = check_device(L, spool, 2);
-  luaL_checktype(L, 3, LUA_TTABLE);
-  int64_t ts = luaL_checkinteger(L, 4), first = device->next, stamped = 0;
-  bool undated = lua_toboolean(L, 5), ok = true;
   /* At the line of the script that called the function that calls this one. */
   const struct tb_json_call call = {.form = TB_JSON_TELEMETRY, .what = "put", .level = 2};
+  if (!lua_istable(L, 3)) {
+    luaL_where(L, call.level);
+    lua_pushfstring(L, "put: a table expected, got %s", luaL_typename(L, 3));
+    lua_concat(L, 2);
+    return lua_error(L);
+  }
+  int64_t first = device->next, up = milliseconds(CLOCK_BOOTTIME);
+  bool stamped = false, ok = true;
   spool->body.length = 0;
   if (!tb_json_write(L, 3, &spool->body, &call)) {
     lua_pushnil(L);
@@ -948,13 +1068,14 @@ static int spool_put(lua_State *L) {
   const char *at = spool->body.data, *end = at + spool->body.length;
   if (*at == '[') at++;
   while (ok && at < end && *at == '{') {
-    int64_t own = ts + stamped;
-    const char *values = open_envelope(at, end, &own);
-    bool stamp = values == at;
+    int64_t ts;
+    const char *values = open_envelope(at, end, &ts);
+    bool own = values != at;
+    if (!own) ts = stamped ? ++spool->times.last : next_time(&spool->times, up);
+    stamped = stamped || !own;
     at = tb_run_split(values, end, &spool->keys, &spool->values);
-    ok = at != NULL && put_record(spool, device, own, stamp && undated);
-    stamped += stamp;
-    if (ok) at += stamp ? 1 : 2; /* the envelope's brace, and the comma or the bracket */
+    ok = at != NULL && put_record(spool, device, ts, !own && spool->times.undated);
+    if (ok) at += own ? 2 : 1; /* the envelope's brace, and the comma or the bracket */
   }
   if (!ok) {
     remove_pending(spool, (size_t)(device - spool->devices), first, device->next - 1);
@@ -962,10 +1083,11 @@ static int spool_put(lua_State *L) {
   }
   lua_pushinteger(L, first);
   lua_pushinteger(L, device->next - 1);
-  lua_pushinteger(L, stamped);
+  lua_pushboolean(L, up < spool->due);
   lua_pushinteger(L, device->count);
   lua_pushinteger(L, device->bytes);
-  return 5;
+  lua_pushboolean(L, stamped && spool->times.undated);
+  return 6;
 }
 
 /*** Takes records away, on disk at once.
@@ -1248,32 +1370,18 @@ static int spool_query(lua_State *L) {
   return results;
 }
 
-static int push_milliseconds(lua_State *L, clockid_t clock) {
-  struct timespec time;
-  clock_gettime(clock, &time);
-  lua_pushinteger(L, (lua_Integer)time.tv_sec * 1000 + time.tv_nsec / 1000000);
-  return 1;
-}
-
 /*** Time since the system's start.
 @function uptime
 @treturn integer milliseconds, those asleep too */
 static int uptime(lua_State *L) {
-  return push_milliseconds(L, CLOCK_BOOTTIME);
-}
-
-/*** Both clocks at once.
-@function times
-@treturn integer milliseconds since the system's start
-@treturn integer milliseconds since 1970 */
-static int times(lua_State *L) {
-  return push_milliseconds(L, CLOCK_BOOTTIME) + push_milliseconds(L, CLOCK_REALTIME);
+  lua_pushinteger(L, milliseconds(CLOCK_BOOTTIME));
+  return 1;
 }
 
 /*** Closes the file. What waits in memory is lost: `sync` before. Idempotent.
 @function spool:close */
 static int spool_close(lua_State *L) {
-  struct spool *spool = luaL_checkudata(L, 1, TYPE);
+  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
   if (spool->path == NULL) return 0;
   if (spool->forks == tb_forks()) close_database(spool); /* a forked child's would drop the parent's locks */
   while (spool->first != NULL) {
@@ -1295,16 +1403,20 @@ static int spool_close(lua_State *L) {
 }
 
 static int spool_tostring(lua_State *L) {
-  const struct spool *spool = luaL_checkudata(L, 1, TYPE);
-  lua_pushfstring(L, spool->path == NULL ? TYPE " (closed)" : TYPE " (%s)", spool->path);
+  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  if (spool->path == NULL)
+    lua_pushfstring(L, "%s (closed)", TYPE);
+  else
+    lua_pushfstring(L, "%s (%s)", TYPE, spool->path);
   return 1;
 }
 
-static const luaL_Reg METHODS[] = {{"open", spool_open},     {"shut", spool_shut},     {"device", spool_device},
-                                   {"put", spool_put},       {"unput", spool_unput},   {"sync", spool_sync},
-                                   {"batch", spool_batch},   {"remove", spool_remove}, {"date", spool_date},
-                                   {"counts", spool_counts}, {"oldest", spool_oldest}, {"newest", spool_newest},
-                                   {"query", spool_query},   {"close", spool_close},   {NULL, NULL}};
+static const luaL_Reg METHODS[] = {
+    {"open", spool_open},   {"shut", spool_shut},       {"device", spool_device}, {"put", spool_put},
+    {"unput", spool_unput}, {"sync", spool_sync},       {"batch", spool_batch},   {"remove", spool_remove},
+    {"date", spool_date},   {"counts", spool_counts},   {"oldest", spool_oldest}, {"newest", spool_newest},
+    {"query", spool_query}, {"believe", spool_believe}, {"offset", spool_offset}, {"follow", spool_follow},
+    {"ahead", spool_ahead}, {"wait", spool_wait},       {"close", spool_close},   {NULL, NULL}};
 
 static const luaL_Reg METAMETHODS[] = {
     {"__gc", spool_close}, {"__close", spool_close}, {"__tostring", spool_tostring}, {NULL, NULL}};
@@ -1312,8 +1424,8 @@ static const luaL_Reg METAMETHODS[] = {
 __attribute__((visibility("default"))) int luaopen_thingsboard_spool(lua_State *L); /* all else is hidden */
 
 int luaopen_thingsboard_spool(lua_State *L) {
-  static const luaL_Reg functions[] = {{"spool", spool_new}, {"uptime", uptime},       {"times", times},
-                                       {"members", members}, {"real_path", real_path}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"spool", spool_new}, {"uptime", uptime}, {"members", members}, {"real_path", real_path}, {NULL, NULL}};
   tb_count_forks(L);
   tb_new_type(L, TYPE, METHODS, METAMETHODS);
   luaL_newlib(L, functions);

@@ -155,7 +155,7 @@ function outbox:note_time()
   local on = self.store
   if not on.is_open or not on.clock:offset_now() then return end
   self.spool:query("INSERT OR REPLACE INTO counters VALUES (?, 'last known time', ?)", self.file_number,
-    math.max(on.clock.last or 0, on.clock:offset_now() + spool.uptime()))
+    on.clock:ahead() or on.clock:offset_now() + spool.uptime())
 end
 
 --- Counts what is lost.
@@ -214,7 +214,10 @@ local function settle(self)
   if self.sync_every and not on.trouble then
     local now = core.monotonic()
     on.sync_at = on.sync_at or now + self.sync_every
-    if now < on.sync_at then return true end
+    if now < on.sync_at then
+      self.spool:wait(math.ceil((on.sync_at - now) * 1000))
+      return true
+    end
   end
   return on:sync()
 end
@@ -222,6 +225,26 @@ end
 local function is_full(self, more)
   local count, bytes = self.spool:counts(self.number)
   return count + more > self.max_records or bytes >= self.max_bytes
+end
+
+-- Sees to records that have been put, numbers `first` to `last`.
+local function keep(self, first, last)
+  local ok, reason = settle(self)
+  if ok then
+    self.unsynced = 0
+    return true
+  elseif not self.in_memory then
+    self.spool:unput(self.number, first, last)
+    return nil, errors.new("file", "put: the record cannot be kept: " .. reason, { retryable = true })
+  end
+  self.unsynced = self.unsynced + last - first + 1
+  while self.unsynced > MOST_IN_MEMORY do
+    local oldest = self.spool:oldest(self.number, true)
+    if not oldest then break end
+    self:lose("memory", self.spool:unput(self.number, oldest, oldest))
+    self.unsynced = self.unsynced - 1
+  end
+  return true
 end
 
 --- Records values. They are on disk when this returns, unless `sync_every` is set.
@@ -232,33 +255,17 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error: kind `value` for what the server would not take, `full`, `file`
 function outbox:put(values, in_order)
-  if type(values) ~= "table" then error("put: a table expected, got " .. type(values), 2) end
-  local ok, err = check_open(self, "put")
-  if not ok then return nil, err end
-  if self.refuse and is_full(self, values[1] ~= nil and #values or 1) then
+  if self.closed then return check_open(self, "put") end
+  if self.refuse and type(values) == "table" and is_full(self, values[1] ~= nil and #values or 1) then
     self:lose("refused", values[1] ~= nil and #values or 1)
     return nil, errors.new("full", "put: the outbox is full", { retryable = true })
   end
-  local ts, undated = self.store.clock:next()
-  local first, last, stamped, count, bytes = self.spool:put(self.number, values, ts, undated)
+  local first, last, may_wait, count, bytes, undated = self.spool:put(self.number, values)
   if not first then return nil, errors.new("value", "put: " .. last) end
-  if stamped > 1 then self.store.clock:skip(stamped - 1) end
-  if undated and stamped > 0 then self.store.undated = true end
-  local reason
-  ok, reason = settle(self)
-  if ok then
-    self.unsynced = 0
-  elseif not self.in_memory then
-    self.spool:unput(self.number, first, last)
-    return nil, errors.new("file", "put: the record cannot be kept: " .. reason, { retryable = true })
-  else
-    self.unsynced = self.unsynced + last - first + 1
-    while self.unsynced > MOST_IN_MEMORY do
-      local oldest = self.spool:oldest(self.number, true)
-      if not oldest then break end
-      self:lose("memory", self.spool:unput(self.number, oldest, oldest))
-      self.unsynced = self.unsynced - 1
-    end
+  if undated then self.store.undated = true end
+  if not may_wait or not self.sync_every then
+    local ok, err = keep(self, first, last)
+    if not ok then return nil, err end
   end
   if in_order then self.mark = last + 1 end
   if count > self.max_records or bytes > self.max_bytes then keep_bounds(self) end

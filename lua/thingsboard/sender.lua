@@ -6,6 +6,7 @@
 local core = require "thingsboard.core"
 local backoff = require "thingsboard.backoff"
 local errors = require "thingsboard.error"
+local spool = require "thingsboard.spool"
 
 local sender = {}
 
@@ -28,7 +29,7 @@ function sender.listen(outbox)
   outbox.client:listen(outbox, function(status, exchange)
     if outbox.server_time and not outbox.store.clock:offset_now() then
       local date = exchange:date()
-      if date then outbox.store.clock:learn(date) end
+      if date then outbox.store.clock:learn(date, spool.uptime()) end
     end
     if (status == 200 or status == 408) and not outbox.posting then outbox.wake:raise() end
   end)

@@ -23,8 +23,9 @@ function store.of(path)
   if not real then return nil, reason end
   local self = stores[real]
   if self then return self end
+  local on = spool.spool(real)
   self = setmetatable({
-    path = real, spool = spool.spool(real), clock = clock.new(spool.times),
+    path = real, spool = on, clock = clock.new(on),
     users = {}, -- the outboxes, by name
     busy = 0, -- batches in flight: the numbers of their records must not change under them
   }, store)
@@ -74,7 +75,7 @@ local function open(self)
   self.is_open = true
   local taken = self.spool:query "SELECT count FROM counters WHERE device = 0 AND cause = 'times taken'"
   self.taken = taken and taken[1] and taken[1][1] or 0
-  self.clock:follow(self.taken, math.huge)
+  self.clock:follow(self.taken, math.maxinteger)
   for _, outbox in next, self.users do outbox:opened() end
   date_lost(self)
   return true

@@ -66,25 +66,32 @@ static const char *string_end(const char *at, const char *end) {
 
 /* The end of the value that begins at `at`. */
 static const char *value_end(const char *at, const char *end) {
+  if (at < end && *at == '"') return string_end(at, end);
+  if (at < end && *at != '{' && *at != '[') { /* a number or a word */
+    while (at < end && *at != ',' && *at != '}') at++;
+    return at;
+  }
   int depth = 0;
   while (at < end) {
     if (*at == '"') {
       at = string_end(at, end);
       continue;
     }
-    if (*at == '{' || *at == '[')
-      depth++;
-    else if (depth > 0 && (*at == '}' || *at == ']'))
-      depth--;
-    else if (depth == 0 && (*at == ',' || *at == '}' || *at == ']'))
-      break;
+    depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
     at++;
+    if (depth == 0) break;
   }
   return at;
 }
 
 static bool add_line(struct tb_buffer *lines, const char *from, const char *to) {
-  return tb_buffer_append(lines, from, (size_t)(to - from)) && tb_buffer_append(lines, "\n", 1);
+  size_t length = (size_t)(to - from);
+  if (length >= lines->capacity - lines->length && !tb_buffer_reserve(lines, length + 1)) return false;
+  char *at = lines->data + lines->length;
+  memcpy(at, from, length);
+  at[length] = '\n';
+  lines->length += length + 1;
+  return true;
 }
 
 const char *tb_run_split(const char *json, const char *end, struct tb_buffer *keys, struct tb_buffer *values) {

@@ -37,7 +37,8 @@ describe("an update", function()
       print(io.open("/proc/self/status"):read("a"):match "VmHWM:%s*(%d+)")
       os.exit(true)
     ]]
-    return child.run(script, { DIRECTORY = directory, URL = e.url, TOKEN = e.token, CHUNK = tostring(chunk_size) }, prelude)
+    local environment = { DIRECTORY = directory, URL = e.url, TOKEN = e.token, CHUNK = tostring(chunk_size) }
+    return child.run(script, environment, prelude)
   end
 
   local function last(key)

@@ -5,8 +5,8 @@
 --
 -- Kinds: `value` (cannot be sent as it is), `http` (the server answered with a status that is no success), `answer`
 -- (the answer makes no sense, or is too large), `timeout`, `network`, `tls`, `closed` (the device was closed
--- meanwhile), `memory`, `file` (cannot be written), `full` and `clock` (of outboxes), `package` (the download is not what
--- was announced), `not_found` and `refused` (provisioning).
+-- meanwhile), `memory`, `file` (cannot be written), `full` and `clock` (of outboxes), `package` (the download is not
+-- what was announced), `not_found` and `refused` (provisioning).
 -- @module thingsboard.error
 local error_type = { __name = "thingsboard.error" }
 error_type.__index = error_type

@@ -58,8 +58,8 @@ function thingsboard.run()
   loop.default():run()
 end
 
---- Bounds the connections to one server, for all devices; without a bound there are as many as calls in flight. It holds
--- for the calls from now on, so set it before the first.
+--- Bounds the connections to one server, for all devices; without a bound there are as many as calls in flight. It
+-- holds for the calls from now on, so set it before the first.
 -- Over HTTP/1.1 an open poll keeps one: two for each `rpc_requests`, one for each `attribute_updates`. What finds none
 -- free waits until a poll ends, so let there be one more. Over HTTP/2 calls share connections.
 -- @tparam ?integer count nil for no bound

@@ -222,7 +222,9 @@ function rpc.requests(device, client, period)
     for _, task in ipairs(tasks) do task:cancel() end
   end) -- before the tasks: if one cannot be started, this ends the other
   client.rpc = state
-  for i, which in ipairs(state.polls) do tasks[i] = loop:spawn_background(poll.keep, loop, at_end, run, state, which) end
+  for i, which in ipairs(state.polls) do
+    tasks[i] = loop:spawn_background(poll.keep, loop, at_end, run, state, which)
+  end
   return it, nil, nil, it
 end
 

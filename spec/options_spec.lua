@@ -38,6 +38,7 @@ describe("options", function()
     raises("updates: option 'directory' must be", with { directory = "" })
     raises("updates: option 'kind' must be", with { kind = "hardware" })
     raises("updates: option 'current' must have", with { current = { title = "t" } })
+    raises("updates: option 'chunk_size' is above", with { chunk_size = 1 << 40 })
     raises("updates: option 'unverified' can only be", with { unverified = "yes" })
   end)
 

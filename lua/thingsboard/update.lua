@@ -314,7 +314,7 @@ function update.run(device, client, given)
   end
   if given.chunk_size and given.chunk_size > client.max_response then
     error(("updates: option 'chunk_size' is above the %d bytes of the device's max_response"):format(
-      client.max_response), 3)
+      client.max_response), 2)
   end
   local copy = {}
   for name, value in next, given do copy[name] = value end

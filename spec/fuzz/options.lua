@@ -14,7 +14,7 @@ local read_url = url -- luacheck: ignore 113
 local directory = io.popen("mktemp -d -p /dev/shm"):read "l"
 
 local function nothing()
-  return nil, errors.new("http", "nothing is sent")
+  return nil, errors.new("http", "nothing is sent", { status = 401 })
 end
 client.start, client.call = nothing, nothing -- luacheck: ignore 122
 

@@ -166,8 +166,8 @@ COVERAGE_FLAGS = -O0 -g --coverage -isystem $(LUA_INCDIR) -include $(CURDIR)/spe
 coverage: ready-for-test
 	rm -rf $(COVERAGE)
 	$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS="$(COVERAGE_FLAGS)" LDFLAGS=--coverage
-	-$(MAKE) --no-print-directory test BUILD=$(COVERAGE) CFLAGS="$(COVERAGE_FLAGS)" LDFLAGS=--coverage \
-	  SPECS="--helper=spec/support/lines.lua $(SPECS)"
+	-LUA_PATH="lua/?.lua;lua/?/init.lua;./?.lua;;" LUA_CPATH="$(COVERAGE)/?.so;;" \
+	  $(LUA) $(BUSTED) --helper=spec/support/lines.lua $(SPECS)
 	-$(MAKE) --no-print-directory torture-memory BUILD=$(COVERAGE) CFLAGS="$(COVERAGE_FLAGS)" LDFLAGS=--coverage TORTURE=3
 	gcovr --root . --filter csrc/ $(COVERAGE)
 	gcovr --root . --filter csrc/ --branches $(COVERAGE)

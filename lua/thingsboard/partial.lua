@@ -142,12 +142,14 @@ function partial.size(path)
   return file and file:seek "end"
 end
 
---- Whether what is on disk is the package: its length, and its checksum where it has one.
+--- Whether what is on disk is the package: its length, and its checksum where it has one. Other tasks go on meanwhile.
+-- @tparam table self of the update
+-- @tparam table package
 -- @treturn[1] boolean true
 -- @treturn[2] nil
 -- @treturn[2] string why not
-function partial.verify(path, package)
-  local file <close>, reason = io.open(path, "rb")
+function partial.verify(self, package)
+  local file <close>, reason = io.open(self.part_path, "rb")
   if not file then return nil, reason end
   local size = file:seek "end"
   if package.size and size ~= package.size then
@@ -156,7 +158,10 @@ function partial.verify(path, package)
   if not package.checksum then return true end
   local checksum <close> = core.checksum(package.checksum_algorithm)
   file:seek "set"
-  for chunk in function() return file:read(READ) end do checksum:update(chunk) end
+  for chunk in function() return file:read(READ) end do
+    checksum:update(chunk)
+    self.loop:sleep(0)
+  end
   local found = checksum:hex()
   if found == package.checksum:lower() then return true end
   return nil, ("the package's %s is %s where %s was expected"):format(package.checksum_algorithm, found,

@@ -95,7 +95,11 @@ local function record_of(self, state, reason)
     [self.prefix .. "state"] = state,
     [self.prefix .. "error"] = reason,
   }
-  return clock.known() and { ts = core.now(), values = values } or values
+  if not clock.known() then return values end
+  -- Each its own time, later than the last one's: of two with one time the server would keep one, and of an older one
+  -- it would not take the state for the device's, though the clock was set back meanwhile.
+  self.state.told_at = math.max(core.now(), (self.state.told_at or 0) + 1)
+  return { ts = self.state.told_at, values = values }
 end
 
 -- Reached: on disk first, together with what is still to be told of it.
@@ -178,7 +182,7 @@ local function download(self)
     local before = state.received
     local ok, err = partial.fetch(self, package)
     if ok then
-      local well, reason = partial.verify(self.part_path, package)
+      local well, reason = partial.verify(self, package)
       if well then return true end
       if not resumed then return nil, reason end
       resumed = false -- what a cut has left on disk may be at fault: once more, from the start
@@ -239,7 +243,7 @@ local function work(self)
     reach(self, "downloaded", "DOWNLOADED")
     reach(self, "verified", "VERIFIED")
   elseif state.phase == "downloaded" or state.phase == "verified" then -- after a restart: is it still what it was?
-    local ok, reason = partial.verify(self.part_path, package)
+    local ok, reason = partial.verify(self, package)
     if not ok then return fail(self, reason) end
     if state.phase == "downloaded" then reach(self, "verified", "VERIFIED") end
   end

@@ -554,6 +554,24 @@ describe("updates", function()
     assert.equal(20, #e:series(e.token).n)
   end)
 
+  it("tell the states by way of the outbox's disk, after an outage too", function()
+    local outbox = assert(dev:outbox { path = directory .. "/outbox" })
+    e:fault { path = "/telemetry", how = "close" }
+    local task = run { outbox = outbox }
+    assign()
+    await(function() return outbox:stats().records == 5 end)
+    assert.equal("", states())
+    task:cancel()
+    outbox:close()
+    e:clear_faults()
+    outbox = assert(dev:outbox { path = directory .. "/outbox" })
+    assert(outbox:drain { deadline = 10 })
+    outbox:close()
+    local list = {}
+    for _, entry in ipairs(e:series(e.token).fw_state) do list[#list + 1] = entry.value end
+    assert.equal(DONE, table.concat(list, " "):match "DOWNLOADING.*$")
+  end)
+
   it("end with the error that ended them", function()
     e:delete_device(e.token)
     local ok, err = dev:updates { kind = "firmware", current = { title = "fw", version = "1" }, directory = directory,

@@ -1,6 +1,8 @@
 /*** Request bodies: JSON that is being written.
 @module thingsboard.core
 */
+#include "body.h"
+
 #include "buffer.h"
 #include "core.h"
 #include "json.h"
@@ -8,22 +10,22 @@
 #include <lauxlib.h>
 #include <stdint.h>
 
-static const char TYPE[] = "thingsboard.body";
+static const char TYPE[] = TB_BODY;
 enum { DEFAULT_LIMIT = 64 * 1024 * 1024, MOST_KEPT = 16 * 1024 };
 
-struct body {
-  const char *type;
-  struct tb_buffer buffer;
-  bool open;
-};
+static struct tb_body *check_body(lua_State *L) {
+  return tb_check(L, 1, TYPE, sizeof(struct tb_body));
+}
 
-static struct body *check_body(lua_State *L) {
-  return tb_check(L, 1, TYPE, sizeof(struct body));
+struct tb_body *tb_test_body(lua_State *L, int index) {
+  struct tb_body *body = luaL_testudata(L, index, TYPE);
+  if (body != NULL && !body->open) luaL_argerror(L, index, "the body was closed");
+  return body;
 }
 
 /* The buffer of the body that is the method's first argument. */
 static struct tb_buffer *check_buffer(lua_State *L) {
-  struct body *body = check_body(L);
+  struct tb_body *body = check_body(L);
   if (!body->open) luaL_argerror(L, 1, "the body was closed");
   return &body->buffer;
 }
@@ -36,7 +38,7 @@ static struct tb_buffer *check_buffer(lua_State *L) {
 static int new_body(lua_State *L) {
   lua_Integer limit = luaL_optinteger(L, 1, DEFAULT_LIMIT);
   luaL_argcheck(L, limit > 0 && (lua_Unsigned)limit <= SIZE_MAX / 2, 1, "a limit in bytes above 0 expected");
-  struct body *body = tb_new(L, TYPE, sizeof *body, 0);
+  struct tb_body *body = tb_new(L, TYPE, sizeof *body, 0);
   body->open = true;
   tb_buffer_init(&body->buffer, (size_t)limit);
   return 1;
@@ -160,7 +162,7 @@ static int body_clear(lua_State *L) {
 @function body:close
 */
 static int body_close(lua_State *L) {
-  struct body *body = check_body(L);
+  struct tb_body *body = check_body(L);
   body->open = false;
   tb_buffer_free(&body->buffer);
   return 0;
@@ -173,7 +175,7 @@ static int body_length(lua_State *L) {
 }
 
 static int body_tostring(lua_State *L) {
-  const struct body *body = check_body(L);
+  const struct tb_body *body = check_body(L);
   if (body->open)
     lua_pushfstring(L, "%s (%I bytes)", TYPE, (LUAI_UACINT)body->buffer.length);
   else

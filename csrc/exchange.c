@@ -2,6 +2,8 @@
  * frames. What they gathered is read by the methods, after curl has returned. */
 #include "exchange.h"
 
+#include "body.h"
+
 #include "checksum.h"
 #include "clock.h"
 #include "core.h"
@@ -259,7 +261,7 @@ static void keep(lua_State *L, int self, int user_value, int index) {
 @function client:start
 @tparam string method `"GET"` or `"POST"`
 @tparam string path what follows the client's prefix in the URL, percent-encoded
-@tparam ?string body JSON text
+@tparam ?string|thingsboard.body body JSON text; a body is empty after this
 @tparam integer timeout milliseconds for the whole exchange; with a file, for a standstill
 @tparam ?userdata file where the body of a 200 goes; other bodies stay in memory
 @tparam ?userdata checksum fed with what goes to the file
@@ -275,8 +277,9 @@ int tb_exchange_start(lua_State *L) {
   const char *path = luaL_checklstring(L, 3, &path_length);
   luaL_argcheck(L, strlen(path) == path_length, 3, "contains a zero byte");
   size_t length = 0;
-  if (!lua_isnoneornil(L, 4)) luaL_checktype(L, 4, LUA_TSTRING);
-  const char *body = lua_isnoneornil(L, 4) ? "" : lua_tolstring(L, 4, &length);
+  struct tb_body *moved = tb_test_body(L, 4);
+  if (moved == NULL && !lua_isnoneornil(L, 4)) luaL_checktype(L, 4, LUA_TSTRING);
+  const char *body = lua_isnoneornil(L, 4) || moved != NULL ? "" : lua_tolstring(L, 4, &length);
   luaL_argcheck(L, post || lua_isnoneornil(L, 4), 4, "a GET has no body");
   lua_Integer timeout = luaL_checkinteger(L, 5);
   luaL_argcheck(L, timeout > 0 && timeout <= INT32_MAX, 5, "not a time-out in milliseconds");
@@ -295,6 +298,12 @@ int tb_exchange_start(lua_State *L) {
   exchange->limit = lua_isnoneornil(L, 8) || (lua_Unsigned)limit > SIZE_MAX ? AS_ANNOUNCED : (size_t)limit;
   if (file == NULL && exchange->limit > client->max_response) exchange->limit = client->max_response;
   tb_buffer_init(&exchange->body, client->max_response);
+  if (moved != NULL) { /* nobody changes it while it is sent */
+    exchange->request = moved->buffer;
+    tb_buffer_init(&moved->buffer, moved->buffer.limit);
+    length = exchange->request.length;
+    if (length > 0) body = exchange->request.data;
+  }
   keep(L, self, REQUEST_VALUE, 4); /* not copied by curl */
   keep(L, self, FILE_VALUE, 6);
   keep(L, self, CHECKSUM_VALUE, 7);
@@ -515,6 +524,7 @@ static int exchange_close(lua_State *L) {
   exchange->failure = TB_CLOSED;
   free(exchange->error);
   exchange->error = NULL;
+  tb_buffer_free(&exchange->request);
   tb_buffer_free(&exchange->body);
   return 0;
 }

@@ -7,6 +7,7 @@ a batch is put together from rows, both without a Lua string for every record.
 What is put waits in memory, as runs, until `sync` writes it in one transaction: at once, or when the script's time for
 it has come. When the disk fails, it goes on waiting there. Each device's records are numbered; a row's id is the
 device's number above, and the number of the run's first record below, so that a device's records are one range. */
+#include "body.h"
 #include "fork.h"
 #include "json.h"
 #include "run.h"
@@ -700,7 +701,8 @@ static int read_batch(struct spool *spool, size_t index, struct batch *batch) {
 @tparam integer max_bytes
 @tparam integer max_records
 @tparam integer max_points keys of all records together; one record goes whatever the bounds
-@treturn[1] string JSON for the telemetry endpoint
+@tparam thingsboard.body body for the JSON, in place of what it holds
+@treturn[1] thingsboard.body the same
 @treturn[1] integer the first record's number
 @treturn[1] integer the last one's
 @treturn[1] integer how many records
@@ -717,6 +719,8 @@ static int spool_batch(lua_State *L) {
                         .max_bytes = (size_t)luaL_checkinteger(L, 5),
                         .max_records = luaL_checkinteger(L, 6),
                         .max_points = luaL_checkinteger(L, 7)};
+  struct tb_body *body = luaL_checkudata(L, 8, TB_BODY);
+  luaL_argcheck(L, body->open, 8, "the body was closed");
   if (batch.last >= device->next) batch.last = device->next - 1;
   spool->body.length = 0;
   int code = read_batch(spool, (size_t)(device - spool->devices), &batch);
@@ -726,7 +730,10 @@ static int spool_batch(lua_State *L) {
     return 1;
   }
   if (!tb_buffer_append(&spool->body, "]", 1)) return failure(L, spool, SQLITE_NOMEM);
-  lua_pushlstring(L, spool->body.data, spool->body.length);
+  tb_buffer_free(&body->buffer);
+  body->buffer = spool->body;
+  tb_buffer_init(&spool->body, spool->body.limit);
+  lua_pushvalue(L, 8);
   lua_pushinteger(L, batch.first_taken);
   lua_pushinteger(L, batch.last_taken);
   lua_pushinteger(L, batch.records);

@@ -67,6 +67,7 @@ function outbox.new(client, given)
       points = given.batch_points or BATCH_POINTS,
     },
     messages = messages, points = points,
+    body = core.body(), -- for what is sent: no string of its size for each post
     pending = {}, versions = 0, -- attributes, by JSON text of the key: `value`, `version`, `on_disk`
     lost = {}, -- by cause
     sent = { records = 0, attributes = 0, posts = 0 },

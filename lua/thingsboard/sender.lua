@@ -109,10 +109,11 @@ local function batch_between(outbox, first, last, most)
   local bounds = outbox.batch
   first, last = past_sent(outbox, first, last)
   local body, from, to, records, points = outbox.spool:batch(outbox.number, first, last, bounds.bytes,
-    math.min(bounds.records, most or math.maxinteger), math.max(1, math.min(bounds.points, outbox.points:room())))
+    math.min(bounds.records, most or math.maxinteger), math.max(1, math.min(bounds.points, outbox.points:room())),
+    outbox.body)
   if body == nil then return nil, from, to end -- with the reason and its name
   if not body then return nil end
-  return { path = "/telemetry", body = body, first = from, last = to, records = records, points = points }
+  return { path = "/telemetry", body = body, bytes = #body, first = from, last = to, records = records, points = points }
 end
 
 local function next_fresh(outbox)
@@ -182,7 +183,9 @@ local function succeeded(outbox, sent)
 end
 
 local function set_aside(outbox, batch, err)
-  return outbox:reject(batch.first, batch.last, batch.records, batch.body, err.message)
+  local most = math.maxinteger -- the body has been sent: once more, then
+  local body = outbox.spool:batch(outbox.number, batch.first, batch.last, most, batch.records, most, outbox.body)
+  return body and outbox:reject(batch.first, batch.last, batch.records, body:take(), err.message)
 end
 
 -- The records of a batch were refused, or are suspected: fewer of them, until one stands alone.
@@ -219,7 +222,7 @@ local function failed(outbox, sent, err)
     return err
   end
   if err.status == 413 and sent.records > 1 then
-    outbox.batch.bytes = math.max(1, #sent.body // 2)
+    outbox.batch.bytes = math.max(1, sent.bytes // 2)
     return true
   end
   if refusals[err.status] then

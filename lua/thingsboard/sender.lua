@@ -113,7 +113,9 @@ local function batch_between(outbox, first, last, most)
     outbox.body)
   if body == nil then return nil, from, to end -- with the reason and its name
   if not body then return nil end
-  return { path = "/telemetry", body = body, bytes = #body, first = from, last = to, records = records, points = points }
+  return {
+    path = "/telemetry", body = body, bytes = #body, first = from, last = to, records = records, points = points,
+  }
 end
 
 local function next_fresh(outbox)

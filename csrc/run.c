@@ -108,6 +108,24 @@ const char *tb_run_split(const char *json, const char *end, struct tb_buffer *ke
   return at < end && *at == '}' ? at + 1 : NULL;
 }
 
+const char *tb_run_split_values(const struct tb_run *run, const char *json, const char *end, struct tb_buffer *values) {
+  const char *at = json, *keys = run->keys.data, *keys_end = keys + run->keys.length;
+  char separator = '{';
+  values->length = 0;
+  while (keys < keys_end) {
+    size_t length;
+    const char *key = tb_run_line(&keys, keys_end, &length);
+    if ((size_t)(end - at) < length + 2 || *at != separator || memcmp(at + 1, key, length) != 0 ||
+        at[length + 1] != ':')
+      return NULL;
+    const char *value = at + length + 2;
+    at = value_end(value, end);
+    if (!add_line(values, value, at)) return NULL;
+    separator = ',';
+  }
+  return at < end && *at == '}' ? at + 1 : NULL;
+}
+
 bool tb_run_add(struct tb_run *run, int64_t ts, const char *values, size_t length) {
   unsigned char head[2 * MOST_VARINT];
   size_t before = run->data.length;

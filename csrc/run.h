@@ -30,6 +30,9 @@ bool tb_run_copy(const struct tb_run *run, struct tb_run *copy);
  * which replace what the buffers hold. What is behind it; NULL when memory is short or it is no such object. */
 const char *tb_run_split(const char *json, const char *end, struct tb_buffer *keys, struct tb_buffer *values);
 
+/* Takes the values alone, of a record whose keys are the run's; NULL when they are others, too. */
+const char *tb_run_split_values(const struct tb_run *run, const char *json, const char *end, struct tb_buffer *values);
+
 /* The line at `at`, which is moved on to the next. */
 const char *tb_run_line(const char **at, const char *end, size_t *length);
 

@@ -457,12 +457,12 @@ static bool same(const struct tb_buffer *a, const struct tb_buffer *b) {
   return a->length == b->length && (a->length == 0 || memcmp(a->data, b->data, a->length) == 0);
 }
 
-static struct pending *new_pending(struct spool *spool, size_t device, bool undated) {
+static struct pending *new_pending(size_t device, bool undated, const struct tb_buffer *keys) {
   struct pending *p = malloc(sizeof *p);
   if (p == NULL) return NULL;
   *p = (struct pending){.device = device, .undated = undated};
   tb_run_init(&p->run, MOST_RECORD);
-  if (!tb_buffer_append(&p->run.keys, spool->keys.data, spool->keys.length)) {
+  if (!tb_buffer_append(&p->run.keys, keys->data, keys->length)) {
     free(p);
     return NULL;
   }
@@ -885,13 +885,13 @@ static bool remove_pending(struct spool *spool, size_t index, int64_t first, int
   return true;
 }
 
-/* Adds the record whose values have been split. False when memory is short. */
-static bool put_record(struct spool *spool, struct device *device, int64_t ts, bool undated) {
+/* Adds the record whose values have been split; its keys are those of the last run, or have been split as well. False
+ * when memory is short. */
+static bool put_record(struct spool *spool, struct device *device, int64_t ts, bool undated, bool same_keys) {
   struct pending *p = device->last;
-  if (p == NULL || p->undated != undated || p->run.count >= MOST_IN_RUN ||
-      p->run.first + p->run.count != device->next || p->run.data.length + spool->values.length > MOST_RUN_BYTES ||
-      !same(&p->run.keys, &spool->keys)) {
-    p = new_pending(spool, (size_t)(device - spool->devices), undated);
+  if (!same_keys || p->undated != undated || p->run.count >= MOST_IN_RUN ||
+      p->run.first + p->run.count != device->next || p->run.data.length + spool->values.length > MOST_RUN_BYTES) {
+    p = new_pending((size_t)(device - spool->devices), undated, same_keys ? &p->run.keys : &spool->keys);
     if (p == NULL) return false;
     p->run.first = device->next;
   }
@@ -1080,8 +1080,11 @@ static int spool_put(lua_State *L) {
     bool own = values != at;
     if (!own) ts = stamped ? ++spool->times.last : next_time(&spool->times, up);
     stamped = stamped || !own;
-    at = tb_run_split(values, end, &spool->keys, &spool->values);
-    ok = at != NULL && put_record(spool, device, ts, !own && spool->times.undated);
+    const struct pending *last = device->last;
+    at = last == NULL ? NULL : tb_run_split_values(&last->run, values, end, &spool->values);
+    bool same_keys = at != NULL;
+    if (!same_keys) at = tb_run_split(values, end, &spool->keys, &spool->values);
+    ok = at != NULL && put_record(spool, device, ts, !own && spool->times.undated, same_keys);
     if (ok) at += own ? 2 : 1; /* the envelope's brace, and the comma or the bracket */
   }
   if (!ok) {

@@ -135,6 +135,8 @@ struct device {
 struct times {
   int64_t last, last_up; /* the last one given, and how long the system had been up then */
   bool given, undated;   /* whether there is one, and whether it is since the system's start as well */
+  bool became_known;     /* times have been given since then, to come behind those that wait for `date`: */
+  int64_t known_offset;  /* what that is to add to them */
   enum { BY_YEAR, KNOWN, UNKNOWN } told;
   int64_t trusted_from;  /* the year's beginning, by which the clock is judged */
   bool learnt;           /* of a server, while the clock is not known: */
@@ -953,17 +955,24 @@ static bool find_offset(const struct times *times, int64_t up, int64_t *offset) 
   return known || times->learnt;
 }
 
+/* The last time was undated, and what is put from now on must come behind it once it is dated. */
+static void become_known(struct times *times, int64_t offset) {
+  times->last += offset;
+  times->undated = false;
+  times->became_known = true;
+  times->known_offset = offset;
+}
+
 /* The next time: never before the last, nor the same. After a step back of the clock it runs at half speed until the
  * clock has come up with it, so that order and spacing stay. */
 static int64_t next_time(struct times *times, int64_t up) {
   int64_t offset = 0;
   bool dated = find_offset(times, up, &offset);
   int64_t now = dated ? up + offset : up;
-  if (dated && times->undated) { /* what came before the time was known has it now, too */
-    times->last += offset;
-    times->undated = false;
+  if (dated && times->undated) {
+    become_known(times, offset);
   } else if (!dated && !times->undated) {
-    times->given = false;
+    times->given = times->became_known = false;
     times->undated = true;
   }
   if (times->given && times->last >= now && times->last - now <= LONGEST_STEP)
@@ -1134,6 +1143,8 @@ static int spool_remove(lua_State *L) {
 static int spool_date(lua_State *L) {
   struct spool *spool = check_spool(L);
   int64_t offset = luaL_checkinteger(L, 2);
+  if (spool->times.undated && spool->times.given) become_known(&spool->times, offset);
+  if (spool->times.became_known) offset = spool->times.known_offset;
   forget_tails(spool);
   if (spool->db != NULL) {
     sqlite3_bind_int64(spool->statements[DATE], 1, offset);

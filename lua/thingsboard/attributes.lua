@@ -72,22 +72,10 @@ local function finish(state, err)
   state.changed:raise()
 end
 
-local function run_poll(state)
-  local updates = poll.new(state.client, "attribute_updates", "/attributes/updates", is_update)
-  while true do
-    local exchange <close> = updates:send(state.period)
-    if not exchange then return end -- the device was closed, and the iterator with it
-    state.opened_at = updates.opened_at
-    state.found = {}
-    state.sent:raise()
-    local message, err = updates:receive(exchange)
-    if message then
-      if not apply_update(state, message) then state.client.loop:sleep(NOTHING_NEW) end
-    elseif err then
-      if poll.is_final(err) then return finish(state, err) end
-      updates:recover()
-    end
-  end
+-- A task that memory which runs out does not end.
+local function keep(state, body)
+  local loop = state.client.loop
+  return loop:spawn_background(poll.keep, loop, function(why) finish(state, why) end, body, state)
 end
 
 -- One request; false when its answer is stale, or might be the server's word for trouble.
@@ -106,26 +94,38 @@ local function refresh(state)
   return true
 end
 
--- Requests the attributes once every poll has been open for a while.
+-- Requests the attributes once the poll has been open for a while; again, when there is another poll by then. It ends
+-- with that: a task for every poll takes less than one that waits through them all.
 local function run_refresh(state)
   local loop, pause = state.client.loop, backoff.new(1, 60)
-  local covered = 0 -- polls opened before this moment need no request any more
-  while true do
-    if state.opened_at == nil or state.opened_at < covered then
-      state.sent:lower()
-      loop:wait(state.sent)
-    end
+  repeat
     loop:sleep(math.max(0, state.opened_at + state.behind - core.monotonic()))
     local at = core.monotonic()
     local fresh, err = refresh(state)
-    if fresh then
-      covered = at - state.behind
-      pause:reset()
-    elseif err then
+    if err then
       if poll.is_final(err) then return finish(state, err) end
       loop:sleep(pause:next())
-    else
+    elseif not fresh then
       loop:sleep(state.behind)
+    end
+  until fresh and state.opened_at <= at - state.behind
+end
+
+local function run_poll(state)
+  local updates = poll.new(state.client, "attribute_updates", "/attributes/updates", is_update)
+  local loop, tasks = state.client.loop, state.tasks
+  while true do
+    local exchange <close> = updates:send(state.period)
+    if not exchange then return end -- the device was closed, and the iterator with it
+    state.opened_at = updates.opened_at
+    state.found = {}
+    if not tasks.refresh or tasks.refresh:done() then tasks.refresh = keep(state, run_refresh) end
+    local message, err = updates:receive(exchange)
+    if message then
+      if not apply_update(state, message) then loop:sleep(NOTHING_NEW) end
+    elseif err then
+      if poll.is_final(err) then return finish(state, err) end
+      updates:recover()
     end
   end
 end
@@ -153,11 +153,7 @@ local function begin(state)
     if answer and not state.ended then
       apply_all(state, answer.shared)
       local values = difference(state) or {}
-      local loop = state.client.loop
-      local function at_end(why) finish(state, why) end
-      state.tasks = {}
-      state.tasks[1] = loop:spawn_background(poll.keep, loop, at_end, run_poll, state)
-      state.tasks[2] = loop:spawn_background(poll.keep, loop, at_end, run_refresh, state)
+      state.tasks = { poll = keep(state, run_poll) }
       return values, {}
     end
     if err and poll.is_final(err) then return nil, err.kind ~= "closed" and err or nil end
@@ -196,11 +192,11 @@ function attributes.updates(client, request, keys, period)
     current = {}, handed = {}, touched = {},
     found = {}, -- the set of keys that a request found changed since the last poll was sent
     updates = 0, -- messages that have come: a request during which one came is stale
-    changed = loop:signal(), sent = loop:signal(),
+    changed = loop:signal(),
   }
   return poll.iterator(client, function() return next_change(state) end, function()
     finish(state)
-    for _, task in ipairs(state.tasks or {}) do task:cancel() end
+    for _, task in next, state.tasks or {} do task:cancel() end
   end)
 end
 

@@ -175,7 +175,8 @@ function loop:spawn(body, ...)
     loop = self, thread = thread, background = false, event = false, timer = false, next = false, round = 0,
     outcome = false, -- a table of its results, or why there are none
   }, task)
-  resume(thread, which, body, ...)
+  local ok, message = resume(thread, which, body, ...)
+  if not ok then error(message, 0) end -- there was no memory for the arguments
   self.tasks[thread] = which
   self.count = self.count + 1
   make_ready(self, which)

@@ -217,6 +217,7 @@ static int reactor_step(lua_State *L) {
   int count;
   do {
     work_if_due(reactor, now);
+    if (reactor->unwatched) end_unwatched(reactor); /* before it is waited for */
     count = turn(reactor, now, until);
     if (reactor->unwatched) end_unwatched(reactor);
     if (count < 0 && errno != EINTR) return luaL_error(L, "cannot wait: %s", strerror(errno));

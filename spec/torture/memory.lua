@@ -9,6 +9,7 @@ local socket = require "socket"
 local oom = package.loadlib(os.getenv "OOM", "luaopen_oom")()
 
 local ONCE = 8 -- blocks that a story may make once and keep, OpenSSL's most of all: who loses any loses one a run
+local LATE = 2 -- seconds: no story takes so long, unless something is waited for that has been forgotten
 local MOST_TRIES = 150 -- of a story: where it has more allocations, those that fail are spread over them
 
 -- What belongs to the torture itself is not to fail.
@@ -80,7 +81,7 @@ local NOBODY = "http://127.0.0.1:" .. port_of_nobody()
 
 local function with_device(body, more)
   return function()
-    local options = { url = e.url, token = "TRUE" }
+    local options = { url = e.url, token = "TRUE", timeout = LATE + 1 }
     for name, value in pairs(more or {}) do options[name] = value end
     local dev <close> = tb.device(options)
     return body(dev)
@@ -325,8 +326,10 @@ end
 -- One run with a failing allocation. How many allocations there were.
 local function fail_one(name, body, n, sticky, mode)
   loop.default()
+  local from = socket.gettime()
   local count, returned, result, err = oom.attempt(n, sticky, function() return run(body) end)
   runs = runs + 1
+  if socket.gettime() - from > LATE then complain(name, n, mode, "it took too long: " .. tostring(err or result)) end
   if not returned then
     if not tostring(result):find "memory" then complain(name, n, mode, "raised " .. tostring(result)) end
   elseif not result then

@@ -280,6 +280,30 @@ describe("an outbox sends", function()
     assert_arrived(5)
   end)
 
+  it("no longer than its deadline, though the server says nothing", function()
+    local outbox = open()
+    fill(outbox, 1, 1)
+    e:fault { path = "/telemetry$", how = "stall" }
+    local from = tb.now()
+    local ok, err = outbox:drain { deadline = 0.5 }
+    assert.is_nil(ok)
+    assert.equal("timeout", err.kind)
+    assert.is_true(tb.now() - from < 5000) -- a call may take 35 s
+    assert.equal(1, outbox:stats().records)
+  end)
+
+  for status, bad in pairs { [400] = { [1] = true, [2] = true, [3] = true, [60] = true }, [500] = { [60] = true } } do
+    it(("aside what is bad, neighbours and the last record too, that gets a %d"):format(status), function()
+      local outbox, extra, count = open(), {}, 0
+      for n in pairs(bad) do extra[n], count = { text = "poison" }, count + 1 end
+      fill(outbox, 1, 60, extra)
+      e:fault { path = "/telemetry$", request_body = "poison", how = "status", status = status }
+      assert.is_true(outbox:drain { deadline = 30 })
+      assert.equal(count, outbox:stats().lost.rejected)
+      assert.equal(60 - count, outbox:stats().sent.records)
+    end)
+  end
+
   it("after a long outage what was recorded in it, at the times of recording", function()
     local outbox = open()
     local at = {}

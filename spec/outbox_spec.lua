@@ -187,9 +187,21 @@ describe("an outbox", function()
     ]]
     child.run(script:format(e.url, path, "nil", ""))
     child.run(script:format(e.url, path, "3600", ""))
-    child.run(script:format(e.url, path, "0.05", "tb.sleep(0.1) assert(outbox:put { n = 6 })"))
+    child.run(script:format(e.url, path, "0.05",
+      "local at = tb.now() + 100 while tb.now() < at do end assert(outbox:put { n = 6 })"))
     local outbox <close> = assert(dev:outbox { path = path })
     assert.equal(5 + 0 + 6, outbox:stats().records)
+  end)
+
+  it("writes what sync_every has held back when its time has come, though nothing more is put", function()
+    local outbox <close> = assert(dev:outbox { path = path, sync_every = 0.1 })
+    local function written() return io.popen("stat -c %Y%s " .. path .. "-wal"):read "n" end
+    for n = 1, 2 do -- again, once it has been written
+      assert(outbox:put { n = n })
+      local before, deadline = written(), tb.now() + 5000
+      while written() == before and tb.now() < deadline do tb.sleep(0.05) end
+      assert.is_true(written() > before)
+    end
   end)
 
   it("writes at its end what sync_every has held back", function()

@@ -35,8 +35,8 @@ function sender.listen(outbox)
   end)
 end
 
--- One post; in `outbox.posting` while it goes.
-local function post(outbox, path, body, points)
+-- One post; in `outbox.posting` while it goes, until a deadline at most.
+local function post(outbox, path, body, points, deadline)
   outbox.posting = true
   local messages_done, points_done = outbox.messages:spend(1), outbox.points:spend(points)
   outbox.store.busy = outbox.store.busy + 1
@@ -46,7 +46,9 @@ local function post(outbox, path, body, points)
     messages_done()
     points_done()
   end })
-  return outbox.client:call("outbox", "POST", path, body)
+  local timeout = outbox.client.timeout
+  if deadline then timeout = math.max(0.001, math.min(timeout, deadline - core.monotonic())) end
+  return outbox.client:call("outbox", "POST", path, body, timeout)
 end
 
 -- When the budgets have room for so many points; nil when they have now. More points than a budget ever holds go when
@@ -133,6 +135,7 @@ local function next_backlog(outbox)
     suspect.passing = false
     local batch, reason, code = batch_between(outbox, suspect.last + 1, outbox.mark - 1)
     if batch or reason then return batch, reason, code end
+    suspect.last_one = true
     return next_backlog(outbox)
   end
   return batch_between(outbox, 0, outbox.mark - 1)
@@ -178,7 +181,7 @@ local function succeeded(outbox, sent)
   if not suspect then return end
   suspect.others_pass = true
   if sent.first and sent.first <= suspect.last and sent.last >= suspect.first then -- not here: further on
-    suspect.first, suspect.lone = sent.last + 1, 0
+    suspect.first, suspect.lone, suspect.divided = sent.last + 1, 0, true
     if suspect.first > suspect.last then outbox.suspect = nil end
     suspect.records = math.max(1, (suspect.last - suspect.first + 1) // 2)
   end
@@ -207,7 +210,9 @@ local function look_into(outbox, batch, err)
   suspect.lone = suspect.lone + 1
   if suspect.lone == 1 then suspect.others_pass = false end -- from now on, that is
   suspect.passing = not sure -- let others show whether the server is well
-  if not sure and (suspect.lone < TRIES or not suspect.others_pass) then return false end
+  -- Where nothing is left that could pass, it must do that those passed that it was in a batch with.
+  local others_pass = suspect.others_pass or suspect.last_one and suspect.divided
+  if not sure and (suspect.lone < TRIES or not others_pass) then return false end
   outbox.suspect = nil
   return set_aside(outbox, batch, err)
 end
@@ -282,7 +287,7 @@ local function loop(outbox, deadline)
         goto continue
       end
       local body
-      body, err = post(outbox, sent.path, sent.body, sent.points)
+      body, err = post(outbox, sent.path, sent.body, sent.points, deadline)
       if outbox.closed then break end
       if body then
         pause:reset()

@@ -137,6 +137,19 @@ function store:sync()
   return ok, reason
 end
 
+--- Sees to it that what waits is written when its time has come, though nobody sends and nothing more is put.
+-- @tparam table loop whose tasks go on meanwhile
+function store:watch(loop)
+  if self.watcher then return end
+  self.watcher = loop:spawn_background(function()
+    while self.sync_at do
+      loop:sleep(math.max(0, self.sync_at - core.monotonic()))
+      if self.sync_at and core.monotonic() >= self.sync_at then self:sync() end
+    end
+    self.watcher = nil
+  end)
+end
+
 --- Dates what waits for a date, once the time is known.
 function store:date()
   local offset = self.undated and self.clock:offset_now()
@@ -148,6 +161,7 @@ function store:leave(outbox)
   self.users[outbox.name] = nil
   if next(self.users) then return end
   stores[self.path] = nil
+  if self.watcher then self.watcher:cancel() end
   self.spool:close()
 end
 

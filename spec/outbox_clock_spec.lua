@@ -141,6 +141,27 @@ describe("an outbox dates records", function()
     assert.is_true(series()[1].ts > from - 2000 and series()[3].ts < tb.now() + 2000)
   end)
 
+  it("by the server's clock, when told to, which it asks for when nothing else brings it", function()
+    local from = tb.now()
+    assert.equal("true\tnil\n", run([[
+      set(BACK)
+      local outbox = assert(dev:outbox(opened))
+      for n = 1, 3 do assert(outbox:put { n = n }) end
+      print(outbox:drain { deadline = 5 })
+    ]], "true"))
+    assert_spaced(series(), 3)
+    assert.is_true(series()[1].ts > from - 2000 and series()[3].ts < tb.now() + 2000)
+    e:delete_device(token)
+    local said = run([[
+      set(BACK)
+      local outbox = assert(dev:outbox(opened))
+      assert(outbox:put { n = 4 })
+      local ok, err = outbox:drain { deadline = 5 }
+      print(ok, err.status)
+    ]], "true")
+    assert.equal("nil\t401\n", said)
+  end)
+
   it("in the order of recording, each once, when the clock is stepped", function()
     for _, step in ipairs { -3600000, 3600000, -86400000 } do
       token = e:create_device {}

@@ -253,6 +253,22 @@ local function leftover(outbox)
   return nil, errors.new("clock", message:format(count), { retryable = true })
 end
 
+-- Only an answer can tell the time, and nothing but records without one is left to send.
+local function must_ask(outbox)
+  return outbox.server_time and outbox.store.undated and not outbox.store.clock:offset_now()
+end
+
+-- Asks for nothing but the answer's date, of which the outbox hears as of any other: see `listen`.
+local function ask_time(outbox, deadline)
+  local timeout = outbox.client.timeout
+  if deadline then timeout = math.max(0.001, math.min(timeout, deadline - core.monotonic())) end
+  local done <const> = outbox.messages:spend(1)
+  local _, err = outbox.client:call("outbox", "GET", "/attributes?clientKeys=time", nil, timeout)
+  done()
+  if outbox.closed or not must_ask(outbox) then return nil end
+  return err or errors.new("clock", "outbox: the server's answer has no date", { retryable = true })
+end
+
 local function sync_is_due(outbox)
   local at = outbox.store.sync_at
   return at and core.monotonic() >= at
@@ -303,6 +319,12 @@ local function loop(outbox, deadline)
         err = failed(outbox, sent, err)
         if err == true then err = nil end
         if outbox.suspect and outbox.suspect.others_pass then pause:reset() end -- the server is well
+      end
+    elseif not err and must_ask(outbox) then
+      err = ask_time(outbox, deadline)
+      if err and ends[err.status] then
+        outbox.err = err
+        return nil, err
       end
     elseif not err then
       if deadline then return leftover(outbox) end

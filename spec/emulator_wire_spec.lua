@@ -21,8 +21,12 @@ describe("the emulator, as Tomcat,", function()
     end
     head = table.concat(head, "\n")
     local length = tonumber(head:match("Content%-Length: (%d+)"))
-    local body = length and connection.socket:receive(length) or connection.socket:receive("*l")
-      and connection.socket:receive("*l")
+    local body = ""
+    if length and length > 0 then
+      body = connection.socket:receive(length)
+    elseif not length then
+      body = connection.socket:receive("*l") and connection.socket:receive("*l") -- the one chunk
+    end
     return tonumber(head:match("^HTTP/1.1 (%d+)")), head, body
   end
 
@@ -46,6 +50,15 @@ describe("the emulator, as Tomcat,", function()
     local request = "POST http://%s/api/v1/{T}/telemetry HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{\"a\":1}"
     assert.equal(200, (send(request:format("x"))))
     assert.equal(400, (send(request:format("y"))))
+  end)
+
+  it("takes lengths of 64 bits for lengths, and no larger ones", function()
+    local status, _, body = post "Host: x\r\nContent-Length: 9223372036854775807"
+    assert.same({ 413, '"Payload size exceeds the limit of 16777216 bytes"' }, { status, body })
+    for _, length in ipairs { "9223372036854775808", "-1", "+7", "7, 7", "0x7", "" } do
+      assert.equal(400, (post("Host: x\r\nContent-Length: " .. length)), length)
+    end
+    assert.equal(400, (post "Host: x\r\nContent-Length: 7\r\nContent-Length: 7"))
   end)
 
   it("answers OPTIONS * itself", function()

@@ -87,8 +87,9 @@ local function check_head(exchange, counts)
   end
   local length = headers["content-length"]
   if length then
-    if not length:find("^%d+$") or #length > 18 then return 400 end
-    if exchange.chunked then exchange.close = true else exchange.length = math.tointeger(length) end
+    local value = length:find("^%d+$") and math.tointeger(length) -- nil beyond 64 bits, too
+    if not value then return 400 end
+    if exchange.chunked then exchange.close = true else exchange.length = value end
   end
   if headers.expect and exchange.version == "1.1" then
     if headers.expect:lower() ~= "100-continue" then return 417 end

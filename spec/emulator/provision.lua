@@ -27,6 +27,8 @@ local function read(object)
   local request = { name = field(object, "deviceName"), type = "ACCESS_TOKEN" }
   if object.values.credentialsType then
     request.type = field(object, "credentialsType")
+    -- Java's enumeration has this name of its own making.
+    if request.type == "UNRECOGNIZED" then fail("Can't get the number of an unknown enum value.") end
     if not TYPES[request.type] then fail("No enum constant " .. TYPE_CLASS .. request.type) end
   end
   for _, name in ipairs { "token", "clientId", "username", "password", "hash" } do

@@ -25,5 +25,17 @@ hosts.behaves {
     if copas.finished then return copas.loop() end
     repeat copas.step(0.02) until done()
   end,
+  readable = function(udp)
+    local asked = false
+    copas.receive {
+      getfd = function() return udp:getfd() end,
+      dirty = function() return false end,
+      receive = function()
+        asked = not asked
+        return not asked or nil, "timeout"
+      end,
+      close = function() end,
+    }
+  end,
   tick = function() copas.receive(new_moment(socket.gettime() + 0.005)) end,
 }

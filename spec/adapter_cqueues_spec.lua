@@ -13,5 +13,6 @@ hosts.behaves {
   go = function(body) controller:wrap(body) end,
   run = function() assert(controller:loop()) end,
   tick = function() cqueues.sleep(0.01) end,
+  readable = function(socket) cqueues.poll { pollfd = socket:getfd(), events = "r" } end,
   run_raises = true,
 }

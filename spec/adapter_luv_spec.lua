@@ -15,4 +15,12 @@ hosts.behaves {
     end)
     coroutine.yield()
   end,
+  readable = function(socket)
+    local thread, poll = coroutine.running(), uv.new_poll(socket:getfd())
+    poll:start("r", function()
+      poll:close()
+      assert(coroutine.resume(thread))
+    end)
+    coroutine.yield()
+  end,
 }

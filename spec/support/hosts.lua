@@ -1,6 +1,7 @@
 --- What every adapter promises, said once. A host is told by its name, `attach`, and how its users do things: `go(f)`
 -- starts a coroutine, `run(done)` runs the loop until it has nothing to do (one that does not know asks `done`),
--- `tick()` suspends the calling coroutine for a moment by the host's own means.
+-- `tick()` suspends the calling coroutine for a moment by the host's own means, `readable(socket)` until there is
+-- something to read from a socket.
 -- `run_raises` tells that an error in a coroutine of its own ends `run`: luv ends the process then, Copas prints it.
 local busted = require "busted"
 local assert = require "luassert"
@@ -85,6 +86,37 @@ function hosts.behaves(host)
       assert.equal(5, sent)
       assert.is_true(last > 1, "ticks meanwhile: " .. last)
       assert.is_true(socket.gettime() - from < 1.2, "the five calls went one after another")
+    end)
+
+    it("lets the host's sockets go on", function()
+      e:fault { path = "/telemetry$", how = "delay", seconds = 0.3 }
+      local near, far = assert(socket.udp()), assert(socket.udp())
+      assert(near:setsockname("127.0.0.1", 0))
+      near:settimeout(0)
+      assert(far:setpeername(near:getsockname()))
+      local sent, received = false, 0
+      local meanwhile
+      go(function()
+        sent = assert(dev:send_telemetry { n = 1 })
+        meanwhile = received
+        far:send("last")
+      end)
+      go(function()
+        repeat
+          host.readable(near)
+          received = received + 1
+        until near:receive() == "last"
+      end)
+      go(function()
+        while not sent do
+          far:send("one")
+          host.tick()
+        end
+      end)
+      assert.equal(0, run())
+      assert.is_true(meanwhile > 1, "received meanwhile: " .. meanwhile)
+      near:close()
+      far:close()
     end)
 
     it("lets the host's loop end when nothing is left, and goes on when there is work anew", function()

@@ -128,7 +128,7 @@ describe("an outbox", function()
         end
         print(kept, refused.kind, refused.retryable)
         assert(outbox:stats().records == kept)
-          local sent, err = outbox:drain { deadline = 10 }
+        local sent, err = outbox:drain { deadline = 10 }
         print(sent or err, outbox:stats().records)
         make_room()
         assert(outbox:put { n = 5001 })
@@ -136,7 +136,7 @@ describe("an outbox", function()
       ]])
       local kept, rest = said:match("(%d+)\tfile\ttrue\n(.*)$")
       assert.truthy(kept, said)
-      assert.is_true(tonumber(kept) > 50)
+      assert.is_true(tonumber(kept) > 50, said)
       assert.truthy(rest:find("true\t0\ntrue\tnil\n", 1, true), said)
       assert.equal(tonumber(kept) + 1, #arrived(tonumber(kept) + 1))
     end)

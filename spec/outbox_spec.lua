@@ -193,6 +193,31 @@ describe("an outbox", function()
     assert.equal(5 + 0 + 6, outbox:stats().records)
   end)
 
+  it("writes what sync_every has held back when it is due, though the script or a task of it only sleeps", function()
+    local script = [[
+      local tb = require "thingsboard"
+      local outbox = tb.device { url = %q, token = "T" }:outbox { path = %q, sync_every = 0.05 }
+      local function record() for n = 1, 5 do assert(outbox:put { n = n }) end tb.sleep(0.5) end
+      %s
+      io.popen("kill -9 $PPID"):read "a"
+    ]]
+    child.run(script:format(e.url, path, "record()"))
+    child.run(script:format(e.url, path, "record() record()"))
+    child.run(script:format(e.url, path, "tb.spawn(record) tb.run()"))
+    local outbox <close> = assert(dev:outbox { path = path })
+    assert.equal(5 + 10 + 5, outbox:stats().records)
+  end)
+
+  it("is collected though sync_every holds something back, and writes that", function()
+    assert(dev:outbox { path = path, sync_every = 3600 }):put { n = 1 }
+    tb.sleep(0)
+    collectgarbage()
+    collectgarbage()
+    local again <close> = assert(dev:outbox { path = path })
+    assert.equal(1, again:stats().records)
+    assert.is_nil(again.sync_every)
+  end)
+
   it("writes what sync_every has held back when its time has come, though nothing more is put", function()
     local outbox <close> = assert(dev:outbox { path = path, sync_every = 0.1 })
     local function written() return io.popen("stat -c %Y%s " .. path .. "-wal"):read "n" end

@@ -214,8 +214,7 @@ local function settle(self)
   local on = self.store
   if self.sync_every and not on.trouble then
     local now = core.monotonic()
-    on.sync_at = on.sync_at or now + self.sync_every
-    on:watch(self.loop)
+    if not on.sync_at then on:sync_at_last(now + self.sync_every, self.loop) end
     if now < on.sync_at then
       self.spool:wait(math.ceil((on.sync_at - now) * 1000))
       return true

@@ -269,11 +269,6 @@ local function ask_time(outbox, deadline)
   return err or errors.new("clock", "outbox: the server's answer has no date", { retryable = true })
 end
 
-local function sync_is_due(outbox)
-  local at = outbox.store.sync_at
-  return at and core.monotonic() >= at
-end
-
 local function soonest(...)
   local at = math.huge
   for i = 1, select("#", ...) do at = math.min(at, (select(i, ...)) or math.huge) end
@@ -284,7 +279,7 @@ local function loop(outbox, deadline)
   local pause = backoff.new(sender.first_pause, sender.longest_pause)
   local expire_at = 0
   while not outbox.closed do
-    if sync_is_due(outbox) or outbox.store.trouble then outbox.store:sync() end
+    if outbox.store.trouble then outbox.store:sync() end
     outbox.store:date()
     if core.monotonic() >= expire_at then
       remove_sent(outbox)
@@ -329,9 +324,9 @@ local function loop(outbox, deadline)
     elseif not err then
       if deadline then return leftover(outbox) end
       local due = outbox.store.undated or outbox.max_age or outbox.store.trouble or outbox.kept[1]
-      wait(outbox, outbox.news, soonest(outbox.store.sync_at, due and core.monotonic() + EXPIRE_EVERY))
+      wait(outbox, outbox.news, due and core.monotonic() + EXPIRE_EVERY or nil)
     end
-    if err then wait(outbox, outbox.wake, soonest(core.monotonic() + pause:next(), deadline, outbox.store.sync_at)) end
+    if err then wait(outbox, outbox.wake, soonest(core.monotonic() + pause:next(), deadline)) end
     ::continue::
   end
   return nil, deadline and errors.new("closed", "drain: the outbox is closed") or nil

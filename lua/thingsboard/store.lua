@@ -10,6 +10,7 @@ store.__index = store
 local DAMAGED = { CORRUPT = true, NOTADB = true }
 
 local TAKEN_AT_ONCE = 1000 -- milliseconds
+local RETRY_EVERY = 1 -- seconds, when the disk fails
 
 local stores = setmetatable({}, { __mode = "v" }) -- those of this process, by path
 
@@ -137,17 +138,35 @@ function store:sync()
   return ok, reason
 end
 
---- Sees to it that what waits is written when its time has come, though nobody sends and nothing more is put.
--- @tparam table loop whose tasks go on meanwhile
-function store:watch(loop)
-  if self.watcher then return end
-  self.watcher = loop:spawn_background(function()
-    while self.sync_at do
-      loop:sleep(math.max(0, self.sync_at - core.monotonic()))
-      if self.sync_at and core.monotonic() >= self.sync_at then self:sync() end
-    end
-    self.watcher = nil
-  end)
+-- The store is held weakly: a task that waits must not keep an outbox from being collected.
+local function due(held)
+  return held[1] and held[1].sync_at
+end
+
+local function sync_when_due(held)
+  local self = held[1]
+  if self and self.sync_at and core.monotonic() >= self.sync_at and not self:sync() then
+    self.sync_at = core.monotonic() + RETRY_EVERY
+  end
+end
+
+local function keep_syncing(held, loop, left)
+  local at = due(held)
+  while at and not loop:wait(left, at) do
+    sync_when_due(held)
+    at = due(held)
+  end
+end
+
+--- Writes what waits in memory after a while, whatever the script waits for by then.
+-- @tparam number at seconds of the monotonic clock
+-- @tparam table loop
+function store:sync_at_last(at, loop)
+  if not self.task or self.task:done() then
+    self.left = loop:signal()
+    self.task = loop:spawn_background(keep_syncing, setmetatable({ self }, { __mode = "v" }), loop, self.left)
+  end
+  self.sync_at = at
 end
 
 --- Dates what waits for a date, once the time is known.
@@ -160,8 +179,8 @@ end
 function store:leave(outbox)
   self.users[outbox.name] = nil
   if next(self.users) then return end
+  if self.left then self.left:raise() end
   stores[self.path] = nil
-  if self.watcher then self.watcher:cancel() end
   self.spool:close()
 end
 

@@ -77,6 +77,7 @@ build = {
         "csrc/number.c",
         "csrc/run.c",
         "csrc/spool.c",
+        "csrc/times.c",
         "csrc/type.c",
       },
       defines = { "_GNU_SOURCE" },

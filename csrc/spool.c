@@ -11,6 +11,7 @@ device's number above, and the number of the run's first record below, so that a
 #include "fork.h"
 #include "json.h"
 #include "run.h"
+#include "times.h"
 #include "type.h"
 
 #include <errno.h>
@@ -40,8 +41,6 @@ enum {
   NUMBER_BITS = 40,
   SCHEMA = 1
 };
-#define LONGEST_STEP                                                                                                   \
-  ((int64_t)7 * 24 * 3600 * 1000) /* back; one of more was no correction: the time before was wrong */
 enum { MOST_RECORD = 64 * 1024 * 1024, APPLICATION = 0x74626f78 /* "tbox" */ };
 
 enum {
@@ -131,21 +130,9 @@ struct device {
   struct tail tail;
 };
 
-/* The times of records, in milliseconds. */
-struct times {
-  int64_t last, last_up; /* the last one given, and how long the system had been up then */
-  bool given, undated;   /* whether there is one, and whether it is since the system's start as well */
-  bool became_known;     /* times have been given since then, to come behind those that wait for `date`: */
-  int64_t known_offset;  /* what that is to add to them */
-  enum { BY_YEAR, KNOWN, UNKNOWN } told;
-  int64_t trusted_from;  /* the year's beginning, by which the clock is judged */
-  bool learnt;           /* of a server, while the clock is not known: */
-  int64_t learnt_offset; /* what has to be added to the time since the system's start */
-};
-
 struct spool {
   const char *type; /* TYPE */
-  struct times times;
+  struct tb_times times;
   int64_t due; /* while the system is not up for so long, what is put may wait in memory */
   sqlite3 *db; /* NULL while it cannot be opened */
   sqlite3_stmt *statements[STATEMENTS];
@@ -941,48 +928,6 @@ static const char *open_envelope(const char *at, const char *end, int64_t *ts) {
   return rest + sizeof middle - 1;
 }
 
-static int64_t milliseconds(clockid_t clock) {
-  struct timespec time;
-  clock_gettime(clock, &time);
-  return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
-
-/* What has to be added to the time since the system's start; false when nobody knows. */
-static bool find_offset(const struct times *times, int64_t up, int64_t *offset) {
-  int64_t now = milliseconds(CLOCK_REALTIME);
-  bool known = times->told == BY_YEAR ? now >= times->trusted_from : times->told == KNOWN;
-  *offset = known ? now - up : times->learnt_offset;
-  return known || times->learnt;
-}
-
-/* The last time was undated, and what is put from now on must come behind it once it is dated. */
-static void become_known(struct times *times, int64_t offset) {
-  times->last += offset;
-  times->undated = false;
-  times->became_known = true;
-  times->known_offset = offset;
-}
-
-/* The next time: never before the last, nor the same. After a step back of the clock it runs at half speed until the
- * clock has come up with it, so that order and spacing stay. */
-static int64_t next_time(struct times *times, int64_t up) {
-  int64_t offset = 0;
-  bool dated = find_offset(times, up, &offset);
-  int64_t now = dated ? up + offset : up;
-  if (dated && times->undated) {
-    become_known(times, offset);
-  } else if (!dated && !times->undated) {
-    times->given = times->became_known = false;
-    times->undated = true;
-  }
-  if (times->given && times->last >= now && times->last - now <= LONGEST_STEP)
-    now = times->last + most(1, (up - times->last_up) / 2);
-  times->last = now;
-  times->last_up = up;
-  times->given = true;
-  return now;
-}
-
 /*** Says how the clock is to be judged.
 @function spool:believe
 @tparam ?boolean told whether it is known; nil: the year decides
@@ -990,8 +935,8 @@ static int64_t next_time(struct times *times, int64_t up) {
 @tparam ?integer learnt milliseconds to be added to the time since the system's start while the clock is not known */
 static int spool_believe(lua_State *L) {
   struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
-  struct times *times = &spool->times;
-  times->told = lua_isnoneornil(L, 2) ? BY_YEAR : lua_toboolean(L, 2) ? KNOWN : UNKNOWN;
+  struct tb_times *times = &spool->times;
+  times->told = lua_isnoneornil(L, 2) ? TB_BY_YEAR : lua_toboolean(L, 2) ? TB_KNOWN : TB_UNKNOWN;
   times->trusted_from = luaL_checkinteger(L, 3);
   times->learnt = !lua_isnoneornil(L, 4);
   times->learnt_offset = luaL_optinteger(L, 4, 0);
@@ -1004,7 +949,7 @@ static int spool_believe(lua_State *L) {
 static int spool_offset(lua_State *L) {
   const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
   int64_t offset;
-  if (find_offset(&spool->times, milliseconds(CLOCK_BOOTTIME), &offset))
+  if (tb_times_offset(&spool->times, tb_uptime(), &offset))
     lua_pushinteger(L, offset);
   else
     lua_pushnil(L);
@@ -1017,13 +962,7 @@ static int spool_offset(lua_State *L) {
 @tparam integer most milliseconds that it may lie ahead */
 static int spool_follow(lua_State *L) {
   struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
-  struct times *times = &spool->times;
-  int64_t time = luaL_checkinteger(L, 2), up = milliseconds(CLOCK_BOOTTIME), offset;
-  if (!find_offset(times, up, &offset) || times->undated || time - up - offset > luaL_checkinteger(L, 3)) return 0;
-  if (time <= (times->given ? times->last : up + offset)) return 0;
-  times->last = time;
-  times->last_up = up;
-  times->given = true;
+  tb_times_follow(&spool->times, luaL_checkinteger(L, 2), luaL_checkinteger(L, 3));
   return 0;
 }
 
@@ -1033,10 +972,9 @@ clock was stepped back.
 @treturn ?integer milliseconds since 1970 */
 static int spool_ahead(lua_State *L) {
   const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
-  const struct times *times = &spool->times;
-  int64_t up = milliseconds(CLOCK_BOOTTIME), offset;
-  if (times->undated || !times->given || !find_offset(times, up, &offset) || times->last <= up + offset) return 0;
-  lua_pushinteger(L, times->last);
+  int64_t last;
+  if (!tb_times_ahead(&spool->times, &last)) return 0;
+  lua_pushinteger(L, last);
   return 1;
 }
 
@@ -1045,7 +983,7 @@ static int spool_ahead(lua_State *L) {
 @tparam integer time milliseconds */
 static int spool_wait(lua_State *L) {
   struct spool *spool = check_spool(L);
-  spool->due = milliseconds(CLOCK_BOOTTIME) + luaL_checkinteger(L, 2);
+  spool->due = tb_uptime() + luaL_checkinteger(L, 2);
   return 0;
 }
 
@@ -1073,7 +1011,7 @@ static int spool_put(lua_State *L) {
     lua_concat(L, 2);
     return lua_error(L);
   }
-  int64_t first = device->next, up = milliseconds(CLOCK_BOOTTIME);
+  int64_t first = device->next, up = tb_uptime();
   bool stamped = false, ok = true;
   spool->body.length = 0;
   if (!tb_json_write(L, 3, &spool->body, &call)) {
@@ -1087,7 +1025,7 @@ static int spool_put(lua_State *L) {
     int64_t ts;
     const char *values = open_envelope(at, end, &ts);
     bool own = values != at;
-    if (!own) ts = stamped ? ++spool->times.last : next_time(&spool->times, up);
+    if (!own) ts = stamped ? ++spool->times.last : tb_times_next(&spool->times, up);
     stamped = stamped || !own;
     const struct pending *last = device->last;
     at = last == NULL ? NULL : tb_run_split_values(&last->run, values, end, &spool->values);
@@ -1143,7 +1081,7 @@ static int spool_remove(lua_State *L) {
 static int spool_date(lua_State *L) {
   struct spool *spool = check_spool(L);
   int64_t offset = luaL_checkinteger(L, 2);
-  if (spool->times.undated && spool->times.given) become_known(&spool->times, offset);
+  if (spool->times.undated && spool->times.given) tb_times_become_known(&spool->times, offset);
   if (spool->times.became_known) offset = spool->times.known_offset;
   forget_tails(spool);
   if (spool->db != NULL) {
@@ -1395,7 +1333,7 @@ static int spool_query(lua_State *L) {
 @function uptime
 @treturn integer milliseconds, those asleep too */
 static int uptime(lua_State *L) {
-  lua_pushinteger(L, milliseconds(CLOCK_BOOTTIME));
+  lua_pushinteger(L, tb_uptime());
   return 1;
 }
 

@@ -25,8 +25,8 @@ CORE = $(BUILD)/thingsboard/core.so
 SPOOL = $(BUILD)/thingsboard/spool.so
 SOURCES = $(wildcard csrc/*.c)
 HEADERS = $(wildcard csrc/*.h)
-SPOOL_OBJECTS = $(addprefix $(BUILD)/,spool.o times.o run.o json.o number.o buffer.o fork.o type.o)
-CORE_SOURCES = $(filter-out csrc/spool.c csrc/times.c csrc/run.c,$(SOURCES))
+SPOOL_OBJECTS = $(addprefix $(BUILD)/,spool.o disk.o memory.o times.o run.o json.o number.o buffer.o fork.o type.o)
+CORE_SOURCES = $(filter-out csrc/spool.c csrc/disk.c csrc/memory.c csrc/times.c csrc/run.c,$(SOURCES))
 OBJECTS = $(CORE_SOURCES:csrc/%.c=$(BUILD)/%.o)
 FACE = $(patsubst lua/%,%,$(shell find lua -name '*.lua'))
 

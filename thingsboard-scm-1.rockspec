@@ -72,8 +72,10 @@ build = {
     ["thingsboard.spool"] = {
       sources = {
         "csrc/buffer.c",
+        "csrc/disk.c",
         "csrc/fork.c",
         "csrc/json.c",
+        "csrc/memory.c",
         "csrc/number.c",
         "csrc/run.c",
         "csrc/spool.c",

@@ -332,7 +332,9 @@ local function fail_one(name, body, n, sticky, mode)
   if socket.gettime() - from > LATE then complain(name, n, mode, "it took too long: " .. tostring(err or result)) end
   if not returned then
     local said = tostring(result)
-    if not (said:find "memory" or said:find "the crypto library failed") then complain(name, n, mode, "raised " .. tostring(result)) end
+    if not (said:find "memory" or said:find "the crypto library failed") then
+      complain(name, n, mode, "raised " .. said)
+    end
   elseif not result then
     if not errors.is(err) then complain(name, n, mode, "returned nil and " .. tostring(err)) end
   end

@@ -412,12 +412,12 @@ end
 --- Ends the task where it waits; what it has to close is closed, its exchange in flight is dropped. Harmless when it
 -- has ended already.
 function task:cancel()
-  if self.outcome then return end
+  if not self.loop.tasks[self.thread] then return end
   local now = status(self.thread)
   if now == "running" or now == "normal" then error("a task cannot cancel itself: let it return", 2) end
   stop_waiting(self.loop, self)
   local closed, message = coroutine.close(self.thread)
-  finish(self.loop, self, "cancelled")
+  finish(self.loop, self, self.outcome or "cancelled") -- it has one when memory ran out behind its end
   if not closed then self.loop.on_error(self, tostring(message)) end
 end
 

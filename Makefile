@@ -114,12 +114,14 @@ collect: ready-for-test
 	    $(LUA) $(BUSTED) --helper=spec/torture/collect.lua $(COLLECT_SPECS) || exit 1; \
 	done
 
-# What takes minutes: memory that runs out, networks that fail, an hour of many devices. One after another.
+# What takes minutes: memory that runs out, networks that fail, an hour of many devices, kills and power cuts, and what
+# is fuzzed, in short. One after another.
 torture:
 	$(MAKE) --no-print-directory torture-memory
 	$(MAKE) --no-print-directory torture-network
 	$(MAKE) --no-print-directory torture-soak
 	$(MAKE) --no-print-directory torture-outbox
+	$(MAKE) --no-print-directory fuzz SECONDS=15
 
 # The allocations of every story fail in turn; TORTURE=7 for every seventh.
 torture-memory: ready-for-test

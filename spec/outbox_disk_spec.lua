@@ -95,6 +95,21 @@ describe("an outbox", function()
       assert.equal(1000, stats.records + stats.lost.full)
     end)
 
+    it("counts on disk what it drops for its age, though nothing is put any more", function()
+      local outbox = assert(open { max_age = 30 * 24 * 3600 })
+      assert(outbox:put { ts = tb.now() - 40 * 24 * 3600 * 1000, values = { n = 1 } })
+      assert(outbox:close())
+      child.run(([[
+        local tb = require "thingsboard"
+        local outbox = assert(tb.device { url = %q, token = %q }:outbox { path = %q, max_age = 30 * 24 * 3600 })
+        assert(outbox:drain { deadline = 5 })
+        io.popen("kill -9 $PPID"):read "a"
+      ]]):format(e.url, token, path))
+      outbox = assert(open())
+      assert.equal(1, outbox:stats().lost.expired)
+      assert(outbox:close())
+    end)
+
     it("drops what is too old", function()
       local outbox <close> = assert(open { max_age = 3600 })
       local ts = tb.now() - 7200000

@@ -241,6 +241,83 @@ describe("an outbox sends", function()
     assert.equal(1000, count)
   end)
 
+  it("what follows many that the server refuses, though it may look as if it refused all", function()
+    local outbox <close> = open()
+    local bad = {}
+    for n = 101, 120 do bad[n] = { text = "bad" } end
+    fill(outbox, 1, 1000, bad)
+    e:fault { path = "/telemetry$", request_body = '"bad"', how = "status", status = 400 }
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.is_true(outbox:stats().lost.rejected >= 20)
+    assert.is_true(outbox:stats().lost.rejected <= 40)
+    assert.is_true(#e:requests() < 200)
+  end)
+
+  it("a lone record aside behind many that the server refuses", function()
+    local outbox <close> = open { batch_records = 1 }
+    fill(outbox, 1, 12)
+    e:fault { path = "/telemetry$", how = "status", status = 400 }
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.equal(12, outbox:stats().lost.rejected)
+    assert.is_true(#e:requests() <= 13)
+  end)
+
+  it("attributes without the one that the server refuses, or fails on", function()
+    for n, status in ipairs { 400, 413, 500 } do
+      local outbox <close> = open()
+      local values = {}
+      for i = 1, 20 do values["key" .. i] = n end
+      values.bad = n
+      assert(outbox:attributes(values))
+      e:fault { path = "/attributes$", request_body = '"bad"', how = "status", status = status }
+      assert.is_true(outbox:drain { deadline = 20 })
+      e:clear_faults()
+      assert.equal(n, outbox:stats().lost.rejected)
+      assert.equal(0, outbox:stats().attributes)
+      local arrived
+      local deadline = tb.now() + 5000
+      repeat
+        arrived = {}
+        for key, attribute in pairs(e:attributes(token, "client")) do
+          if attribute.value == tostring(n) then arrived[#arrived + 1] = key end
+        end
+      until #arrived >= 20 or tb.now() > deadline
+      assert.equal(20, #arrived)
+    end
+  end)
+
+  it("again after the device's timeout, where a post is not answered", function()
+    dev = tb.device { url = e.url, token = token, timeout = 0.2 }
+    local outbox = open()
+    fill(outbox, 1, 5)
+    e:fault { path = "/telemetry$", how = "stall", count = 1 }
+    local left
+    tb.spawn(function() outbox:run() end)
+    tb.spawn(function()
+      local deadline = tb.now() + 10000
+      while outbox:stats().records > 0 and tb.now() < deadline do tb.sleep(0.01) end
+      left = outbox:stats().records
+      outbox:close()
+    end)
+    tb.run()
+    assert.equal(0, left)
+    assert_arrived(5)
+  end)
+
+  it("until a deadline, though the server does not answer", function()
+    local outbox <close> = open()
+    fill(outbox, 1, 5)
+    e:fault { path = "/telemetry$", how = "stall" }
+    local ok, err = outbox:drain { deadline = 0.3 }
+    assert.is_nil(ok)
+    assert.equal("timeout", err.kind)
+    assert.falsy(err.message:find("35%d%d%d milliseconds"))
+    assert.equal(5, outbox:stats().records)
+    e:clear_faults()
+    assert.is_true(outbox:drain { deadline = 10 })
+    assert_arrived(5)
+  end)
+
   it("no more when the server does not know the device, says so once, and records on", function()
     for _, status in ipairs { 401, 404 } do
       e:clear()

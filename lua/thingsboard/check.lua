@@ -17,12 +17,14 @@ local tests = {
   ["positive integer"] = function(value) return is_integer(value) and value > 0 end,
   ["non-negative integer"] = function(value) return is_integer(value) and value >= 0 end,
   ["positive number"] = function(value) return type(value) == "number" and value > 0 and value < 2e6 end,
+  age = function(value) return type(value) == "number" and value > 0 and value < 1e12 end,
 }
 
 local names = {
   text = "a non-empty string without control characters",
   integer = "an integer",
   ["positive number"] = "a number above 0 and below 2e6",
+  age = "a number of seconds above 0 and below 1e12",
 }
 
 local function named(wanted)

@@ -20,7 +20,7 @@ local options = {
   batch_bytes = "positive integer", batch_records = "positive integer", batch_points = "positive integer",
   messages = "text", points = "text", -- budgets, in the notation of the server's rate limits
   max_records = "positive integer", max_bytes = "positive integer",
-  max_age = "positive number", -- seconds
+  max_age = "age", -- seconds
   when_full = "text", -- drop_oldest or refuse
   on_trouble = "text", -- error or memory
   server_time = "boolean", -- believe the server's Date while the clock is not known
@@ -71,6 +71,7 @@ function outbox.new(client, given)
     pending = {}, versions = 0, -- attributes, by JSON text of the key: `value`, `version`, `on_disk`
     lost = {}, -- by cause
     sent = { records = 0, attributes = 0, posts = 0 },
+    most_attributes = math.maxinteger, -- of a post
     unsynced = 0, -- records in memory because the disk fails
     kept = {}, -- ranges of records that are sent and could not be removed yet
     mark = 0, -- records from this number on are fresh
@@ -221,6 +222,11 @@ local function settle(self)
     end
   end
   return on:sync()
+end
+
+--- What has been lost is counted on disk, too, though nothing is put.
+function outbox:write_losses()
+  if self.lost_changed then settle(self) end
 end
 
 local function is_full(self, more)

@@ -15,7 +15,8 @@ sender.first_pause, sender.longest_pause = 1, 300
 
 -- A post that is answered 500 so often, while nothing else shows whether the server is well, is looked into.
 local TRIES = 3
--- So many lone records refused one after another: then it is not they that are at fault, and the rest goes with them.
+-- So many lone records refused one after another: then it may not be they that are at fault, and the rest goes with
+-- them in groups, each twice as large as the one before.
 local MOST_LONE = 8
 local EXPIRE_EVERY = 1 -- seconds
 local NOTE_EVERY = 60 -- seconds between notes of how late it is
@@ -35,6 +36,12 @@ function sender.listen(outbox)
   end)
 end
 
+-- Seconds that a call may take: as long as the device's may, and not past a deadline.
+local function time_for(outbox, deadline)
+  local most = outbox.client.timeout / 1000
+  return deadline and math.max(0.001, math.min(most, deadline - core.monotonic())) or most
+end
+
 -- One post; in `outbox.posting` while it goes, until a deadline at most.
 local function post(outbox, path, body, points, deadline)
   outbox.posting = true
@@ -46,9 +53,7 @@ local function post(outbox, path, body, points, deadline)
     messages_done()
     points_done()
   end })
-  local timeout = outbox.client.timeout
-  if deadline then timeout = math.max(0.001, math.min(timeout, deadline - core.monotonic())) end
-  return outbox.client:call("outbox", "POST", path, body, timeout)
+  return outbox.client:call("outbox", "POST", path, body, time_for(outbox, deadline))
 end
 
 -- When the budgets have room for so many points; nil when they have now. More points than a budget ever holds go when
@@ -62,13 +67,21 @@ end
 
 local function next_attributes(outbox)
   local parts, sent, size, count = {}, {}, 2, 0
-  local room = math.max(1, outbox.points:room())
+  local room = math.max(1, math.min(outbox.points:room(), outbox.most_attributes))
+  local suspect
   for key, attribute in next, outbox.pending do
-    size = size + #key + #attribute.value + 2
-    if parts[1] and (size > outbox.batch.bytes or count >= room) then break end
-    parts[#parts + 1] = key .. ":" .. attribute.value
-    sent[key] = attribute.version
-    count = count + 1
+    if attribute.tries then
+      suspect = key
+    else
+      size = size + #key + #attribute.value + 2
+      if parts[1] and (size > outbox.batch.bytes or count >= room) then break end
+      parts[#parts + 1] = key .. ":" .. attribute.value
+      sent[key] = attribute.version
+      count = count + 1
+    end
+  end
+  if not parts[1] and suspect then
+    parts[1], sent[suspect], count = suspect .. ":" .. outbox.pending[suspect].value, outbox.pending[suspect].version, 1
   end
   if not parts[1] then return nil end
   return { path = "/attributes", body = "{" .. table.concat(parts, ",") .. "}", points = count, sent = sent }
@@ -169,6 +182,7 @@ local function succeeded(outbox, sent)
   if sent.sent then
     outbox.sent.attributes = outbox.sent.attributes + sent.points
     outbox:attributes_sent(sent.sent)
+    outbox.most_attributes = math.maxinteger
   else
     if not outbox.spool:remove(outbox.number, sent.first, sent.last) then
       remember_sent(outbox, sent.first, sent.last, sent.records)
@@ -193,12 +207,16 @@ local function set_aside(outbox, batch, err)
   return body and outbox:reject(batch.first, batch.last, batch.records, body:take(), err.message)
 end
 
+local function suspect_range(outbox, first, last, records)
+  outbox.suspect = { first = first, last = last, records = records, tries = 0, lone = 0 }
+  return outbox.suspect
+end
+
 -- The records of a batch were refused, or are suspected: fewer of them, until one stands alone.
 local function look_into(outbox, batch, err)
   local suspect = outbox.suspect
   if not suspect or batch.first < suspect.first or batch.last > suspect.last then
-    suspect = { first = batch.first, last = batch.last, tries = 0, lone = 0, refused = 0 }
-    outbox.suspect = suspect
+    suspect = suspect_range(outbox, batch.first, batch.last)
   end
   suspect.tries = suspect.tries + 1
   suspect.last = batch.last
@@ -217,24 +235,43 @@ local function look_into(outbox, batch, err)
   return set_aside(outbox, batch, err)
 end
 
+-- Attributes were refused, or are suspected: fewer of them, until one stands alone. That goes behind all others, and
+-- when they pass and it does not, it is given up.
+local function attributes_failed(outbox, sent, err)
+  local sure = refusals[err.status] or err.status == 413
+  if not sure and err.status ~= 500 then return false end
+  if sent.points > 1 then
+    outbox.most_attributes = sent.points // 2
+    return sure
+  end
+  local attribute = outbox.pending[next(sent.sent)]
+  if not attribute then return true end
+  attribute.tries, attribute.posts = (attribute.tries or 0) + 1, attribute.posts or outbox.sent.posts
+  if not sure and (attribute.tries < TRIES or outbox.sent.posts == attribute.posts) then return false end
+  outbox:lose("rejected", 1)
+  outbox:attributes_sent(sent.sent)
+  return true
+end
+
 -- True when another post may go at once; else the error that makes it wait.
 local function failed(outbox, sent, err)
   outbox.err = err
-  if not sent.first then
-    if refusals[err.status] or err.status == 413 then
-      outbox:lose("rejected", sent.points)
-      outbox:attributes_sent(sent.sent)
-      return true
-    end
-    return err
-  end
+  if not sent.first then return attributes_failed(outbox, sent, err) or err end
   if err.status == 413 and sent.records > 1 then
     outbox.batch.bytes = math.max(1, sent.bytes // 2)
     return true
   end
   if refusals[err.status] then
-    outbox.refused_in_row = sent.records == 1 and (outbox.refused_in_row or 0) + 1 or outbox.refused_in_row or 0
-    if sent.records > 1 and outbox.refused_in_row >= MOST_LONE then return set_aside(outbox, sent, err) or err end
+    local in_row = outbox.refused_in_row or 0
+    local group = in_row >= MOST_LONE and 1 << math.min(in_row - MOST_LONE + 1, 30) or 1
+    if sent.records <= group then outbox.refused_in_row = in_row + 1 end
+    if group > 1 and sent.records > group then
+      suspect_range(outbox, sent.first, sent.last, group)
+      return true
+    elseif group > 1 then
+      suspect_range(outbox, sent.last + 1, sent.last + 2 * group, 2 * group)
+      return set_aside(outbox, sent, err) or err
+    end
   end
   if refusals[err.status] or err.status == 413 or err.status == 500 then return look_into(outbox, sent, err) or err end
   return err
@@ -260,10 +297,8 @@ end
 
 -- Asks for nothing but the answer's date, of which the outbox hears as of any other: see `listen`.
 local function ask_time(outbox, deadline)
-  local timeout = outbox.client.timeout
-  if deadline then timeout = math.max(0.001, math.min(timeout, deadline - core.monotonic())) end
   local done <const> = outbox.messages:spend(1)
-  local _, err = outbox.client:call("outbox", "GET", "/attributes?clientKeys=time", nil, timeout)
+  local _, err = outbox.client:call("outbox", "GET", "/attributes?clientKeys=time", nil, time_for(outbox, deadline))
   done()
   if outbox.closed or not must_ask(outbox) then return nil end
   return err or errors.new("clock", "outbox: the server's answer has no date", { retryable = true })
@@ -284,6 +319,7 @@ local function loop(outbox, deadline)
     if core.monotonic() >= expire_at then
       remove_sent(outbox)
       outbox:expire()
+      outbox:write_losses()
       expire_at = core.monotonic() + EXPIRE_EVERY
     end
     if deadline and core.monotonic() >= deadline then

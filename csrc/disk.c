@@ -291,9 +291,16 @@ static int write_pending(struct spool *spool, struct pending *p) {
   return insert(spool, id_of(device, p->run.first), &p->run, p->undated ? spool->boot : 0, shape);
 }
 
+/* Whether nobody will find the file again: it was removed, or has another name. */
+static bool is_gone(struct spool *spool) {
+  int moved = 0;
+  return sqlite3_file_control(spool->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved != 0;
+}
+
 int tb_disk_sync(struct spool *spool) {
   if (spool->first == NULL) return SQLITE_OK;
   if (spool->db == NULL) return SQLITE_CANTOPEN;
+  if (is_gone(spool)) return SQLITE_READONLY_DBMOVED;
   int code = begin(spool);
   if (code != SQLITE_OK) return code;
   for (struct pending *p = spool->first; code == SQLITE_OK && p != NULL; p = p->next) code = write_pending(spool, p);

@@ -35,6 +35,7 @@ static struct device *check_device(lua_State *L, struct spool *spool, int index)
 }
 
 static const char *code_name(int code) {
+  if (code == SQLITE_READONLY_DBMOVED) return "MOVED";
   switch (code & 0xFF) {
 #define NAME(name)                                                                                                     \
   case SQLITE_##name:                                                                                                  \
@@ -62,7 +63,9 @@ static int failure(lua_State *L, const struct spool *spool, int code) {
   const char *text =
       spool->db != NULL && sqlite3_errcode(spool->db) == code ? sqlite3_errmsg(spool->db) : sqlite3_errstr(code);
   lua_pushnil(L);
-  if ((code & 0xFF) == SQLITE_BUSY)
+  if (code == SQLITE_READONLY_DBMOVED)
+    lua_pushfstring(L, "%s: the file was removed, or has another name", spool->path);
+  else if ((code & 0xFF) == SQLITE_BUSY)
     lua_pushfstring(L, "%s: another process has this outbox open", spool->path);
   else
     lua_pushfstring(L, "%s: %s", spool->path, text);

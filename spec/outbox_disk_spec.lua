@@ -214,6 +214,22 @@ describe("an outbox", function()
       assert(outbox:close())
     end)
 
+    it("is removed or renamed while it is open, begins anew, and counts that", function()
+      for _, take_away in ipairs { "rm ", "mv -t " .. directory .. "/elsewhere " } do
+        assert(os.execute("mkdir -p " .. directory .. "/elsewhere"))
+        local outbox = assert(open())
+        fill(outbox, 1, 3)
+        assert(os.execute(take_away .. path .. " " .. path .. "-wal"))
+        fill(outbox, 4, 5)
+        assert.equal(1, outbox:stats().lost.damaged)
+        assert(outbox:close())
+        outbox = assert(open())
+        assert.equal(2, outbox:stats().records)
+        assert(outbox:close())
+        assert(os.execute("rm " .. path))
+      end
+    end)
+
     it("is a directory, or in none, says so", function()
       assert(os.execute("mkdir " .. path))
       local outbox, err = open()

@@ -82,14 +82,15 @@ local function open(self)
   return true
 end
 
---- Sees to a damaged file: it gets another name, and a new one is begun with what is in memory.
--- @tparam ?string code SQLite's name of an error
--- @treturn boolean whether it was damaged, and is in order now
+--- Sees to a damaged file, or one that was taken away: a damaged one gets another name, and a new one is begun with what
+-- is in memory.
+-- @tparam ?string code SQLite's name of an error, or `MOVED`
+-- @treturn boolean whether it was so, and is in order now
 function store:mend(code)
-  if not DAMAGED[code] or self.busy > 0 then return false end
+  if not DAMAGED[code] and code ~= "MOVED" or self.busy > 0 then return false end
   self.spool:shut()
   self.is_open = false
-  if not set_aside(self.path) then return false end
+  if DAMAGED[code] and not set_aside(self.path) then return false end
   for _, outbox in next, self.users do outbox:lose("damaged", 1) end
   return open(self) == true
 end

@@ -28,6 +28,13 @@ static struct spool *check_spool(lua_State *L) {
   return spool;
 }
 
+/* A time or a record's number; what is beyond all of them becomes one whose sums with others have room. */
+static int64_t check_number(lua_State *L, int index) {
+  const int64_t most = (int64_t)1 << 60;
+  int64_t number = luaL_checkinteger(L, index);
+  return number > most ? most : number < -most ? -most : number;
+}
+
 static struct device *check_device(lua_State *L, struct spool *spool, int index) {
   lua_Integer number = luaL_checkinteger(L, index);
   luaL_argcheck(L, number >= 1 && (lua_Unsigned)number <= spool->device_count, index, "no such device");
@@ -260,11 +267,11 @@ static int read_batch(struct spool *spool, size_t index, struct batch *batch) {
 static int spool_batch(lua_State *L) {
   struct spool *spool = check_spool(L);
   const struct device *device = check_device(L, spool, 2);
-  struct batch batch = {.wanted = luaL_checkinteger(L, 3),
-                        .last = luaL_checkinteger(L, 4),
-                        .max_bytes = (size_t)luaL_checkinteger(L, 5),
-                        .max_records = luaL_checkinteger(L, 6),
-                        .max_points = luaL_checkinteger(L, 7)};
+  struct batch batch = {.wanted = check_number(L, 3),
+                        .last = check_number(L, 4),
+                        .max_bytes = (size_t)check_number(L, 5),
+                        .max_records = check_number(L, 6),
+                        .max_points = check_number(L, 7)};
   struct tb_body *body = luaL_checkudata(L, 8, TB_BODY);
   luaL_argcheck(L, body->open, 8, "the body was closed");
   if (batch.last >= device->next) batch.last = device->next - 1;
@@ -296,7 +303,7 @@ static int spool_batch(lua_State *L) {
 static int spool_unput(lua_State *L) {
   struct spool *spool = check_spool(L);
   struct device *device = check_device(L, spool, 2);
-  int64_t first = luaL_checkinteger(L, 3), last = luaL_checkinteger(L, 4), count = device->count;
+  int64_t first = check_number(L, 3), last = check_number(L, 4), count = device->count;
   if (!tb_memory_remove(spool, (size_t)(device - spool->devices), first, last))
     return luaL_error(L, "not enough memory");
   lua_pushinteger(L, count - device->count);
@@ -324,9 +331,9 @@ static int spool_believe(lua_State *L) {
   struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
   struct tb_times *times = &spool->times;
   times->told = lua_isnoneornil(L, 2) ? TB_BY_YEAR : lua_toboolean(L, 2) ? TB_KNOWN : TB_UNKNOWN;
-  times->trusted_from = luaL_checkinteger(L, 3);
+  times->trusted_from = check_number(L, 3);
   times->learnt = !lua_isnoneornil(L, 4);
-  times->learnt_offset = luaL_optinteger(L, 4, 0);
+  times->learnt_offset = lua_isnoneornil(L, 4) ? 0 : check_number(L, 4);
   return 0;
 }
 
@@ -349,7 +356,7 @@ static int spool_offset(lua_State *L) {
 @tparam integer most milliseconds that it may lie ahead */
 static int spool_follow(lua_State *L) {
   struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
-  tb_times_follow(&spool->times, luaL_checkinteger(L, 2), luaL_checkinteger(L, 3));
+  tb_times_follow(&spool->times, check_number(L, 2), check_number(L, 3));
   return 0;
 }
 
@@ -370,7 +377,7 @@ static int spool_ahead(lua_State *L) {
 @tparam integer time milliseconds */
 static int spool_wait(lua_State *L) {
   struct spool *spool = check_spool(L);
-  spool->due = tb_uptime() + luaL_checkinteger(L, 2);
+  spool->due = tb_uptime() + check_number(L, 2);
   return 0;
 }
 
@@ -446,7 +453,7 @@ static int spool_put(lua_State *L) {
 static int spool_remove(lua_State *L) {
   struct spool *spool = check_spool(L);
   struct device *device = check_device(L, spool, 2);
-  int64_t first = luaL_checkinteger(L, 3), last = luaL_checkinteger(L, 4), count = device->count;
+  int64_t first = check_number(L, 3), last = check_number(L, 4), count = device->count;
   luaL_argcheck(L, first >= 0, 3, "negative");
   if (last >= device->next) last = device->next - 1;
   int code = spool->db == NULL || first > last ? SQLITE_OK : tb_disk_remove(spool, device, first, last);
@@ -467,7 +474,7 @@ static int spool_remove(lua_State *L) {
 @treturn[2] string SQLite's name of the error */
 static int spool_date(lua_State *L) {
   struct spool *spool = check_spool(L);
-  int64_t offset = luaL_checkinteger(L, 2);
+  int64_t offset = check_number(L, 2);
   if (spool->times.undated && spool->times.given) tb_times_become_known(&spool->times, offset);
   if (spool->times.became_known) offset = spool->times.known_offset;
   tb_disk_forget_tails(spool);
@@ -541,7 +548,7 @@ static int push_run(lua_State *L, const struct tb_run *run, bool undated, int64_
 static int spool_oldest(lua_State *L) {
   struct spool *spool = check_spool(L);
   const struct device *device = check_device(L, spool, 2);
-  int64_t before = luaL_optinteger(L, 4, INT64_MAX);
+  int64_t before = lua_isnoneornil(L, 4) ? INT64_MAX : check_number(L, 4);
   if (spool->db != NULL && !lua_toboolean(L, 3)) {
     sqlite3_stmt *statement = spool->statements[TB_SELECT];
     tb_disk_bind_range(device, statement, 0, device->next);

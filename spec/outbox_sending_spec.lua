@@ -286,6 +286,16 @@ describe("an outbox sends", function()
     end
   end)
 
+  it("the last attribute aside that the server fails on, when those that it was sent with have passed", function()
+    local outbox <close> = open()
+    e:fault { path = "/attributes$", request_body = '"bad"', how = "status", status = 500 }
+    for n = 1, 8 do -- the order of keys is anything
+      assert(outbox:attributes { ["good" .. n] = n, bad = n })
+      assert.is_true(outbox:drain { deadline = 10 })
+      assert.equal(n, outbox:stats().lost.rejected)
+    end
+  end)
+
   it("again after the device's timeout, where a post is not answered", function()
     dev = tb.device { url = e.url, token = token, timeout = 0.2 }
     local outbox = open()

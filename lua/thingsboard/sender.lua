@@ -241,13 +241,16 @@ local function attributes_failed(outbox, sent, err)
   local sure = refusals[err.status] or err.status == 413
   if not sure and err.status ~= 500 then return false end
   if sent.points > 1 then
+    outbox.posts_before = outbox.posts_before or outbox.sent.posts -- those that pass from now on tell that one is bad
     outbox.most_attributes = sent.points // 2
     return sure
   end
   local attribute = outbox.pending[next(sent.sent)]
   if not attribute then return true end
-  attribute.tries, attribute.posts = (attribute.tries or 0) + 1, attribute.posts or outbox.sent.posts
+  attribute.tries = (attribute.tries or 0) + 1
+  attribute.posts = attribute.posts or outbox.posts_before or outbox.sent.posts
   if not sure and (attribute.tries < TRIES or outbox.sent.posts == attribute.posts) then return false end
+  outbox.posts_before = nil
   outbox:lose("rejected", 1)
   outbox:attributes_sent(sent.sent)
   return true

@@ -82,8 +82,8 @@ local function open(self)
   return true
 end
 
---- Sees to a damaged file, or one that was taken away: a damaged one gets another name, and a new one is begun with what
--- is in memory.
+--- Sees to a damaged file, or one that was taken away: a damaged one gets another name, and a new one is begun with
+-- what is in memory.
 -- @tparam ?string code SQLite's name of an error, or `MOVED`
 -- @treturn boolean whether it was so, and is in order now
 function store:mend(code)

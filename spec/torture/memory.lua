@@ -205,6 +205,17 @@ local stories = {
     local ok, _, err = task:join()
     return applied == "2" or nil, ok and err or errors.new("memory", "no memory")
   end), apart = true },
+  { "an outbox", with_device(function(dev)
+    local outbox <close>, err = dev:outbox { path = directory .. "/outbox" }
+    if not outbox then return nil, err end
+    local ok = true
+    for n = 1, 3 do
+      if ok then ok, err = outbox:put { n = n, text = "x" } end
+    end
+    if ok then ok, err = outbox:attributes { a = 1 } end
+    if ok then ok, err = outbox:drain { deadline = 5 } end
+    return ok, err
+  end) },
   { "provisioning", function()
     os.remove(directory .. "/c")
     local got, err = tb.provision { url = e.url, key = "new", secret = "s", store = directory .. "/c" }

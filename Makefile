@@ -143,7 +143,8 @@ torture-outbox: ready-for-test
 	THINGSBOARD_CYCLES=1000 THINGSBOARD_CUTS=5000 $(PATHS) $(LUA) $(BUSTED) spec/outbox_kill_spec.lua \
 	  spec/outbox_cut_spec.lua
 
-# Fuzzing: each target for so many seconds, from the seeds of spec/fuzz/corpus; what is found stays in build/fuzz.
+# Fuzzing: each target for so many seconds, from the seeds of spec/fuzz/corpus; what is found stays in build/fuzz. RUNS=0
+# runs the seeds alone.
 SECONDS = 600
 FUZZERS = write read answer options
 FUZZ = $(BUILD)/fuzz
@@ -157,7 +158,7 @@ fuzz: ready-for-test $(FUZZERS:%=fuzz-%)
 
 fuzz-%: $(FUZZ)/fuzz
 	@mkdir -p $(FUZZ)/$*
-	$(PATHS) TARGET=$* $(FUZZ)/fuzz -max_total_time=$(SECONDS) -timeout=20 -max_len=4096 -detect_leaks=0 -verbosity=0 \
+	$(PATHS) TARGET=$* $(FUZZ)/fuzz $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(SECONDS)) -timeout=20 -max_len=4096 -detect_leaks=0 -verbosity=0 \
 	  $(patsubst %,-dict=%,$(wildcard spec/fuzz/$*.dict)) -print_final_stats=1 -artifact_prefix=$(FUZZ)/$*- \
 	  $(FUZZ)/$* spec/fuzz/corpus/$*
 

@@ -41,6 +41,7 @@ local function mark_numbers(text)
       end
       out[#out + 1] = text:sub(copied, at - 1) .. '"\\u0001' .. number .. '"'
       at = at + #number
+      if text:find("^[ \t\r\n]*:", at) then return nil, "a number for a key at character " .. at - #number end
       copied = at
     end
   end

@@ -65,7 +65,8 @@ describe("json.decode", function()
   it("says what is wrong with a text that is no JSON", function()
     for _, text in ipairs {
       "", " ", "{", "[1,", "nul", '{"a":}', "1 2", '"\1', ("["):rep(10000), "[1.]", "[.5]", "[+1]", "[01]",
-      "{1:2}", '{"a":1,2 :3}', "[1-2]", "[1.e5]", "[1e5.3]", "[0x10]", "[-]", "[NaN]", "[-Infinity]", "{}\0", "[1,2]\0]", "2\0",
+      "{1:2}", '{"a":1,2 :3}', "[1-2]", "[1.e5]", "[1e5.3]", "[0x10]", "[-]",
+      "[NaN]", "[-Infinity]", "{}\0", "[1,2]\0]", "2\0",
       '{"a":1.,"b":"\\u0001x"}',
     } do
       local value, reason = json.decode(text)

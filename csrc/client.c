@@ -282,15 +282,17 @@ static int client_new(lua_State *L) {
   lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, OPTIONS_VALUE);
   client->receive_buffer = may_speak_http2(L, 3) ? HTTP2_RECEIVE_BUFFER : SMALL_RECEIVE_BUFFER;
-  /* "Expect:" spares a large post a round trip and a wait. The user agent goes as one more header, which curl copies
-   * once where it would copy it twice as the option of that name. */
+  /* "Expect:" spares a large post a round trip and a wait, "Accept:" every request a header that says nothing. The user
+   * agent goes as one more, which curl copies once where it would copy it twice as the option of that name. */
+  client->no_accept = (struct curl_slist){(char *)"Accept:", NULL};
   const char *user_agent = string_option(L, 3, "user_agent");
   if (user_agent != NULL) {
-    client->user_agent.data = (char *)lua_pushfstring(L, "User-Agent: %s", user_agent);
+    char *header = (char *)lua_pushfstring(L, "User-Agent: %s", user_agent);
+    client->user_agent = (struct curl_slist){header, &client->no_accept};
     lua_setiuservalue(L, 3, USER_AGENT_VALUE);
   }
-  client->json =
-      (struct curl_slist){(char *)"Content-Type: application/json", user_agent != NULL ? &client->user_agent : NULL};
+  client->json = (struct curl_slist){(char *)"Content-Type: application/json",
+                                     user_agent != NULL ? &client->user_agent : &client->no_accept};
   client->no_expect = (struct curl_slist){(char *)"Expect:", &client->json};
   client->reactor = reactor;
   client->link = &reactor->clients;

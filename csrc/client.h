@@ -15,7 +15,7 @@ struct tb_client {
   size_t max_response;
   long receive_buffer; /* bytes, of an exchange whose answer stays in memory */
   /* Lists of request headers, each the end of the one before. */
-  struct curl_slist no_expect, json, user_agent;
+  struct curl_slist no_expect, json, user_agent, no_accept;
 };
 
 /* One of curl's handles, with what it was set up for last: an exchange like the one before it need not do it again. */

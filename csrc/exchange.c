@@ -58,7 +58,9 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
     exchange->headed = !exchange->interim;
   } else {
     exchange->has_header = true;
-    if (length > sizeof "Date: " && strncasecmp(bytes, "Date: ", sizeof "Date: " - 1) == 0) keep_date(exchange, bytes);
+    if ((*bytes == 'D' || *bytes == 'd') && length > sizeof "Date: " &&
+        strncasecmp(bytes, "Date: ", sizeof "Date: " - 1) == 0)
+      keep_date(exchange, bytes);
   }
   return length;
 }
@@ -163,7 +165,7 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   if (sent_anew(exchange, code)) return;
   const struct tb_handle *handle = exchange->handle;
   curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
-  exchange->sent = was_sent(exchange);
+  exchange->sent = code == CURLE_OK || was_sent(exchange);
   exchange->code = code;
   if (code != CURLE_OK && handle->error[0] != '\0') exchange->error = strdup(handle->error);
   if (code == CURLE_OUT_OF_MEMORY && exchange->failure == TB_NO_FAILURE && broke_in_headers(exchange))
@@ -252,12 +254,14 @@ static struct tb_exchange *push_exchange(lua_State *L, int reactor) {
   return exchange;
 }
 
+/* Keeps what the exchange uses; what is not given is nil already. */
 static void keep(lua_State *L, int self, int user_value, int index) {
+  if (lua_isnil(L, index)) return;
   lua_pushvalue(L, index);
   lua_setiuservalue(L, self, user_value);
 }
 
-/*** Sends a request; `step` of the reactor carries it on, `finished` of the reactor tells its end.
+/*** Sends a request; `step` of the reactor carries it on, and tells its end.
 @function client:start
 @tparam string method `"GET"` or `"POST"`
 @tparam string path what follows the client's prefix in the URL, percent-encoded
@@ -532,9 +536,11 @@ static int exchange_close(lua_State *L) {
 /* At the end of its scope, when nobody holds it any more: as `close`, and the client uses it for its next request. */
 static int exchange_leave(lua_State *L) {
   exchange_close(L);
-  if (check_exchange(L)->client != NULL) return 0; /* a forked child's: left alone */
+  const struct tb_exchange *exchange = check_exchange(L);
+  if (exchange->client != NULL) return 0; /* a forked child's: left alone */
   lua_settop(L, 1);
-  for (int value = REQUEST_VALUE; value <= VALUES; value++) {
+  bool filed = exchange->file != NULL || exchange->checksum != NULL;
+  for (int value = REQUEST_VALUE; value <= (filed ? VALUES : REQUEST_VALUE); value++) {
     lua_pushnil(L);
     lua_setiuservalue(L, 1, value);
   }

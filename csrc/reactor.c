@@ -204,14 +204,30 @@ static int turn(struct tb_reactor *reactor, int64_t now, int64_t until) {
   return count;
 }
 
-/*** Waits and lets curl work until an exchange has finished, the time of `wake_at` or the time-out has come, or a
-signal interrupts.
+/* Pushes the exchange that has ended first, which nobody but Lua keeps from now on, and whether there is another. */
+static int hand_over(lua_State *L, struct tb_reactor *reactor) {
+  struct tb_exchange *exchange = reactor->finished;
+  tb_exchange_leave_queue(exchange);
+  tb_exchange_push(L, 1, exchange);
+  tb_exchange_release(L, 1, exchange);
+  bool more = reactor->finished != NULL;
+  if (!more) tb_reactor_arm(reactor);
+  lua_pushboolean(L, more);
+  return 2;
+}
+
+/*** Waits and lets curl work until an exchange has ended, the time of `wake_at` or the time-out has come, or a signal
+interrupts. Hands over what has ended, one exchange at a time, each once, in order of their ends; it does not wait as
+long as there is one.
 @function reactor:step
-@tparam ?number timeout seconds to wait at most; nil for as long as it takes */
+@tparam ?number timeout seconds to wait at most; nil for as long as it takes
+@treturn ?userdata an exchange that has ended; nil when there is none for now
+@treturn ?boolean whether there is another */
 static int reactor_step(lua_State *L) {
   struct tb_reactor *reactor = tb_check_reactor(L, 1);
   lua_Number timeout = luaL_optnumber(L, 2, HUGE_VAL);
   luaL_argcheck(L, !isnan(timeout), 2, "not a time");
+  if (reactor->finished != NULL) return hand_over(L, reactor);
   int64_t now = tb_monotonic(), until = TB_NEVER;
   if (timeout < 1e9) until = timeout > 0 ? now + (int64_t)ceil(timeout * MICROSECONDS) : now;
   int count;
@@ -221,27 +237,11 @@ static int reactor_step(lua_State *L) {
     count = turn(reactor, now, until);
     if (reactor->unwatched) end_unwatched(reactor);
     if (count < 0 && errno != EINTR) return luaL_error(L, "cannot wait: %s", strerror(errno));
+    if (reactor->finished != NULL) return hand_over(L, reactor);
     now = tb_monotonic();
-  } while (reactor->finished == NULL && count >= 0 && now < until && now < reactor->lua_wake);
-  if (reactor->finished == NULL) tb_reactor_arm(reactor); /* else once they are taken */
+  } while (count >= 0 && now < until && now < reactor->lua_wake);
+  tb_reactor_arm(reactor);
   return 0;
-}
-
-/*** The next exchange that has ended, each once, in order of their ends.
-@function reactor:finished
-@treturn ?userdata the exchange; nil when there is none for now
-@treturn boolean whether there is another */
-static int reactor_finished(lua_State *L) {
-  struct tb_reactor *reactor = tb_check_reactor(L, 1);
-  struct tb_exchange *exchange = reactor->finished;
-  if (exchange == NULL) return 0;
-  tb_exchange_leave_queue(exchange);
-  tb_exchange_push(L, 1, exchange);
-  tb_exchange_release(L, 1, exchange);
-  bool more = reactor->finished != NULL;
-  if (!more) tb_reactor_arm(reactor);
-  lua_pushboolean(L, more);
-  return 2;
 }
 
 /*** Ends what is in flight, closes all connections and the clients. Idempotent.
@@ -271,15 +271,10 @@ static int reactor_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {{"pollfd", reactor_pollfd},
-                                   {"events", reactor_events},
-                                   {"timeout", reactor_timeout},
-                                   {"max_connections", reactor_max_connections},
-                                   {"wake_at", reactor_wake_at},
-                                   {"step", reactor_step},
-                                   {"close", reactor_close},
-                                   {"finished", reactor_finished},
-                                   {NULL, NULL}};
+static const luaL_Reg methods[] = {{"pollfd", reactor_pollfd},   {"events", reactor_events},
+                                   {"timeout", reactor_timeout}, {"max_connections", reactor_max_connections},
+                                   {"wake_at", reactor_wake_at}, {"step", reactor_step},
+                                   {"close", reactor_close},     {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
     {"__gc", reactor_close}, {"__close", reactor_close}, {"__tostring", reactor_tostring}, {NULL, NULL}};

@@ -33,7 +33,7 @@ struct tb_reactor {
   struct tb_pool **pools;
   size_t pool_count;
   struct tb_client *clients;
-  struct tb_exchange *finished; /* a queue: ended, and not yet handed over by finished() */
+  struct tb_exchange *finished; /* a queue: ended, and not yet handed over by step() */
   struct tb_exchange *last_finished;
   /* Handles that wait for their client's next exchange, the one that has waited longest first: it goes first. Those of
    * all clients stand in one list, so that many devices that rest together keep no more than one that is busy. */

@@ -237,7 +237,7 @@ describe("the core", function()
       reactor:step(0.1)
       exchange:close()
       exchange:close()
-      assert.is_nil(reactor:finished())
+      assert.is_nil(reactor:step(0))
       assert.equal(200, (post '{"a":1}'))
     end)
 
@@ -255,7 +255,7 @@ describe("the core", function()
       client:close()
       assert.is_true(exchange:done())
       assert.same({ nil, "CLOSED", "closed before its answer was taken" }, { exchange:result() })
-      assert.equal(exchange, reactor:finished())
+      assert.equal(exchange, (reactor:step(0)))
     end)
 
     it("is checked", function()
@@ -317,33 +317,39 @@ describe("the core", function()
 
   describe("reactor", function()
     it("hands each exchange over once, in order of their ends", function()
-      local started = {}
+      local started, handed, seen = {}, 0, {}
       for n = 1, 8 do started[n] = client:start("POST", "/telemetry", '{"a":' .. n .. "}", 10000) end
-      local ended = 0
-      while ended < 8 do
-        reactor:step(5)
-        local exchange = reactor:finished()
-        while exchange do
-          ended = ended + 1
-          assert.is_true(exchange:done())
-          exchange = reactor:finished()
-        end
+      while handed < 8 do
+        local exchange = reactor:step(5)
+        assert.is_true(exchange:done())
+        assert.is_nil(seen[exchange])
+        seen[exchange] = true
+        handed = handed + 1
       end
+      assert.is_nil(reactor:step(0))
       for n = 1, 8 do assert.equal(200, (started[n]:result())) end
+    end)
+
+    it("says whether there is another, and does not wait then", function()
+      local function start() return client:start("GET", "/attributes", nil, 10000) end
+      local first, second = start(), start()
+      client:close() -- which ends both
+      local one, more = reactor:step()
+      assert.is_true(more)
+      local other
+      other, more = reactor:step()
+      assert.is_false(more)
+      assert.is_true(one == first and other == second or one == second and other == first)
     end)
 
     it("does not hand over what was closed after its end", function()
       local function start() return client:start("GET", "/attributes", nil, 10000) end
-      local first, second = start(), start()
-      while not (first:done() and second:done()) do reactor:step(5) end
+      local first, second, third = start(), start(), start()
+      client:close() -- which ends them
       second:close()
-      first:close()
-      assert.is_nil(reactor:finished())
-      local third, fourth = start(), start()
-      while not (third:done() and fourth:done()) do reactor:step(5) end
-      local last = rawequal(reactor:finished(), third) and fourth or third
-      last:close()
-      assert.is_nil(reactor:finished())
+      third:close()
+      assert.equal(first, (reactor:step(0)))
+      assert.is_nil(reactor:step(0))
     end)
 
     it("steps for as long as it takes", function()

@@ -51,7 +51,7 @@ local function post(self, what, path, body, err)
   if not body then return nil, err end
   body, err = client_of(self):call(what, "POST", path, body)
   if not body then return nil, err end
-  if not body:find("^%s*<") then return true end
+  if body == "" or not body:find("^%s*<") then return true end
   local message = what .. ": the answer is a page of HTML, not the server's; check the url, and what is on the way"
   return nil, errors.new("answer", message, { retryable = true })
 end

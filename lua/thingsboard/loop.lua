@@ -41,7 +41,7 @@ end
 
 -- The reactor's descriptor, and its own wait, know of the tasks what they must.
 local function arm(self)
-  local at = (self.stirred or self.first) and 0 or self.timers[1] and next_deadline(self) or false
+  local at = (self.stirred or self.first) and 0 or self.timers.n > 0 and next_deadline(self) or false
   if at == self.armed then return end
   self.armed = at
   self.reactor:wake_at(at or nil)
@@ -72,10 +72,6 @@ function loop.new()
     on_error = report,
   }, loop)
   self.idle = { done = function() return self.count == 0 end }
-  self.leave = setmetatable({}, { __close = function()
-    self.depth = self.depth - 1
-    if self.watched and self.depth == 0 and not self.closed then arm(self) end
-  end })
   return self
 end
 
@@ -115,7 +111,8 @@ end
 
 local function wake(self, which)
   if which == nil or not which.event then return end
-  stop_waiting(self, which)
+  self.waiting[which.event] = nil
+  which.event, which.timer = false, false -- as `stop_waiting`: for every answer, a call less
   if which.round then make_ready(self, which) else which.host.resume(which) end -- a waiter has no round
 end
 
@@ -141,21 +138,31 @@ local function settle(self, which, ok, message)
   self.on_error(which, traceback)
 end
 
+-- Resumes the tasks that are ready. The error of a handler of errors ends it early; the rest is left for the next step.
 local function run_ready(self)
-  self.depth = self.depth + 1
-  local _ <close> = self.leave
+  local depth = self.depth
+  self.depth = depth + 1
   local round = self.round + 1 -- what becomes ready meanwhile waits for the next step
   self.round = round
-  while self.first and self.first.round < round do
-    local which = self.first
-    self.first = which.next
-    if not self.first then self.last = false end
+  local settled, why = true, nil
+  local which = self.first
+  while which and which.round < round do
+    local after = which.next
+    self.first = after
+    if not after then self.last = false end
     which.next = false
     if not which.outcome then
       local ok, message = resume(which.thread)
-      if not ok or not which.event then settle(self, which, ok, message) end
+      if not ok or not which.event then
+        settled, why = pcall(settle, self, which, ok, message)
+        if not settled then break end
+      end
     end
+    which = self.first
   end
+  self.depth = depth
+  if self.watched and depth == 0 and not self.closed then arm(self) end
+  if not settled then error(why, 0) end
 end
 
 -- What a task's coroutine runs: the arguments wait on its stack.
@@ -191,6 +198,52 @@ function loop:spawn_background(body, ...)
   self.count = self.count - 1
   return which
 end
+
+-- Where memory ran out in the last step, it may have kept what happened from being noted: that is done now.
+local function catch_up(self)
+  for thread, which in next, self.tasks do
+    if status(thread) == "dead" then
+      stop_waiting(self, which)
+      finish(self, which, which.outcome or "not enough memory")
+    end
+  end
+  for event, which in next, self.waiting do
+    if event:done() then wake(self, which) end
+  end
+end
+
+-- Those whose time has come.
+local function wake_sleepers(self)
+  local deadline, now = next_deadline(self), monotonic()
+  while deadline and deadline <= now do
+    wake(self, self.timers[1].task)
+    deadline = next_deadline(self)
+  end
+end
+
+--- Waits until something that was waited for has happened, unless a task is ready already, and runs the tasks that are
+-- ready then.
+-- @tparam ?number timeout seconds to wait at most; nil for as long as it takes
+function loop:step(timeout)
+  local reactor, depth = self.reactor, self.depth
+  if depth == 0 then
+    if self.inside then catch_up(self) end
+    self.inside = true
+  end
+  arm(self)
+  self.stirred = false
+  local exchange, more = reactor:step(timeout)
+  if exchange then wake(self, self.waiting[exchange]) end
+  while more do
+    exchange, more = reactor:step(0)
+    wake(self, self.waiting[exchange])
+  end
+  if self.timers.n > 0 then wake_sleepers(self) end
+  if self.first then run_ready(self) elseif self.watched and depth == 0 then arm(self) end
+  if depth == 0 then self.inside = false end
+end
+
+local step = loop.step
 
 -- What can be suspended here: the task that runs, or a waiter for the host's coroutine. Nil where nothing can be:
 -- outside of tasks, in a coroutine of the script's own, below a C function that cannot yield.
@@ -229,13 +282,13 @@ function loop:wait(event, deadline)
     if self.closed then error("the loop is closed", 2) end
     if which then
       if self.waiting[event] then error("another task waits for the same thing already", 2) end
-      local timer = deadline and { at = deadline, task = which }
+      local timer = deadline and { at = deadline, task = which } or false
       if timer then self.timers:add(timer) end
       self.waiting[event] = which
-      which.event, which.timer = event, timer or false -- not before memory was had for all
+      which.event, which.timer = event, timer -- not before memory was had for all
       which:suspend()
     else
-      loop.step(self, deadline and math.max(0, deadline - monotonic()))
+      step(self, deadline and math.max(0, deadline - monotonic()))
     end
     if deadline and monotonic() >= deadline then return event:done() end
   until event:done()
@@ -269,47 +322,6 @@ end
 
 function signal:lower()
   self.raised = false
-end
-
--- Where memory ran out in the last step, it may have kept what happened from being noted: that is done now.
-local function catch_up(self)
-  for thread, which in next, self.tasks do
-    if status(thread) == "dead" then
-      stop_waiting(self, which)
-      finish(self, which, which.outcome or "not enough memory")
-    end
-  end
-  for event, which in next, self.waiting do
-    if event:done() then wake(self, which) end
-  end
-end
-
---- Waits until something that was waited for has happened, unless a task is ready already, and runs the tasks that are
--- ready then.
--- @tparam ?number timeout seconds to wait at most; nil for as long as it takes
-function loop:step(timeout)
-  local reactor = self.reactor
-  if self.depth == 0 then
-    if self.inside then catch_up(self) end
-    self.inside = true
-  end
-  arm(self)
-  self.stirred = false
-  reactor:step(timeout)
-  local more
-  repeat
-    local exchange
-    exchange, more = reactor:finished()
-    if exchange then wake(self, self.waiting[exchange]) end
-  until not more
-  local deadline = self.timers[1] and next_deadline(self)
-  local now = deadline and monotonic()
-  while deadline and deadline <= now do
-    wake(self, self.timers[1].task)
-    deadline = next_deadline(self)
-  end
-  if self.first then run_ready(self) elseif self.watched and self.depth == 0 then arm(self) end
-  if self.depth == 0 then self.inside = false end
 end
 
 --- The descriptor to watch for reading: readable when `step` has something to do.
@@ -372,7 +384,8 @@ end
 --- Runs until no task is left.
 function loop:run()
   if self.tasks[coroutine.running()] then error("run: called in a task, which it would wait for", 2) end
-  self:wait(self.idle)
+  if current(self) then return self:wait(self.idle) end -- in a coroutine of the host's
+  while self.count > 0 do step(self) end
 end
 
 --- Cancels all tasks, closes all devices, their connections and the descriptor. Idempotent.

@@ -14,7 +14,7 @@
 enum {
   REACTOR_VALUE = 1, /* user values: what keeps the reactor alive, */
   OPTIONS_VALUE,     /* the table of options, from which every new handle is set up, */
-  USER_AGENT_VALUE,  /* the header made of one of them, */
+  USER_AGENT_VALUE,  /* its header, */
   EXCHANGE_VALUE,    /* and an exchange that waits to be used again */
   VALUES = EXCHANGE_VALUE,
   SMALL_RECEIVE_BUFFER = 1024,
@@ -67,7 +67,7 @@ static int on_new_socket(void *data, curl_socket_t fd, curlsocktype purpose) {
   return CURL_SOCKOPT_OK;
 }
 
-static bool may_speak_http2(lua_State *L, int index) {
+static bool is_https(lua_State *L, int index) {
   return strncasecmp(string_option(L, index, "prefix"), "https", 5) == 0;
 }
 
@@ -89,7 +89,16 @@ static void configure(lua_State *L, int index, CURL *easy) {
   bool file = string_option(L, index, "ca_file") != NULL, folder = string_option(L, index, "ca_path") != NULL;
   if (file && !folder) curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
   if (folder && !file) curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
+  /* Of the defaults, which every connection copies, a client keeps what it can need. */
   const char *proxy = string_option(L, index, "proxy");
+  if (proxy == NULL) {
+    curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, NULL);
+    curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL);
+    if (!is_https(L, index)) {
+      curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
+      curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    }
+  }
   push_option(L, index, "verify");
   long verify = lua_isnil(L, -1) || lua_toboolean(L, -1);
   push_option(L, index, "connect_timeout");
@@ -126,7 +135,7 @@ static void configure(lua_State *L, int index, CURL *easy) {
 #endif
     /* What is sent while the first connection is still being made waits to see whether it speaks HTTP/2, and shares
      * it. Without TLS it would wait for a whole answer, perhaps a poll's. */
-    {CURLOPT_PIPEWAIT, may_speak_http2(L, index)}
+    {CURLOPT_PIPEWAIT, is_https(L, index)}
   };
   CURLcode bad = curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_new_socket);
   for (size_t i = 0; i < sizeof texts / sizeof *texts && bad == CURLE_OK; i++)
@@ -145,8 +154,7 @@ static struct tb_handle *new_handle(struct tb_client *client) {
   if (handle == NULL) return NULL;
   handle->client = client;
   handle->easy = curl_easy_init();
-  handle->url = curl_url();
-  if (handle->easy != NULL && handle->url != NULL) return handle;
+  if (handle->easy != NULL) return handle;
   tb_handle_free(handle);
   return NULL;
 }
@@ -186,18 +194,28 @@ void tb_client_give(struct tb_handle *handle) {
   reactor->idle[reactor->idle_count++] = handle;
 }
 
+/* What is asked for once, and waits, keeps no more of its URL than it must; what is asked for again and again is parsed
+ * once for all. A URL that makes no sense curl is to see by itself, and to say so when the exchange ends. */
 void tb_client_aim(lua_State *L, int index, struct tb_handle *handle, const char *path) {
-  if (handle->path != NULL && strcmp(handle->path, path) == 0) return;
-  free(handle->path);
-  handle->path = NULL;
+  bool again = handle->path != NULL && strcmp(handle->path, path) == 0;
+  if (again && handle->url != NULL) return;
   const char *url = lua_pushfstring(L, "%s%s", string_option(L, index, "prefix"), path);
-  CURLUcode bad = curl_url_set(handle->url, CURLUPART_URL, url, 0);
-  /* A URL that makes no sense curl is to see by itself, and to say so when the exchange ends. */
-  curl_easy_setopt(handle->easy, CURLOPT_CURLU, bad == CURLUE_OK ? handle->url : NULL);
-  CURLcode refused = bad == CURLUE_OK ? CURLE_OK : curl_easy_setopt(handle->easy, CURLOPT_URL, url);
+  bool well;
+  if (again) {
+    handle->url = curl_url();
+    CURLUcode bad = handle->url == NULL ? CURLUE_OUT_OF_MEMORY : curl_url_set(handle->url, CURLUPART_URL, url, 0);
+    if (bad == CURLUE_OK) curl_easy_setopt(handle->easy, CURLOPT_CURLU, handle->url);
+    well = bad != CURLUE_OUT_OF_MEMORY;
+  } else {
+    curl_easy_setopt(handle->easy, CURLOPT_CURLU, NULL);
+    curl_url_cleanup(handle->url);
+    handle->url = NULL;
+    free(handle->path);
+    handle->path = strdup(path);
+    well = handle->path != NULL && curl_easy_setopt(handle->easy, CURLOPT_URL, url) == CURLE_OK;
+  }
+  if (!well) luaL_error(L, "out of memory");
   lua_pop(L, 1);
-  handle->path = strdup(path);
-  if (bad == CURLUE_OUT_OF_MEMORY || refused != CURLE_OK || handle->path == NULL) luaL_error(L, "out of memory");
 }
 
 void tb_client_keep_exchange(lua_State *L, int index, int exchange) {
@@ -262,37 +280,38 @@ void tb_client_close(struct tb_client *client) {
 @function client
 @tparam userdata reactor
 @tparam table options kept, and read anew for every connection handle: `prefix` (string: where every URL begins),
-`secrets` (list of strings that no text may show), `max_response` (bytes), `connect_timeout` (milliseconds), `verify`
-(boolean, true when absent), and the strings `ca_file`, `ca_path`, `pinned_key`, `client_cert`, `client_key`, `proxy`,
-`interface`, `user_agent`, each absent or not empty
+`connect_timeout` (milliseconds), `verify` (boolean, true when absent), and the strings `ca_file`, `ca_path`,
+`pinned_key`, `client_cert`, `client_key`, `proxy`, `interface`, each absent or not empty; as a list, the strings that
+no text may show
+@tparam integer max_response bytes
+@tparam ?string user_agent
 @treturn userdata the client; raises when libcurl does not know an option that is set */
 static int client_new(lua_State *L) {
   struct tb_reactor *reactor = tb_check_reactor(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_getfield(L, 2, "prefix");
   luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 2, "'prefix' missing");
-  lua_getfield(L, 2, "max_response");
-  lua_Integer max_response = lua_tointeger(L, -1);
-  luaL_argcheck(L, max_response > 0 && (lua_Unsigned)max_response <= SIZE_MAX / 2, 2, "'max_response' missing");
-  lua_settop(L, 2);
+  lua_Integer max_response = luaL_checkinteger(L, 3);
+  luaL_argcheck(L, max_response > 0 && (lua_Unsigned)max_response <= SIZE_MAX / 2, 3, "not a number of bytes");
+  const char *user_agent = luaL_optstring(L, 4, NULL);
+  lua_settop(L, 4);
   struct tb_client *client = tb_new(L, TB_CLIENT, sizeof *client, VALUES);
   client->max_response = (size_t)max_response;
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, REACTOR_VALUE);
   lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, OPTIONS_VALUE);
-  client->receive_buffer = may_speak_http2(L, 3) ? HTTP2_RECEIVE_BUFFER : SMALL_RECEIVE_BUFFER;
+  client->receive_buffer = is_https(L, 5) ? HTTP2_RECEIVE_BUFFER : SMALL_RECEIVE_BUFFER;
   /* "Expect:" spares a large post a round trip and a wait, "Accept:" every request a header that says nothing. The user
    * agent goes as one more, which curl copies once where it would copy it twice as the option of that name. */
-  client->no_accept = (struct curl_slist){(char *)"Accept:", NULL};
-  const char *user_agent = string_option(L, 3, "user_agent");
+  static struct curl_slist no_accept = {(char *)"Accept:", NULL};
   if (user_agent != NULL) {
     char *header = (char *)lua_pushfstring(L, "User-Agent: %s", user_agent);
-    client->user_agent = (struct curl_slist){header, &client->no_accept};
-    lua_setiuservalue(L, 3, USER_AGENT_VALUE);
+    client->user_agent = (struct curl_slist){header, &no_accept};
+    lua_setiuservalue(L, 5, USER_AGENT_VALUE);
   }
   client->json = (struct curl_slist){(char *)"Content-Type: application/json",
-                                     user_agent != NULL ? &client->user_agent : &client->no_accept};
+                                     user_agent != NULL ? &client->user_agent : &no_accept};
   client->no_expect = (struct curl_slist){(char *)"Expect:", &client->json};
   client->reactor = reactor;
   client->link = &reactor->clients;
@@ -304,16 +323,16 @@ static int client_new(lua_State *L) {
   struct tb_handle *first = new_handle(client);
   if (first == NULL) return luaL_error(L, "out of memory");
   tb_client_give(first); /* it has an owner before anything can raise */
-  configure(L, 3, first->easy);
+  configure(L, 5, first->easy);
   return 1;
 }
 
 void tb_client_push_redacted(lua_State *L, int index, const char *text, size_t length) {
   index = lua_absindex(L, index);
   lua_pushlstring(L, text, length);
-  push_option(L, index, "secrets");
+  lua_getiuservalue(L, index, OPTIONS_VALUE);
   int secrets = lua_gettop(L);
-  lua_Integer count = lua_istable(L, secrets) ? luaL_len(L, secrets) : 0;
+  lua_Integer count = luaL_len(L, secrets);
   for (lua_Integer i = 1; i <= count; i++) {
     size_t secret_length, left;
     lua_geti(L, secrets, i);

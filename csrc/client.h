@@ -15,14 +15,14 @@ struct tb_client {
   size_t max_response;
   long receive_buffer; /* bytes, of an exchange whose answer stays in memory */
   /* Lists of request headers, each the end of the one before. */
-  struct curl_slist no_expect, json, user_agent, no_accept;
+  struct curl_slist no_expect, json, user_agent;
 };
 
 /* One of curl's handles, with what it was set up for last: an exchange like the one before it need not do it again. */
 struct tb_handle {
   CURL *easy;
-  CURLU *url; /* parsed */
-  char *path; /* the end of it; NULL when it is none yet */
+  char *path; /* the end of the URL; NULL when it has none yet */
+  CURLU *url; /* the same, parsed; NULL when it was asked for once */
   struct tb_client *client;
   struct tb_exchange *exchange; /* in flight, or NULL */
   struct tb_kind {

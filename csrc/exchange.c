@@ -303,10 +303,10 @@ int tb_exchange_start(lua_State *L) {
   if (file == NULL && exchange->limit > client->max_response) exchange->limit = client->max_response;
   tb_buffer_init(&exchange->body, client->max_response);
   if (moved != NULL) { /* nobody changes it while it is sent */
-    exchange->request = moved->buffer;
+    exchange->request = moved->buffer.data;
+    length = moved->buffer.length;
     tb_buffer_init(&moved->buffer, moved->buffer.limit);
-    length = exchange->request.length;
-    if (length > 0) body = exchange->request.data;
+    if (length > 0) body = exchange->request;
   }
   keep(L, self, REQUEST_VALUE, 4); /* not copied by curl */
   keep(L, self, FILE_VALUE, 6);
@@ -528,7 +528,8 @@ static int exchange_close(lua_State *L) {
   exchange->failure = TB_CLOSED;
   free(exchange->error);
   exchange->error = NULL;
-  tb_buffer_free(&exchange->request);
+  free(exchange->request);
+  exchange->request = NULL;
   tb_buffer_free(&exchange->body);
   return 0;
 }

@@ -33,7 +33,7 @@ struct tb_exchange {
   bool has_header;                  /* one came, beside the status line */
   bool interim;                     /* the headers that come are those of an answer before the answer */
   bool headed;                      /* all of the headers came */
-  struct tb_buffer request;         /* what is sent, when it was a body's memory */
+  char *request;                    /* what is sent, when it was a body's memory */
   struct tb_buffer body;
   struct tb_file *file;         /* where the body of a 200 goes, or NULL; kept by a user value */
   struct tb_checksum *checksum; /* fed with what goes to the file, or NULL; kept by a user value */

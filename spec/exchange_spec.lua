@@ -19,10 +19,10 @@ describe("the core", function()
 
   local function new_client(more)
     local options = {
-      prefix = e.url .. "/api/v1/" .. e.token, secrets = { e.token }, max_response = 100000, connect_timeout = 5000,
+      prefix = e.url .. "/api/v1/" .. e.token, connect_timeout = 5000, e.token,
     }
     for name, value in pairs(more or {}) do options[name] = value end
-    return core.client(reactor, options)
+    return core.client(reactor, options, 100000)
   end
 
   before_each(function()
@@ -78,9 +78,8 @@ describe("the core", function()
     end)
 
     it("says who asks, in every request, and asks for no leave to send much", function()
-      local said = core.client(reactor, {
-        prefix = e.url .. "/api/v1/" .. e.token, max_response = 1000, connect_timeout = 1000, user_agent = "a meter",
-      })
+      local options = { prefix = e.url .. "/api/v1/" .. e.token, connect_timeout = 1000 }
+      local said = core.client(reactor, options, 1000, "a meter")
       finish(said:start("GET", "/attributes", nil, 10000))
       finish(said:start("POST", "/telemetry", '{"a":1}', 10000))
       finish(said:start("POST", "/telemetry", '{"a":"' .. ("x"):rep(2000) .. '"}', 10000))
@@ -293,7 +292,7 @@ describe("the core", function()
     end)
 
     it("strikes out no secret that is empty, or none", function()
-      local other = new_client { secrets = { "", {}, "x" } }
+      local other = new_client { "", {}, "x" }
       assert.equal("a***b", other:redact "axb")
       other:close()
     end)
@@ -309,8 +308,8 @@ describe("the core", function()
 
     it("names the option that libcurl cannot do with", function()
       assert.error_matches(function() new_client { ca_file = ("x"):rep(8000001) } end, "option 'ca_file'")
-      assert.error_matches(function() core.client(reactor, {}) end, "'prefix' missing")
-      assert.error_matches(function() core.client(reactor, { prefix = "http://x" }) end, "'max_response' missing")
+      assert.error_matches(function() core.client(reactor, {}, 1000) end, "'prefix' missing")
+      assert.error_matches(function() core.client(reactor, { prefix = "http://x" }, 0) end, "not a number of bytes")
       assert.error_matches(function() core.client({}, {}) end, "thingsboard.reactor expected")
     end)
   end)
@@ -398,9 +397,7 @@ describe("the core", function()
       local function live(alone) -- a function of its own: nothing of it stays in a register
         local other = core.reactor()
         other:pollfd()
-        local one = core.client(other, {
-          prefix = e.url .. "/api/v1/" .. e.token, max_response = 1000, connect_timeout = 1000,
-        })
+        local one = core.client(other, { prefix = e.url .. "/api/v1/" .. e.token, connect_timeout = 1000 }, 1000)
         local kept = { one:start("GET", "/attributes", nil, 1000) }
         other:step(0.01)
         if alone then table.remove(kept) end -- the exchange goes alone, or with the rest

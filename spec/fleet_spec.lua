@@ -62,6 +62,31 @@ describe("on one loop", function()
       end
     end)
 
+    it("that are more than one pool holds post together, when others were closed as well", function()
+      local COUNT = 300
+      local devices, sent = {}, 0
+      for n = 1, COUNT do devices[n] = new_device() end
+      local function post_all()
+        for _, dev in pairs(devices) do
+          tb.spawn(function()
+            assert(dev:send_telemetry { n = 1 })
+            sent = sent + 1
+          end)
+        end
+        tb.run()
+      end
+      post_all()
+      assert.equal(COUNT, sent)
+      for n = 1, COUNT, 2 do
+        devices[n]:close()
+        devices[n] = nil
+      end
+      for n = COUNT + 1, COUNT + 200 do devices[n] = new_device() end -- some where those closed were, some elsewhere
+      post_all()
+      assert.equal(COUNT + COUNT // 2 + 200, sent)
+      assert.same({}, failures)
+    end)
+
     it("end alone: the others go on", function()
       local doomed, other = new_device(), new_device(e:create_device {})
       local stranger = new_device "nobody"

@@ -71,7 +71,7 @@ describe("after a fork", function()
   it("what is in flight is the parent's, whatever the child drops", function()
     local said = run [[
       local reactor = core.reactor()
-      local client = core.client(reactor, { prefix = URL .. "/api/v1/" .. TOKEN, max_response = 1000 })
+      local client = core.client(reactor, { prefix = URL .. "/api/v1/" .. TOKEN }, 1000)
       local exchange = client:start("GET", "/rpc?timeout=500", nil, 5000)
       for _ = 1, 5 do reactor:step(0.02) end
       say(fork(function()

@@ -299,9 +299,9 @@ describe("connections", function()
     it("are no more than that for many devices, those from before the bound among them", function()
       start { keep_alive_requests = 1000 } -- a server that ends a connection would have them make another
       local devices, sent = {}, 0
-      for n = 1, 150 do
+      for n = 1, 400 do -- more than one pool holds
         devices[n] = new_device()
-        if n == 100 then tb.max_connections(2) end
+        if n == 300 then tb.max_connections(2) end
       end
       for _, dev in ipairs(devices) do
         tb.spawn(function()
@@ -310,7 +310,7 @@ describe("connections", function()
         end)
       end
       tb.run()
-      assert.equal(150, sent)
+      assert.equal(400, sent)
       assert.equal(2, (connections()))
     end)
 

@@ -7,7 +7,7 @@ describe("the core, misused,", function()
   local reactor, client
 
   local function new_client()
-    return core.client(reactor, { prefix = "http://127.0.0.1:9/x", max_response = 1000, connect_timeout = 100 })
+    return core.client(reactor, { prefix = "http://127.0.0.1:9/x", connect_timeout = 100 }, 1000)
   end
 
   before_each(function()
@@ -188,9 +188,7 @@ describe("the core, misused,", function()
     after_each(function() listener:close() end)
 
     local function new_client_here(on)
-      return core.client(on, {
-        prefix = "http://127.0.0.1:" .. port, max_response = 1000, connect_timeout = 1000,
-      })
+      return core.client(on, { prefix = "http://127.0.0.1:" .. port, connect_timeout = 1000 }, 1000)
     end
 
     -- Starts an exchange whose answer comes once `meanwhile` has run; what comes of it.

@@ -51,12 +51,18 @@ end
 -- Secrets, and how they may come back: percent-encoded in either case, or inside of JSON.
 local function spellings(secrets)
   local all = {}
+  local function add(text)
+    for _, known in ipairs(all) do
+      if known == text then return end
+    end
+    all[#all + 1] = text
+  end
   for _, secret in next, secrets do
     local escaped = client.escape(secret)
-    all[#all + 1] = secret
-    all[#all + 1] = escaped
-    all[#all + 1] = escaped:gsub("%%%x%x", string.lower)
-    all[#all + 1] = secret:gsub('["\\]', "\\%0")
+    add(secret)
+    add(escaped)
+    add((escaped:gsub("%%%x%x", string.lower)))
+    add((secret:gsub('["\\]', "\\%0")))
   end
   return all
 end
@@ -85,23 +91,22 @@ function client.new(what, options, path, secrets)
     end
     secrets[#secrets + 1] = options.proxy:gsub("^.-://", ""):match("^(.*)@")
   end
-  local config = {
-    prefix = base .. path,
-    secrets = spellings(secrets),
-    connect_timeout = milliseconds(options.connect_timeout or CONNECT_TIMEOUT),
-    max_response = options.max_response or MAX_RESPONSE,
-    user_agent = options.user_agent or USER_AGENT,
-  }
+  local config = spellings(secrets)
+  config.prefix = base .. path
+  config.connect_timeout = milliseconds(options.connect_timeout or CONNECT_TIMEOUT)
   for _, name in ipairs(handed_on) do config[name] = options[name] end
   local on = loop.default()
+  local max_response = options.max_response or MAX_RESPONSE
   local self = setmetatable({
-    core = core.client(on.reactor, config),
+    core = core.client(on.reactor, config, max_response, options.user_agent or USER_AGENT),
     loop = on,
     timeout = milliseconds(options.timeout or TIMEOUT),
-    max_response = config.max_response,
-    iterators = setmetatable({}, weak), -- those that poll; they end with the client
+    max_response = max_response,
     closed = false,
-    listeners = false, -- once there are any: functions that hear of answers, by whom they serve
+    -- Once there are any: the set of what polls, which ends with the client; functions that hear of answers, by whom
+    -- they serve.
+    iterators = false,
+    listeners = false,
   }, client)
   on.clients[self] = true
   return self
@@ -122,11 +127,18 @@ function client:start(method, path, body, timeout, file, checksum, limit, range)
   return self.core:start(method, path, body, timeout, file, checksum, limit, range)
 end
 
+--- Lets an iterator end with the client, if it lives as long.
+-- @tparam table iterator with `close()`
+function client:bind(iterator)
+  self.iterators = self.iterators or setmetatable({}, weak)
+  self.iterators[iterator] = true
+end
+
 --- Lets a function hear of every answer, as long as somebody lives.
 -- @param whom it serves
 -- @tparam function listener called with the status, nil when there was no answer, and the exchange
 function client:listen(whom, listener)
-  self.listeners = self.listeners or setmetatable({}, { __mode = "k" })
+  self.listeners = self.listeners or setmetatable({}, weak)
   self.listeners[whom] = listener
 end
 
@@ -181,7 +193,7 @@ end
 --- Ends what is in flight, as `closed`, and the iterators. Idempotent.
 function client:close()
   self.closed = true
-  for iterator in next, self.iterators do iterator:close() end
+  for iterator in next, self.iterators or {} do iterator:close() end
   self.core:close()
 end
 

@@ -91,7 +91,7 @@ function outbox.new(client, given)
     on:leave(self)
     return nil, errors.new("file", "outbox: " .. reason, { retryable = true })
   end
-  client.iterators[self] = true
+  client:bind(self)
   sender.listen(self)
   return self
 end

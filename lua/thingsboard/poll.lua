@@ -124,7 +124,7 @@ iterator.__name = "thingsboard.iterator"
 -- @tparam function close called once
 function poll.iterator(client, next_values, close)
   local it = setmetatable({ next_values = next_values, on_close = close }, iterator)
-  client.iterators[it] = true
+  client:bind(it)
   return it, nil, nil, it
 end
 

@@ -57,7 +57,7 @@ end
 
 local function one_exchange(_, method, body, file, limit)
   local on = loop.default()
-  local client = core.client(on.reactor, { prefix = url .. "/" .. SECRET, secrets = { SECRET }, max_response = MOST })
+  local client = core.client(on.reactor, { prefix = url .. "/" .. SECRET, SECRET }, MOST)
   for _ = 1, 2 do
     local checksum = file and core.checksum "MURMUR3_128"
     local sink <close> = file and assert(core.file(directory .. "/sink"))

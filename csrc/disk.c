@@ -1,5 +1,5 @@
-/* Records on disk: a row is a run. A row's id is its device's number above, and the number of the run's first record
- * below, so that a device's records are one range. */
+/* Records on disk: a row is a run. A row's id is its device's number times TB_NUMBERS, and the number of the run's
+ * first record, so that a device's records are one range. */
 #include "spool.h"
 
 #include <fcntl.h>
@@ -9,7 +9,6 @@
 
 enum {
   MOST_JOINED_BYTES = 900, /* the data up to which a row takes more records: four fill a page */
-  NUMBER_BITS = 40,
   SCHEMA = 1,
   APPLICATION = 0x74626f78 /* "tbox" */
 };
@@ -111,7 +110,7 @@ void tb_disk_close(struct spool *spool) {
 }
 
 static int64_t id_of(const struct device *device, int64_t number) {
-  return (device->number << NUMBER_BITS) + number;
+  return device->number * TB_NUMBERS + number;
 }
 
 static int64_t most(int64_t a, int64_t b) {
@@ -154,8 +153,8 @@ int tb_disk_meet(struct spool *spool, size_t index) {
   if (code != SQLITE_OK) return code;
   struct device found = {.number = number};
   sqlite3_stmt *sum = spool->statements[TB_SUM], *find = spool->statements[TB_FIND];
-  tb_disk_bind_range(&found, sum, 0, ((int64_t)1 << NUMBER_BITS) - 1);
-  tb_disk_bind_range(&found, find, 0, ((int64_t)1 << NUMBER_BITS) - 1);
+  tb_disk_bind_range(&found, sum, 0, TB_NUMBERS - 1);
+  tb_disk_bind_range(&found, find, 0, TB_NUMBERS - 1);
   code = sqlite3_step(sum);
   if (code == SQLITE_ROW) {
     found.count = sqlite3_column_int64(sum, 0);

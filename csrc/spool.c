@@ -102,7 +102,7 @@ static int spool_new(lua_State *L) {
 /*** Opens the file, or makes it. What has been put before comes behind what is there: numbers of records that were
 told before this call mean nothing after it.
 @function spool:open
-@treturn[1] boolean true, also when it is open
+@treturn[1] integer this boot's number in the file, also when it is open already
 @treturn[2] nil
 @treturn[2] string what is wrong
 @treturn[2] string SQLite's name of the error: `BUSY` when another process has it, `CORRUPT` or `NOTADB` when it is
@@ -112,7 +112,7 @@ static int spool_open(lua_State *L) {
   const char *problem = NULL;
   int code = spool->db != NULL ? SQLITE_OK : tb_disk_open(spool, &problem);
   if (code == SQLITE_OK) {
-    lua_pushboolean(L, 1);
+    lua_pushinteger(L, spool->boot);
     return 1;
   }
   int results = failure(L, spool, code);
@@ -500,8 +500,7 @@ static int spool_date(lua_State *L) {
 @treturn integer records
 @treturn integer bytes
 @treturn integer number that the next record gets
-@treturn integer the device's number in the file, 0 while that is not open
-@treturn integer this boot's number in the file */
+@treturn integer the device's number in the file, 0 while that is not open */
 static int spool_counts(lua_State *L) {
   struct spool *spool = check_spool(L);
   const struct device *device = check_device(L, spool, 2);
@@ -509,8 +508,7 @@ static int spool_counts(lua_State *L) {
   lua_pushinteger(L, device->bytes);
   lua_pushinteger(L, device->next);
   lua_pushinteger(L, device->number);
-  lua_pushinteger(L, spool->boot);
-  return 5;
+  return 4;
 }
 
 /* Pushes what `oldest` tells of a run. */
@@ -723,6 +721,10 @@ static int spool_query(lua_State *L) {
   return results;
 }
 
+/*** Numbers that a device's records may have: a run's id, in the file, is its device's number times this, and the
+number of its first record.
+@field NUMBERS */
+
 /*** Time since the system's start.
 @function uptime
 @treturn integer milliseconds, those asleep too */
@@ -782,5 +784,7 @@ int luaopen_thingsboard_spool(lua_State *L) {
   tb_count_forks(L);
   tb_new_type(L, TYPE, METHODS, METAMETHODS);
   luaL_newlib(L, functions);
+  lua_pushinteger(L, TB_NUMBERS);
+  lua_setfield(L, -2, "NUMBERS");
   return 1;
 }

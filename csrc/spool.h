@@ -21,6 +21,9 @@ enum {
   TB_MOST_RECORD = 64 * 1024 * 1024
 };
 
+/* Numbers that a device's records may have. */
+#define TB_NUMBERS ((int64_t)1 << 40)
+
 /* Statements that are run often. */
 enum {
   TB_INSERT,

@@ -188,11 +188,13 @@ describe("an outbox dates records", function()
     do
       local outbox <close> = assert(dev:outbox { path = path })
       assert(outbox:put { n = 1 })
+      local other <close> = assert(dev:outbox { path = path, name = "other" })
       tb.clock(false)
       for n = 2, 3 do
         assert(outbox:put { n = n })
         tb.sleep(0.03)
       end
+      assert(other:put { m = 1 })
     end
     do -- another start of the system
       local spool <close> = require "thingsboard.spool".spool(path)
@@ -206,6 +208,8 @@ describe("an outbox dates records", function()
     assert.is_true(series()[3].ts - series()[2].ts >= 29)
     assert.is_true(series()[2].ts - series()[1].ts < 1000)
     assert.equal(2, outbox:stats().lost.undated)
+    local other <close> = assert(dev:outbox { path = path, name = "other" }) -- the file was open already
+    assert.equal(1, other:stats().lost.undated)
   end)
 
   it("each differently, however fast they come", function()

@@ -96,16 +96,9 @@ function outbox.new(client, given)
   return self
 end
 
---- The ids of the device's rows.
-function outbox:range()
-  local _, _, _, number = self.spool:counts(self.number)
-  return number << 40, (number + 1 << 40) - 1
-end
-
 --- The file has been opened: what it has joins what is here.
 function outbox:opened()
-  local _, _, following, file_number, boot = self.spool:counts(self.number)
-  self.store.boot = boot
+  local _, _, following, file_number = self.spool:counts(self.number)
   self.file_number, self.mark = file_number, following
   for _, row in ipairs(self.spool:query("SELECT cause, count FROM counters WHERE device = ?", file_number) or {}) do
     if row[1] == "last known time" then
@@ -120,7 +113,7 @@ function outbox:opened()
   for _, row in ipairs(self.spool:query("SELECT key, value FROM attributes WHERE device = ?", file_number) or {}) do
     if not self.pending[row[1]] then self.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end
   end
-  local undated = self.spool:query("SELECT 1 FROM runs WHERE boot = ? LIMIT 1", boot)
+  local undated = self.spool:query("SELECT 1 FROM runs WHERE boot = ? LIMIT 1", self.store.boot)
   if undated and undated[1] then self.store.undated = true end
   self.lost_changed = true
 end

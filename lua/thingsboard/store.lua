@@ -58,12 +58,14 @@ local function date_lost(self)
   local lost = self.spool:query("SELECT boot, min(ts), max(ts) FROM runs WHERE boot <> ? GROUP BY boot ORDER BY boot",
     self.boot) or {}
   for _, boot in ipairs(lost) do
-    for _, outbox in next, self.users do
-      local count = self.spool:query("SELECT sum(count) FROM runs WHERE boot = ? AND id BETWEEN ? AND ?", boot[1],
-        outbox:range())
-      outbox:lose("undated", count and count[1][1] or 0)
-    end
-    self.spool:query("UPDATE runs SET ts = ts + ?, boot = NULL WHERE boot = ?", at + 1 - boot[2], boot[1])
+    -- Of every device that shares the file, whether it is here or not.
+    local ok = self.spool:query "BEGIN" and
+      self.spool:query("INSERT INTO counters SELECT id / ?, 'undated', sum(count) FROM runs WHERE boot = ? " ..
+        "GROUP BY 1 ON CONFLICT (device, cause) DO UPDATE SET count = count + excluded.count",
+        spool.NUMBERS, boot[1]) and
+      self.spool:query("UPDATE runs SET ts = ts + ?, boot = NULL WHERE boot = ?", at + 1 - boot[2], boot[1]) and
+      self.spool:query "COMMIT"
+    if not ok then return self.spool:query "ROLLBACK" end
     at = at + 1 + boot[3] - boot[2]
   end
 end
@@ -71,14 +73,14 @@ end
 local function open(self)
   if self.is_open then return true end
   if self.busy > 0 then return nil, self.trouble end
-  local ok, reason, code = self.spool:open()
-  if not ok then return nil, reason, code end
-  self.is_open = true
+  local boot, reason, code = self.spool:open()
+  if not boot then return nil, reason, code end
+  self.is_open, self.boot = true, boot
   local taken = self.spool:query "SELECT count FROM counters WHERE device = 0 AND cause = 'times taken'"
   self.taken = taken and taken[1] and taken[1][1] or 0
   self.clock:follow(self.taken, math.maxinteger)
-  for _, outbox in next, self.users do outbox:opened() end
   date_lost(self)
+  for _, outbox in next, self.users do outbox:opened() end
   return true
 end
 

@@ -256,9 +256,12 @@ end
 -- @treturn[2] table the error: kind `value` for what the server would not take, `full`, `file`
 function outbox:put(values, in_order)
   if self.closed then return check_open(self, "put") end
-  if self.refuse and type(values) == "table" and is_full(self, values[1] ~= nil and #values or 1) then
-    self:lose("refused", values[1] ~= nil and #values or 1)
-    return nil, errors.new("full", "put: the outbox is full", { retryable = true })
+  if self.refuse and type(values) == "table" then
+    local more = values[1] ~= nil and #values or 1
+    if is_full(self, more) then
+      self:lose("refused", more)
+      return nil, errors.new("full", "put: the outbox is full", { retryable = true })
+    end
   end
   local first, last, may_wait, count, bytes, undated = self.spool:put(self.number, values)
   if not first then return nil, errors.new("value", "put: " .. last) end

@@ -5,7 +5,10 @@ A binding of our own, not one of those that there are: a record is packed into a
 a batch is put together from rows, both without a Lua string for every record.
 
 What is put waits in memory, as runs, until `sync` writes it in one transaction: at once, or when the script's time for
-it has come. When the disk fails, it goes on waiting there. Each device's records are numbered. */
+it has come. When the disk fails, it goes on waiting there. Each device's records are numbered.
+
+Where a method returns a failure, that is nil, what is wrong, and SQLite's name of the error: `BUSY` when another
+process has the file, `CORRUPT` or `NOTADB` when it is damaged, `MOVED` when it was removed or renamed. */
 #include "spool.h"
 
 #include "body.h"
@@ -103,10 +106,7 @@ static int spool_new(lua_State *L) {
 told before this call mean nothing after it.
 @function spool:open
 @treturn[1] integer this boot's number in the file, also when it is open already
-@treturn[2] nil
-@treturn[2] string what is wrong
-@treturn[2] string SQLite's name of the error: `BUSY` when another process has it, `CORRUPT` or `NOTADB` when it is
-damaged */
+@return[2] failure */
 static int spool_open(lua_State *L) {
   struct spool *spool = check_spool(L);
   const char *problem = NULL;
@@ -135,9 +135,7 @@ static int spool_shut(lua_State *L) {
 @function spool:device
 @tparam string name
 @treturn[1] integer how the other methods know it
-@treturn[2] nil
-@treturn[2] string what is wrong
-@treturn[2] string SQLite's name of the error */
+@return[2] failure */
 static int spool_device(lua_State *L) {
   struct spool *spool = check_spool(L);
   const char *name = luaL_checkstring(L, 2);
@@ -163,9 +161,7 @@ static int spool_device(lua_State *L) {
 /*** Writes what waits in memory to the disk, all of it or nothing.
 @function spool:sync
 @treturn[1] boolean true: it is there, whatever happens
-@treturn[2] nil
-@treturn[2] string what is wrong
-@treturn[2] string SQLite's name of the error */
+@return[2] failure */
 static int spool_sync(lua_State *L) {
   struct spool *spool = check_spool(L);
   spool->due = 0;
@@ -261,9 +257,7 @@ static int read_batch(struct spool *spool, size_t index, struct batch *batch) {
 @treturn[1] integer how many records
 @treturn[1] integer how many points
 @treturn[2] boolean false: there is none
-@treturn[3] nil
-@treturn[3] string what is wrong
-@treturn[3] string SQLite's name of the error */
+@return[3] failure */
 static int spool_batch(lua_State *L) {
   struct spool *spool = check_spool(L);
   const struct device *device = check_device(L, spool, 2);
@@ -447,9 +441,7 @@ static int spool_put(lua_State *L) {
 @tparam integer first number of the first
 @tparam integer last number of the last
 @treturn[1] integer how many there were
-@treturn[2] nil
-@treturn[2] string what is wrong
-@treturn[2] string SQLite's name of the error */
+@return[2] failure */
 static int spool_remove(lua_State *L) {
   struct spool *spool = check_spool(L);
   struct device *device = check_device(L, spool, 2);
@@ -469,9 +461,7 @@ static int spool_remove(lua_State *L) {
 @function spool:date
 @tparam integer offset milliseconds from the system's start in 1970's terms
 @treturn[1] boolean true
-@treturn[2] nil
-@treturn[2] string what is wrong
-@treturn[2] string SQLite's name of the error */
+@return[2] failure */
 static int spool_date(lua_State *L) {
   struct spool *spool = check_spool(L);
   int64_t offset = check_number(L, 2);
@@ -530,6 +520,19 @@ static int push_run(lua_State *L, const struct tb_run *run, bool undated, int64_
   return 4;
 }
 
+/* Pushes what `oldest` tells of the first row that a statement finds: nothing when there is none. How much that is. */
+static int push_row(lua_State *L, struct spool *spool, const struct device *device, int which, int64_t before) {
+  sqlite3_stmt *statement = spool->statements[which];
+  tb_disk_bind_range(device, statement, 0, device->next);
+  int code = sqlite3_step(statement), results = 0;
+  if (code == SQLITE_ROW) {
+    struct tb_run run = tb_disk_row(device, statement);
+    results = push_run(L, &run, sqlite3_column_type(statement, 2) != SQLITE_NULL, before);
+  }
+  sqlite3_reset(statement);
+  return code == SQLITE_ROW || code == SQLITE_DONE ? results : failure(L, spool, code);
+}
+
 /*** The oldest records of a device, which were put together.
 @function spool:oldest
 @tparam integer device
@@ -540,47 +543,27 @@ static int push_run(lua_State *L, const struct tb_run *run, bool undated, int64_
 @treturn[1] integer the last one's time
 @treturn[1] boolean whether that is the one since a start of the system
 @treturn[2] boolean false: there are none
-@treturn[3] nil
-@treturn[3] string what is wrong
-@treturn[3] string SQLite's name of the error */
+@return[3] failure */
 static int spool_oldest(lua_State *L) {
   struct spool *spool = check_spool(L);
   const struct device *device = check_device(L, spool, 2);
   int64_t before = lua_isnoneornil(L, 4) ? INT64_MAX : check_number(L, 4);
-  if (spool->db != NULL && !lua_toboolean(L, 3)) {
-    sqlite3_stmt *statement = spool->statements[TB_SELECT];
-    tb_disk_bind_range(device, statement, 0, device->next);
-    int code = sqlite3_step(statement), results = 0;
-    if (code == SQLITE_ROW) {
-      struct tb_run run = tb_disk_row(device, statement);
-      results = push_run(L, &run, sqlite3_column_type(statement, 2) != SQLITE_NULL, before);
-    }
-    sqlite3_reset(statement);
-    if (code != SQLITE_ROW && code != SQLITE_DONE) return failure(L, spool, code);
-    if (results > 0) return results;
-  }
+  int results = spool->db != NULL && !lua_toboolean(L, 3) ? push_row(L, spool, device, TB_SELECT, before) : 0;
+  if (results > 0) return results;
   for (const struct pending *p = spool->first; p != NULL; p = p->next)
     if (&spool->devices[p->device] == device) return push_run(L, &p->run, p->undated, before);
   lua_pushboolean(L, 0);
   return 1;
 }
 
-/*** The newest records of a device that are on disk; as `oldest`.
+/*** The newest records of a device that are on disk.
 @function spool:newest
-@tparam integer device */
+@tparam integer device
+@return as `oldest` */
 static int spool_newest(lua_State *L) {
   struct spool *spool = check_spool(L);
   const struct device *device = check_device(L, spool, 2);
-  int results = 0;
-  if (spool->db != NULL) {
-    sqlite3_stmt *statement = spool->statements[TB_FIND];
-    tb_disk_bind_range(device, statement, 0, device->next);
-    if (sqlite3_step(statement) == SQLITE_ROW) {
-      struct tb_run run = tb_disk_row(device, statement);
-      results = push_run(L, &run, sqlite3_column_type(statement, 2) != SQLITE_NULL, INT64_MAX);
-    }
-    sqlite3_reset(statement);
-  }
+  int results = spool->db != NULL ? push_row(L, spool, device, TB_FIND, INT64_MAX) : 0;
   if (results > 0) return results;
   lua_pushboolean(L, 0);
   return 1;
@@ -688,9 +671,7 @@ static void push_column(lua_State *L, sqlite3_stmt *statement, int column) {
 @tparam string sql
 @param ... integers, strings and nils for its question marks
 @treturn[1] table a list of rows, each a list of columns
-@treturn[2] nil
-@treturn[2] string what is wrong
-@treturn[2] string SQLite's name of the error */
+@return[2] failure */
 static int spool_query(lua_State *L) {
   struct spool *spool = check_spool(L);
   const char *sql = luaL_checkstring(L, 2);

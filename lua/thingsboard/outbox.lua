@@ -107,8 +107,8 @@ function outbox:opened()
       self.lost[row[1]] = (self.lost[row[1]] or 0) + row[2]
     end
   end
-  local _, _, newest, undated_too = self.spool:newest(self.number)
-  if newest and not undated_too then self.store.clock:follow(newest) end
+  local found, _, newest, undated_too = self.spool:newest(self.number)
+  if found and not undated_too then self.store.clock:follow(newest) end
   for _, attribute in next, self.pending do attribute.on_disk = false end
   for _, row in ipairs(self.spool:query("SELECT key, value FROM attributes WHERE device = ?", file_number) or {}) do
     if not self.pending[row[1]] then self.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end

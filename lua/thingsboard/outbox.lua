@@ -74,6 +74,7 @@ function outbox.new(client, given)
     most_attributes = math.maxinteger, -- of a post
     unsynced = 0, -- records in memory because the disk fails
     kept = {}, -- ranges of records that are sent and could not be removed yet
+    closed = false,
     mark = 0, -- records from this number on are fresh
     news = client.loop:signal(), wake = client.loop:signal(),
   }, outbox)
@@ -160,7 +161,12 @@ function outbox:lose(cause, count)
   self.lost_changed = true
 end
 
+local function check_self(self, level)
+  if getmetatable(self) ~= outbox then error("an outbox expected: call its methods with a colon", level) end
+end
+
 local function check_open(self, what)
+  check_self(self, 4)
   if self.closed then return nil, errors.new("closed", what .. ": the outbox is closed") end
   return true
 end
@@ -255,7 +261,11 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error: kind `value` for what the server would not take, `full`, `file`
 function outbox:put(values, in_order)
-  if self.closed then return check_open(self, "put") end
+  local ok, err
+  if not self or self.closed ~= false then -- where it is open, nothing is called for this
+    ok, err = check_open(self, "put")
+    if not ok then return nil, err end
+  end
   if self.refuse and type(values) == "table" then
     local more = values[1] ~= nil and #values or 1
     if is_full(self, more) then
@@ -267,7 +277,7 @@ function outbox:put(values, in_order)
   if not first then return nil, errors.new("value", "put: " .. last) end
   if undated then self.store.undated = true end
   if not may_wait or not self.sync_every then
-    local ok, err = keep(self, first, last)
+    ok, err = keep(self, first, last)
     if not ok then return nil, err end
   end
   if in_order then self.mark = last + 1 end
@@ -295,9 +305,9 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function outbox:attributes(values)
-  if type(values) ~= "table" then error("attributes: a table expected, got " .. type(values), 2) end
   local ok, err = check_open(self, "attributes")
   if not ok then return nil, err end
+  if type(values) ~= "table" then error("attributes: a table expected, got " .. type(values), 2) end
   local text
   text, err = payload.attributes("attributes", values)
   if not text then return nil, err end
@@ -371,6 +381,7 @@ end
 -- aside); `undated` (sent with the last time known); `damaged` (files set aside); `trouble`: why the disk cannot be
 -- written, if so; `err`: the last error of sending, if the last post failed
 function outbox:stats()
+  check_self(self, 3)
   local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.store.trouble,
     err = self.err }
   if not self.closed then stats.records, stats.bytes = self.spool:counts(self.number) end
@@ -397,9 +408,9 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error that was in the way
 function outbox:drain(given)
-  check.options("drain", given or {}, { deadline = "positive number" })
   local ok, err = check_open(self, "drain")
   if not ok then return nil, err end
+  check.options("drain", given or {}, { deadline = "positive number" })
   ok, err = sender.run(self, core.monotonic() + (given and given.deadline or math.huge))
   return ok, err
 end
@@ -409,6 +420,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error: what waited in memory is lost
 function outbox:close()
+  check_self(self, 3)
   if self.closed then return true end
   local ok, reason = self.store:sync()
   self:note_time()

@@ -1,4 +1,5 @@
 -- What is installed works from where it was put, and by itself.
+local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
 
 describe("installed", function()
@@ -40,6 +41,18 @@ describe("installed", function()
     post(stage .. "/opt/tb")
     assert(run("make uninstall DESTDIR=" .. stage .. " PREFIX=/opt/tb"))
     assert.equal("", select(2, run("find " .. stage .. " -type f")))
+  end)
+
+  it("without SQLite, it says so when an outbox is asked for, and does the rest", function()
+    local stage = directory .. "/stage"
+    assert(run("make install DESTDIR=" .. stage .. " SQLITE="))
+    local said = child.run(([[
+      local tb = require "thingsboard"
+      local dev = tb.device { url = %q, token = %q }
+      print(pcall(function() dev:outbox { path = %q } end))
+      print(dev:send_telemetry { a = 1 })
+    ]]):format(e.url, e.token, directory .. "/outbox"), { LUA_CPATH = stage .. "/usr/local/lib/lua/5.4/?.so;;" })
+    assert.matches("^false\t%(command line%):3: outbox: this build has none, .* install SQLite's [^\n]+\ntrue\n$", said)
   end)
 
   it("by LuaRocks", function()

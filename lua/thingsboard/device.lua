@@ -301,7 +301,16 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error: kind `file`
 function device:outbox(given)
-  return require("thingsboard.outbox").new(client_of(self), given)
+  local client_here = client_of(self)
+  local found, problem = pcall(require, "thingsboard.spool")
+  if not found then
+    if problem:find "^module 'thingsboard.spool' not found" then
+      problem = "this build has none, for SQLite's header was missing: " ..
+        "install SQLite's development package (libsqlite3-dev), and build and install again"
+    end
+    error("outbox: " .. problem, 2)
+  end
+  return require("thingsboard.outbox").new(client_here, given)
 end
 
 --- Ends what is in flight, polls included. Idempotent.

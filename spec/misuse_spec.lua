@@ -1,10 +1,14 @@
 -- Every function and method of the core and of the outbox's store, with every kind of wrong value in every place: an
 -- error or an answer each, and never a crash; what is closed says so.
 local core = require "thingsboard.core"
+local scratch = require "spec.support.scratch"
 local spool = require "thingsboard.spool"
 
 describe("the core, misused,", function()
-  local reactor, client
+  local reactor, client, directory
+
+  setup(function() directory = scratch.new() end)
+  teardown(function() scratch.remove(directory) end)
 
   local function new_client()
     return core.client(reactor, { prefix = "http://127.0.0.1:9/x", connect_timeout = 100 }, 1000)
@@ -39,7 +43,7 @@ describe("the core, misused,", function()
       client = new_client,
       body = function() return core.body() end,
       checksum = function() return core.checksum "SHA256" end,
-      file = function() return core.file(os.tmpname()) end,
+      file = function() return core.file(directory .. "/file") end,
       exchange = function() return client:start("GET", "/", nil, 50) end,
       spool = function()
         local made = spool.spool "/nowhere/outbox"
@@ -170,7 +174,7 @@ describe("the core, misused,", function()
   end)
 
   it("takes no file or checksum that is closed", function()
-    local file, checksum = core.file(os.tmpname()), core.checksum "MD5"
+    local file, checksum = core.file(directory .. "/file"), core.checksum "MD5"
     file:close()
     checksum:close()
     assert.error_matches(function() client:start("GET", "/", nil, 100, file) end, "closed")
@@ -204,12 +208,8 @@ describe("the core, misused,", function()
       return one:result()
     end
 
-    local function directory()
-      return (assert(io.popen("mktemp -d"):read "l"))
-    end
-
     it("ends an exchange whose file is closed meanwhile with an error", function()
-      local folder = directory()
+      local folder = scratch.new()
       local file = core.file(folder .. "/x")
       local status, code, text = exchange(reactor, function() file:close() end, file)
       assert.same({ nil, "FILE_FAILED" }, { status, code })
@@ -219,7 +219,7 @@ describe("the core, misused,", function()
 
     it("ends an exchange whose checksum is closed meanwhile with an error", function()
       for _, algorithm in ipairs { "MD5", "SHA512", "CRC32", "MURMUR3_32", "MURMUR3_128" } do
-        local folder = directory()
+        local folder = scratch.new()
         local file, checksum = core.file(folder .. "/x"), core.checksum(algorithm)
         local status, code = exchange(reactor, function() checksum:close() end, file, checksum)
         assert.same({ nil, "OUT_OF_MEMORY" }, { status, code })
@@ -229,7 +229,7 @@ describe("the core, misused,", function()
     end)
 
     it("serves clients of another reactor, whose files and checksums belong to nobody", function()
-      local folder = directory()
+      local folder = scratch.new()
       local other <close> = core.reactor()
       local file, checksum = core.file(folder .. "/x"), core.checksum "CRC32"
       assert.equal(200, (exchange(other, function() end, file, checksum)))
@@ -237,7 +237,7 @@ describe("the core, misused,", function()
       assert.equal(200, (exchange(reactor, function() end, file, checksum)))
       assert(file:commit())
       assert.equal("hellohello", io.open(folder .. "/x"):read "a")
-      os.execute("rm -r " .. folder)
+      scratch.remove(folder)
     end)
 
     it("ends with its reactor, whatever is closed first, and whatever is used of it", function()

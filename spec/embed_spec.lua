@@ -1,21 +1,21 @@
 -- The host in C of examples/embed, built as it stands there and run against the emulator.
 local socket = require "socket"
 local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
 
 describe("the host in C", function()
   local e, directory, program
 
   setup(function()
     e = emulator.start()
-    directory = os.tmpname()
-    os.remove(directory)
+    directory = scratch.new()
     program = directory .. "/embed"
     assert(os.execute(("make --no-print-directory BUILD=%s CFLAGS='-O1 -g -Werror' %s >/dev/null")
       :format(directory, program)))
   end)
 
   teardown(function()
-    os.execute("rm -r " .. directory)
+    scratch.remove(directory)
     e:stop()
   end)
 

@@ -1,6 +1,7 @@
 -- Each example as a process of its own, and each piece of Lua in the README, against the emulator.
 local cjson = require "cjson"
 local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
 
 local lua = arg[-1] or "lua5.4"
 while not lua:find "lua[%d.]*$" do lua = "lua5.4" end
@@ -10,12 +11,12 @@ describe("example", function()
 
   before_each(function()
     e = emulator.start()
-    directory = io.popen("mktemp -d"):read "l"
+    directory = scratch.new()
   end)
 
   after_each(function()
     e:stop()
-    os.execute("rm -r " .. directory)
+    scratch.remove(directory)
   end)
 
   local function start(script, ...)
@@ -150,7 +151,7 @@ describe("README", function()
 
   setup(function()
     e = emulator.start()
-    directory = io.popen("mktemp -d"):read "l"
+    directory = scratch.new()
     e:provision_profile { key = "profile-key", secret = "profile-secret", strategy = "ALLOW_CREATE" }
     e:on_client_rpc "echo"
     e:set { ota_delay = 0 }
@@ -160,7 +161,7 @@ describe("README", function()
 
   teardown(function()
     e:stop()
-    os.execute("rm -r " .. directory)
+    scratch.remove(directory)
   end)
 
   -- Runs a piece as a process that has `tb` and `dev`, and ends by itself; tells what it printed.

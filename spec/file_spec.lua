@@ -1,11 +1,12 @@
 -- core.file: a file that is there whole, or not at all.
 local core = require "thingsboard.core"
+local scratch = require "spec.support.scratch"
 
 describe("file", function()
   local directory
 
-  before_each(function() directory = io.popen("mktemp -d"):read "l" end)
-  after_each(function() os.execute("rm -r " .. directory) end)
+  before_each(function() directory = scratch.new() end)
+  after_each(function() scratch.remove(directory) end)
 
   local function path() return directory .. "/file" end
   local function content()

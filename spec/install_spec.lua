@@ -1,14 +1,15 @@
 -- What is installed works from where it was put, and by itself.
 local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
 
 describe("installed", function()
   local e, directory
 
   setup(function() e = emulator.start() end)
   teardown(function() e:stop() end)
-  before_each(function() directory = io.popen("mktemp -d"):read "l" end)
-  after_each(function() os.execute("rm -rf " .. directory) end)
+  before_each(function() directory = scratch.new() end)
+  after_each(function() scratch.remove(directory) end)
 
   local function run(command)
     local process = io.popen("(" .. command .. ") 2>&1")

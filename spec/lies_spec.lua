@@ -5,6 +5,7 @@ local emulator = require "spec.support.emulator"
 local lies = require "spec.support.lies"
 local errors = require "thingsboard.error"
 local loop = require "thingsboard.loop"
+local scratch = require "spec.support.scratch"
 local socket = require "socket"
 local tb = require "thingsboard"
 
@@ -33,12 +34,12 @@ describe("a server that lies:", function()
     e = emulator.start { http2 = false, ota_delay = 0 }
     e:create_device { name = "d", token = TOKEN }
     e:assign(TOKEN, "firmware", lies.PACKAGE)
-    directory = io.popen("mktemp -d"):read "l"
+    directory = scratch.new()
   end)
 
   teardown(function()
     e:stop()
-    os.execute("rm -r " .. directory)
+    scratch.remove(directory)
   end)
 
   before_each(function() url = e.url end)

@@ -1,4 +1,5 @@
 local core = require "thingsboard.core"
+local scratch = require "spec.support.scratch"
 local server = require "spec.support.server_numbers"
 
 local body = core.body()
@@ -210,10 +211,9 @@ describe("numbers", function()
   end)
 
   it("do not depend on the locale's decimal point", function()
-    local folder <const> = os.tmpname()
-    os.remove(folder)
-    local made <const> = os.execute(("mkdir %s && localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 >%s/log 2>&1")
-      :format(folder, folder, folder))
+    local folder <const> = scratch.new()
+    local made <const> = os.execute(("localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 >%s/log 2>&1")
+      :format(folder, folder))
     local script <const> = [[
       local core = require "thingsboard.core"
       if not os.setlocale("de_DE.UTF-8") or tostring(1 / 2) ~= "0,5" then return print "no such locale" end
@@ -226,7 +226,7 @@ describe("numbers", function()
       answer = child:read("a")
       child:close()
     end
-    os.execute("rm -rf " .. folder)
+    scratch.remove(folder)
     if not made or answer == "no such locale\n" then return pending("no locale with a decimal comma can be made") end
     assert.equal(('[0.5,%.17g,0.3333333333333333]{"a":0.3333333333333333}\n'):format(5e-20 / 3), answer)
   end)

@@ -2,6 +2,7 @@
 local child = require "spec.support.child"
 local core = require "thingsboard.core"
 local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
 local socket = require "socket"
 local tb = require "thingsboard"
 
@@ -42,7 +43,7 @@ describe("a package", function()
   teardown(function() e:stop() end)
 
   before_each(function()
-    directory = io.popen("mktemp -d"):read "l"
+    directory = scratch.new()
     path = directory .. "/package"
     e:create_device { name = "d", token = "T" }
     dev = tb.device { url = e.url, token = "T" }
@@ -53,7 +54,8 @@ describe("a package", function()
     dev:close()
     e:clear_faults()
     e:delete_device "T"
-    os.execute("chmod -R u+w " .. directory .. "; rm -r " .. directory)
+    os.execute("chmod -R u+w " .. directory)
+    scratch.remove(directory)
   end)
 
   local function assign(data, more)

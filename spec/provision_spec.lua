@@ -1,4 +1,5 @@
 local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
 
 describe("provision", function()
@@ -6,13 +7,13 @@ describe("provision", function()
 
   before_each(function()
     e = emulator.start()
-    directory = io.popen("mktemp -d"):read "l"
+    directory = scratch.new()
     e:provision_profile { key = "K3Y", secret = "S3CRET", strategy = "ALLOW_CREATE" }
   end)
 
   after_each(function()
     e:stop()
-    os.execute("rm -r " .. directory)
+    scratch.remove(directory)
   end)
 
   local function provision(more)
@@ -157,7 +158,7 @@ describe("provision", function()
       e:fault { path = "/provision", how = "delay", seconds = 0.3, count = 1 }
       local task = tb.spawn(function() return provision { device_name = "pre", store = store() } end)
       while not io.popen("ls -A " .. directory):read "a":find "credentials" do tb.sleep(0.01) end
-      os.execute("rm -r " .. directory)
+      scratch.remove(directory)
       local _, credentials, err = task:join()
       os.execute("mkdir " .. directory)
       assert.is_nil(credentials)

@@ -4,6 +4,7 @@ local core = require "thingsboard.core"
 local emulator = require "spec.support.emulator"
 local mime = require "mime"
 local openssl_context = require "openssl.ssl.context"
+local scratch = require "spec.support.scratch"
 local socket = require "cqueues.socket"
 local tb = require "thingsboard"
 
@@ -101,8 +102,8 @@ describe("trust", function()
   end)
 
   it("is not in the environment: no proxy and no password comes from there", function()
-    local home = io.popen("mktemp -d"):read "l"
-    finally(function() os.execute("rm -r " .. home) end)
+    local home = scratch.new()
+    finally(function() scratch.remove(home) end)
     local netrc <close> = assert(io.open(home .. "/.netrc", "w"))
     netrc:write "machine 127.0.0.1 login somebody password something\n"
     netrc:flush()

@@ -2,6 +2,7 @@
 -- says how many times.
 local core = require "thingsboard.core"
 local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
 
 local CYCLES = tonumber(os.getenv "THINGSBOARD_CYCLES") or 500
 local AT_ONCE = 5
@@ -37,7 +38,7 @@ describe("an update whose process is killed", function()
     local package = { title = "fw", version = "two", size = 2500 }
     if by_url then package.url, package.checksum = elsewhere, checksum end
     e:assign(token, "firmware", package)
-    return { token = token, directory = io.popen("mktemp -d"):read "l" }
+    return { token = token, directory = scratch.new() }
   end
 
   local ranks = { DOWNLOADING = 1, DOWNLOADED = 2, VERIFIED = 3, UPDATING = 4, UPDATED = 5, FAILED = 5 }
@@ -62,7 +63,7 @@ describe("an update whose process is killed", function()
     assert(ok, said)
     assert.equal("UPDATED", last_state(device.token))
     assert.equal("applied\nfirmware.state\nversion\n", io.popen("ls -A " .. device.directory):read "a")
-    os.execute("rm -r " .. device.directory)
+    scratch.remove(device.directory)
     local lines = tonumber(said:match "(%d+)%s*$")
     assert.is_true(lines > 200)
     return lines, core.monotonic() - began
@@ -74,7 +75,7 @@ describe("an update whose process is killed", function()
     local state = last_state(device.token)
     if state == "UPDATED" then assert.equal("two\n", applied) end
     assert.is_nil(io.popen("ls -A " .. device.directory):read("a"):find "package")
-    os.execute("rm -r " .. device.directory)
+    scratch.remove(device.directory)
     return state
   end
 

@@ -1,18 +1,19 @@
 -- Updates in processes of their own, for what a process may have: memory, and room on the disk.
 local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
 
 describe("an update", function()
   local e, directory
 
   before_each(function()
     e = emulator.start { ota_delay = 0 }
-    directory = io.popen("mktemp -d"):read "l"
+    directory = scratch.new()
   end)
 
   after_each(function()
     e:stop()
-    os.execute("rm -r " .. directory)
+    scratch.remove(directory)
   end)
 
   -- Runs until the server has heard the last state; returns what the process printed.

@@ -1,5 +1,6 @@
 local cjson = require "cjson"
 local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
 
 describe("updates", function()
@@ -8,14 +9,14 @@ describe("updates", function()
   before_each(function()
     e = emulator.start { ota_delay = 0 }
     dev = tb.device { url = e.url, token = e.token }
-    directory = io.popen("mktemp -d"):read "l"
+    directory = scratch.new()
     tb.on_error(function(_, message) error(message, 0) end)
   end)
 
   after_each(function()
     dev:close()
     e:stop()
-    os.execute("rm -rf " .. directory)
+    scratch.remove(directory)
   end)
 
   local states

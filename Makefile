@@ -56,10 +56,13 @@ $(BUILD)/embed: examples/embed/embed.c
 	@mkdir -p $(@D)
 	$(CC) $(STANDARD) $(WARNINGS) $(CFLAGS) -o $@ $< -l$(LUA)
 
-# A disk whose power can be cut, for the specs of the outbox.
-$(BUILD)/spec/powercut.so: spec/support/powercut.c
+# What specs need that Lua does not have.
+SPEC_LIBS_powercut = -lsqlite3
+SPEC_LIBS_refuse = -Wl,--no-as-needed -lcrypto
+
+$(BUILD)/spec/%.so: spec/support/%.c
 	@mkdir -p $(@D)
-	$(CC) $(STANDARD) $(WARNINGS) -O2 -g -shared -fPIC -o $@ $< -lsqlite3
+	$(CC) $(STANDARD) $(WARNINGS) -O2 -g -shared -fPIC -o $@ $< $(SPEC_LIBS_$*)
 
 install: all
 	install -d $(DESTDIR)$(INST_LIBDIR)/thingsboard $(sort $(dir $(FACE:%=$(DESTDIR)$(INST_LUADIR)/%)))

@@ -1,20 +1,17 @@
 -- A process that forks: the child must not speak on its parent's connections, nor end them.
 local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
+local library = require "spec.support.library"
 
 describe("after a fork", function()
   local e, module
 
   setup(function()
     e = emulator.start()
-    module = os.tmpname()
-    assert(os.execute("cc -shared -fPIC -isystem /usr/include/lua5.4 -o " .. module .. " spec/support/fork.c"))
+    module = library.build "fork"
   end)
 
-  teardown(function()
-    e:stop()
-    os.remove(module)
-  end)
+  teardown(function() e:stop() end)
 
   before_each(function() e:clear() end)
 

@@ -1,6 +1,7 @@
 -- When the records of an outbox are dated: by a clock that is not known yet, is set, is stepped.
 local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
+local library = require "spec.support.library"
 local loop = require "thingsboard.loop"
 local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
@@ -10,14 +11,10 @@ describe("an outbox dates records", function()
 
   setup(function()
     e = emulator.start()
-    shim = os.tmpname()
-    assert(os.execute("cc -shared -fPIC -o " .. shim .. " spec/support/clock.c"))
+    shim = library.build "clock"
   end)
 
-  teardown(function()
-    e:stop()
-    os.remove(shim)
-  end)
+  teardown(function() e:stop() end)
 
   before_each(function()
     directory = scratch.new()

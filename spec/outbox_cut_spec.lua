@@ -2,10 +2,11 @@
 -- recorded is there when it comes back. A thousand cuts; five thousand
 -- by `make torture-outbox`, any number by THINGSBOARD_CUTS.
 local emulator = require "spec.support.emulator"
-local powercut = require "spec.support.powercut"
+local library = require "spec.support.library"
 local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
 
+local powercut = library.load "powercut"
 local CUTS = tonumber(os.getenv "THINGSBOARD_CUTS") or 1000
 
 describe("an outbox whose power is cut", function()

@@ -2,6 +2,7 @@
 -- the next call works.
 local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
+local library = require "spec.support.library"
 
 local EINTR, EIO, EBADF, EINVAL, EMFILE, ENOSPC = 4, 5, 9, 22, 24, 28
 
@@ -10,15 +11,10 @@ describe("when the system refuses", function()
 
   setup(function()
     e = emulator.start()
-    module = os.tmpname()
-    assert(os.execute("cc -D_GNU_SOURCE -shared -fPIC -isystem /usr/include/lua5.4 -o " .. module
-      .. " spec/support/refuse.c -Wl,--no-as-needed -lcrypto"))
+    module = library.build "refuse"
   end)
 
-  teardown(function()
-    e:stop()
-    os.remove(module)
-  end)
+  teardown(function() e:stop() end)
 
   before_each(function() e:clear() end)
 

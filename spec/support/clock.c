@@ -1,6 +1,5 @@
 /* Loaded before all others, lets a spec set the wall's clock of a process: CLOCK_SET names a file, whose text is the
  * milliseconds that this clock is ahead of the true one. */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>

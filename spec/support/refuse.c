@@ -25,7 +25,8 @@ static bool is_refused(const char *name) {
   return true;
 }
 
-#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+/* ISO C knows no way from an object to a function but through memory. */
+#define REAL(name) (*(__typeof__(&name) *)&(void *){dlsym(RTLD_NEXT, #name)})
 
 int epoll_create1(int flags) {
   return is_refused("epoll_create1") ? -1 : REAL(epoll_create1)(flags);

@@ -8,10 +8,13 @@
 #include <unistd.h>
 
 enum {
-  MOST_JOINED_BYTES = 900, /* the data up to which a row takes more records: four fill a page */
+  /* The data up to which a row takes more records: four fill a page. A record takes 4 bytes at least. */
+  MOST_JOINED_BYTES = 900,
   SCHEMA = 1,
   APPLICATION = 0x74626f78 /* "tbox" */
 };
+
+_Static_assert(MOST_JOINED_BYTES / 4 <= TB_MOST_IN_RUN, "a row takes no more records than a run");
 
 static const char *const SQL[TB_STATEMENTS] = {
     [TB_INSERT] = "INSERT INTO runs (id, ts, boot, shape, count, data) VALUES (?, ?, ?, ?, ?, ?)",
@@ -218,7 +221,7 @@ int tb_disk_open(struct spool *spool, const char **problem) {
 }
 
 static bool same(const struct tb_buffer *a, const struct tb_buffer *b) {
-  return a->length == b->length && (a->length == 0 || memcmp(a->data, b->data, a->length) == 0);
+  return a->length == b->length && memcmp(a->data, b->data, a->length) == 0;
 }
 
 /* The number of the shape with these keys, in the file. */
@@ -258,8 +261,7 @@ static int insert(struct spool *spool, int64_t id, const struct tb_run *run, int
 
 static bool joins(const struct tail *tail, const struct pending *p, int64_t shape) {
   return tail->length > 0 && tail->first + tail->count == p->run.first && tail->shape == shape &&
-         tail->undated == p->undated && tail->length + p->run.data.length <= MOST_JOINED_BYTES &&
-         tail->count + p->run.count <= TB_MOST_IN_RUN;
+         tail->undated == p->undated && tail->length + p->run.data.length <= MOST_JOINED_BYTES;
 }
 
 static int join(struct spool *spool, struct device *device, struct pending *p) {
@@ -320,7 +322,7 @@ int tb_disk_sync(struct spool *spool) {
 }
 
 bool tb_disk_makes_room(struct spool *spool, int code) {
-  return ((code & 0xFF) == SQLITE_FULL || (code & 0xFF) == SQLITE_IOERR) && spool->db != NULL &&
+  return ((code & 0xFF) == SQLITE_FULL || (code & 0xFF) == SQLITE_IOERR) &&
          sqlite3_wal_checkpoint_v2(spool->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) == SQLITE_OK;
 }
 

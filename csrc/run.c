@@ -57,29 +57,24 @@ static uint64_t unzigzag(uint64_t coded) {
   return (coded >> 1) ^ (0 - (coded & 1));
 }
 
-/* The end of the JSON string that begins at `at`; the end of the text when it has none. */
-static const char *string_end(const char *at, const char *end) {
-  for (at++; at < end && *at != '"'; at++)
+/* The end of the JSON string that begins at `at`. */
+static const char *string_end(const char *at) {
+  for (at++; *at != '"'; at++)
     if (*at == '\\') at++;
-  return at < end ? at + 1 : end;
+  return at + 1;
 }
 
-/* The end of the value that begins at `at`. */
-static const char *value_end(const char *at, const char *end) {
-  if (at < end && *at == '"') return string_end(at, end);
-  if (at < end && *at != '{' && *at != '[') { /* a number or a word */
-    while (at < end && *at != ',' && *at != '}') at++;
-    return at;
-  }
+/* The end of the value that begins at `at`, inside of an object. */
+static const char *value_end(const char *at) {
+  if (*at == '"') return string_end(at);
   int depth = 0;
-  while (at < end) {
+  while (depth > 0 || (*at != ',' && *at != '}')) {
     if (*at == '"') {
-      at = string_end(at, end);
-      continue;
+      at = string_end(at);
+    } else {
+      depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
+      at++;
     }
-    depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
-    at++;
-    if (depth == 0) break;
   }
   return at;
 }
@@ -94,18 +89,15 @@ static bool add_line(struct tb_buffer *lines, const char *from, const char *to) 
   return true;
 }
 
-const char *tb_run_split(const char *json, const char *end, struct tb_buffer *keys, struct tb_buffer *values) {
+const char *tb_run_split(const char *json, struct tb_buffer *keys, struct tb_buffer *values) {
   const char *at = json;
   keys->length = values->length = 0;
-  while (at < end && (*at == '{' || *at == ',')) {
-    const char *key = at + 1;
-    if (key == end || *key != '"') return NULL;
-    const char *key_end = string_end(key, end);
-    if (key_end == end || *key_end != ':') return NULL;
-    at = value_end(key_end + 1, end);
+  do {
+    const char *key = at + 1, *key_end = string_end(key);
+    at = value_end(key_end + 1);
     if (!add_line(keys, key, key_end) || !add_line(values, key_end + 1, at)) return NULL;
-  }
-  return at < end && *at == '}' ? at + 1 : NULL;
+  } while (*at == ',');
+  return at + 1;
 }
 
 const char *tb_run_split_values(const struct tb_run *run, const char *json, const char *end, struct tb_buffer *values) {
@@ -115,15 +107,13 @@ const char *tb_run_split_values(const struct tb_run *run, const char *json, cons
   while (keys < keys_end) {
     size_t length;
     const char *key = tb_run_line(&keys, keys_end, &length);
-    if ((size_t)(end - at) < length + 2 || *at != separator || memcmp(at + 1, key, length) != 0 ||
-        at[length + 1] != ':')
-      return NULL;
+    if ((size_t)(end - at) < length + 2 || *at != separator || memcmp(at + 1, key, length) != 0) return NULL;
     const char *value = at + length + 2;
-    at = value_end(value, end);
+    at = value_end(value);
     if (!add_line(values, value, at)) return NULL;
     separator = ',';
   }
-  return at < end && *at == '}' ? at + 1 : NULL;
+  return *at == '}' ? at + 1 : NULL;
 }
 
 bool tb_run_add(struct tb_run *run, int64_t ts, const char *values, size_t length) {

@@ -26,11 +26,12 @@ void tb_run_free(struct tb_run *run);
 /* Makes a copy with memory of its own; false, with nothing to free, when memory is short. */
 bool tb_run_copy(const struct tb_run *run, struct tb_run *copy);
 
-/* Takes a record's values apart: the object at `json`, as the JSON writer writes it, into lines of keys and of values,
- * which replace what the buffers hold. What is behind it; NULL when memory is short or it is no such object. */
-const char *tb_run_split(const char *json, const char *end, struct tb_buffer *keys, struct tb_buffer *values);
+/* Takes a record's values apart: the object at `json`, which is the JSON writer's and not empty, into lines of keys and
+ * of values, which replace what the buffers hold. What is behind it; NULL when memory is short. */
+const char *tb_run_split(const char *json, struct tb_buffer *keys, struct tb_buffer *values);
 
-/* Takes the values alone, of a record whose keys are the run's; NULL when they are others, too. */
+/* Takes the values alone, of a record whose keys are the run's; NULL when they are others, too. The text ends at `end`,
+ * where those keys may be longer. */
 const char *tb_run_split_values(const struct tb_run *run, const char *json, const char *end, struct tb_buffer *values);
 
 /* The line at `at`, which is moved on to the next. */

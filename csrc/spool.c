@@ -51,7 +51,6 @@ static const char *code_name(int code) {
   case SQLITE_##name:                                                                                                  \
     return #name;
     NAME(BUSY)
-    NAME(LOCKED)
     NAME(FULL)
     NAME(READONLY)
     NAME(IOERR)
@@ -59,9 +58,6 @@ static const char *code_name(int code) {
     NAME(NOTADB)
     NAME(CANTOPEN)
     NAME(NOMEM)
-    NAME(PERM)
-    NAME(AUTH)
-    NAME(MISUSE)
 #undef NAME
   default:
     return "ERROR";
@@ -309,7 +305,7 @@ static int spool_unput(lua_State *L) {
 static const char *open_envelope(const char *at, const char *end, int64_t *ts) {
   static const char begin[] = "{\"ts\":", middle[] = ",\"values\":";
   char *rest;
-  if ((size_t)(end - at) < sizeof begin || memcmp(at, begin, sizeof begin - 1) != 0) return at;
+  if (memcmp(at, begin, sizeof begin - 1) != 0) return at;    /* the shortest record is longer: {"a":1} */
   long long time = strtoll(at + sizeof begin - 1, &rest, 10); /* ends at what is no digit, before the text does */
   if ((size_t)(end - rest) < sizeof middle || memcmp(rest, middle, sizeof middle - 1) != 0) return at;
   *ts = time;
@@ -409,7 +405,7 @@ static int spool_put(lua_State *L) {
   }
   const char *at = spool->body.data, *end = at + spool->body.length;
   if (*at == '[') at++;
-  while (ok && at < end && *at == '{') {
+  while (ok && at < end) {
     int64_t ts;
     const char *values = open_envelope(at, end, &ts);
     bool own = values != at;
@@ -418,7 +414,7 @@ static int spool_put(lua_State *L) {
     const struct pending *last = device->last;
     at = last == NULL ? NULL : tb_run_split_values(&last->run, values, end, &spool->values);
     bool same_keys = at != NULL;
-    if (!same_keys) at = tb_run_split(values, end, &spool->keys, &spool->values);
+    if (!same_keys) at = tb_run_split(values, &spool->keys, &spool->values);
     ok = at != NULL && tb_memory_put(spool, device, ts, !own && spool->times.undated, same_keys);
     if (ok) at += own ? 2 : 1; /* the envelope's brace, and the comma or the bracket */
   }
@@ -465,7 +461,7 @@ static int spool_remove(lua_State *L) {
 static int spool_date(lua_State *L) {
   struct spool *spool = check_spool(L);
   int64_t offset = check_number(L, 2);
-  if (spool->times.undated && spool->times.given) tb_times_become_known(&spool->times, offset);
+  if (spool->times.undated) tb_times_become_known(&spool->times, offset);
   if (spool->times.became_known) offset = spool->times.known_offset;
   tb_disk_forget_tails(spool);
   if (spool->db != NULL) {
@@ -566,35 +562,6 @@ static int spool_newest(lua_State *L) {
   int results = spool->db != NULL ? push_row(L, spool, device, TB_FIND, INT64_MAX) : 0;
   if (results > 0) return results;
   lua_pushboolean(L, 0);
-  return 1;
-}
-
-/*** Takes an object apart.
-@function members
-@tparam string json an object, as `body:values` writes it
-@treturn table JSON texts of the values, by JSON texts of the keys; raises when memory is short */
-static int members(lua_State *L) {
-  size_t length;
-  const char *json = luaL_checklstring(L, 1, &length);
-  lua_newtable(L);
-  /* Lua's memory may run out below: the buffers belong to a spool that is never opened, which is collected. */
-  lua_pushcfunction(L, spool_new);
-  lua_pushliteral(L, ":memory:");
-  lua_call(L, 1, 1);
-  struct spool *owner = lua_touserdata(L, -1);
-  if (tb_run_split(json, json + length, &owner->keys, &owner->values) == NULL)
-    return luaL_error(L, "not enough memory");
-  const char *key = owner->keys.data, *keys_end = key + owner->keys.length;
-  const char *value = owner->values.data, *values_end = value + owner->values.length;
-  while (key < keys_end) {
-    size_t key_length, value_length;
-    const char *text = tb_run_line(&key, keys_end, &key_length);
-    lua_pushlstring(L, text, key_length);
-    text = tb_run_line(&value, values_end, &value_length);
-    lua_pushlstring(L, text, value_length);
-    lua_rawset(L, -4);
-  }
-  lua_pop(L, 1);
   return 1;
 }
 
@@ -761,7 +728,7 @@ __attribute__((visibility("default"))) int luaopen_thingsboard_spool(lua_State *
 
 int luaopen_thingsboard_spool(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"spool", spool_new}, {"uptime", uptime}, {"members", members}, {"real_path", real_path}, {NULL, NULL}};
+      {"spool", spool_new}, {"uptime", uptime}, {"real_path", real_path}, {NULL, NULL}};
   tb_count_forks(L);
   tb_new_type(L, TYPE, METHODS, METAMETHODS);
   luaL_newlib(L, functions);

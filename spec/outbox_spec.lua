@@ -91,6 +91,20 @@ describe("an outbox", function()
     assert.equal("3", e:attributes(token, "client").uptime.value)
   end)
 
+  it("keeps attributes of any name and value as they are", function()
+    local device, token = token_device()
+    local outbox <close> = assert(device:outbox { path = path })
+    local odd = { ['a"\\'] = '}"\\,:', ["\n{"] = { x = { "]", 1.5 } }, float = 42.0, none = tb.null, no = false }
+    assert.is_true(outbox:attributes(odd))
+    assert.equal(5, outbox:stats().attributes)
+    assert.is_true(outbox:drain())
+    local stored = e:attributes(token, "client")
+    assert.equal('}"\\,:', stored['a"\\'].value)
+    assert.same({ x = { "]", 1.5 } }, cjson.decode(stored["\n{"].value))
+    assert.equal("DOUBLE", stored.float.type)
+    assert.equal("false", stored.no.value)
+  end)
+
   it("refuses what the server would refuse or drop, when it is put", function()
     local outbox <close> = assert(dev:outbox { path = path })
     for said, value in pairs {

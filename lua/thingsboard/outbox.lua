@@ -4,6 +4,7 @@ local core = require "thingsboard.core"
 local budget = require "thingsboard.budget"
 local check = require "thingsboard.check"
 local errors = require "thingsboard.error"
+local json = require "thingsboard.json"
 local payload = require "thingsboard.payload"
 local sender = require "thingsboard.sender"
 local spool = require "thingsboard.spool"
@@ -308,14 +309,15 @@ function outbox:attributes(values)
   local ok, err = check_open(self, "attributes")
   if not ok then return nil, err end
   if type(values) ~= "table" then error("attributes: a table expected, got " .. type(values), 2) end
-  local text
-  text, err = payload.attributes("attributes", values)
-  if not text then return nil, err end
+  ok, err = payload.attributes("attributes", values)
+  if not ok then return nil, err end
   local before = {}
-  for key, value in next, spool.members(text) do
+  for key, value in next, values do
+    local name, text = payload.value("attributes", key), "null"
+    if value ~= json.null then text = payload.attributes("attributes", { [key] = value }):sub(#name + 3, -2) end
     self.versions = self.versions + 1
-    before[key] = self.pending[key] or false
-    self.pending[key] = { value = value, version = self.versions, on_disk = false }
+    before[name] = self.pending[name] or false
+    self.pending[name] = { value = text, version = self.versions, on_disk = false }
   end
   self.attributes_changed = true
   local reason

@@ -127,10 +127,8 @@ torture:
 	$(MAKE) --no-print-directory fuzz SECONDS=15
 
 # The allocations of every story fail in turn; TORTURE=7 for every seventh.
-torture-memory: ready-for-test
-	@mkdir -p $(BUILD)/torture
-	$(CC) $(STANDARD) $(WARNINGS) -O2 -g -shared -fPIC -o $(BUILD)/torture/oom.so spec/torture/oom.c
-	$(PATHS) OOM=$(CURDIR)/$(BUILD)/torture/oom.so LD_PRELOAD=$(CURDIR)/$(BUILD)/torture/oom.so \
+torture-memory: ready-for-test $(BUILD)/spec/oom.so
+	$(PATHS) OOM=$(CURDIR)/$(BUILD)/spec/oom.so LD_PRELOAD=$(CURDIR)/$(BUILD)/spec/oom.so \
 	  $(LUA) spec/torture/memory.lua $(TORTURE)
 
 # In namespaces, where the system allows them; NETWORKS="'silence' 'no names'" for some of them.

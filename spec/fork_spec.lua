@@ -65,6 +65,29 @@ describe("after a fork", function()
     assert.not_equal(used[1], used[2])
   end)
 
+  it("an outbox is the parent's, whatever the child does with it", function()
+    local said = run [[
+      local path = os.tmpname()
+      local outbox = assert(dev:outbox { path = path })
+      assert(outbox:put { n = 1 })
+      say(fork(function()
+        say(pcall(outbox.put, outbox, { n = 2 }))
+        loop.default():close()
+        say(tostring(outbox))
+      end))
+      collectgarbage()
+      assert(outbox:put { n = 3 })
+      say((outbox:drain { deadline = 5 }))
+      assert(outbox:close())
+      os.remove(path)
+    ]]
+    assert.matches("^false\t.*the outbox belongs to the parent process", said)
+    assert.matches("\nthingsboard.outbox %(closed%)\n0\ntrue\n$", said)
+    local posted = {}
+    for _, request in ipairs(e:requests()) do posted[#posted + 1] = request.body end
+    assert.truthy(posted[#posted]:find('"n":1', 1, true) and posted[#posted]:find('"n":3', 1, true))
+  end)
+
   it("what is in flight is the parent's, whatever the child drops", function()
     local said = run [[
       local reactor = core.reactor()

@@ -424,15 +424,16 @@ end
 function outbox:close()
   check_self(self, 3)
   if self.closed then return true end
-  local ok, reason = self.store:sync()
-  self:note_time()
+  -- Closed it is, though memory is short, or this a forked child.
+  local well, ok, reason = pcall(self.store.sync, self.store)
+  pcall(self.note_time, self)
   self.closed = true
   self.news:raise()
   self.wake:raise()
   self.client.iterators[self] = nil
   self.store:leave(self)
-  if ok then return true end
-  return nil, errors.new("file", "close: what waited in memory is lost: " .. reason)
+  if well and ok then return true end
+  return nil, errors.new("file", "close: what waited in memory is lost: " .. (well and reason or ok))
 end
 
 outbox.__close = outbox.close

@@ -1,0 +1,375 @@
+-- The outbox's store by itself: what waits in memory and on disk, against a model of it; damage; a disk that is full.
+local cjson = require "cjson"
+local child = require "spec.support.child"
+local core = require "thingsboard.core"
+local scratch = require "spec.support.scratch"
+local spool = require "thingsboard.spool"
+
+describe("the outbox's store", function()
+  local directory, path, store
+
+  before_each(function()
+    directory = scratch.quick()
+    path = directory .. "/outbox"
+    store = spool.spool(path)
+  end)
+
+  after_each(function()
+    store:close()
+    scratch.remove(directory)
+  end)
+
+  -- The records from one number to another, as they would be sent.
+  local function records(device, first, last, most_records, most_points)
+    local body <close> = core.body()
+    local made, from, to = store:batch(device, first or 0, last or 1 << 40, 1 << 40, most_records or 1 << 40,
+      most_points or 1 << 40, body)
+    if made == false then return {} end
+    assert(made, from)
+    return cjson.decode(body:text()), from, to
+  end
+
+  local function reopen()
+    store:close()
+    store = spool.spool(path)
+    assert(store:open())
+  end
+
+  it("hands out every record as it was put, whatever the one before it was like", function()
+    local put = {
+      { temperature = 1 }, { temperature = 2 }, { t = 3 }, -- a shorter one than the key that is looked for
+      { ['a"\\,:}'] = '}"\\' }, { ['a"\\,:}'] = "]\n" }, { ['a"\\'] = true },
+      { a = { b = { "}", { c = "\\" } }, d = 1.5 } }, { a = { b = "]" } }, { a = 1, b = 2 }, { a = 1 }, { b = 1 },
+      { ts = 1 }, { ts = 2, a = 1 }, { values = 1 },
+    }
+    local device <const> = store:device "x"
+    local function check()
+      for n, record in ipairs(records(device)) do assert.same(put[n], record.values) end
+      assert.equal(#put, (store:counts(device)))
+    end
+    for _, values in ipairs(put) do assert(store:put(device, values)) end
+    check()
+    assert(store:open())
+    check()
+    assert(store:sync())
+    check()
+    reopen()
+    assert.equal(device, store:device "x")
+    check()
+  end)
+
+  describe("in a file that is damaged", function()
+    local device
+
+    before_each(function()
+      assert(store:open())
+      device = store:device "x"
+      for n = 1, 20 do assert(store:put(device, { n = n, text = ("x"):rep(n) })) end
+      assert(store:sync())
+      for n = 21, 40 do assert(store:put(device, { n = n })) end
+      assert(store:sync())
+    end)
+
+    local function damage(sql, ...)
+      assert(store:query(sql, ...))
+      reopen()
+      assert.equal(device, store:device "x")
+    end
+
+    local function assert_corrupt(ok, reason, code)
+      assert.is_nil(ok)
+      assert.equal("CORRUPT", code)
+      assert.truthy(reason:find(path, 1, true), reason)
+    end
+
+    local function batch(body) return store:batch(device, 0, 100, 1 << 40, 100, 100, body) end
+
+    it("says so where keys are missing", function()
+      local body <close> = core.body()
+      damage "DELETE FROM shapes"
+      assert_corrupt(batch(body))
+    end)
+
+    it("says so where records break off, or make no sense, and changes nothing", function()
+      local body <close> = core.body()
+      for _, data in ipairs {
+        "", "\0", "\0\5", "\0\255", "\0\255\255", ("\255"):rep(20), "\0" .. ("\255"):rep(20), "\0\2" .. "1\n\0",
+      } do
+        damage("UPDATE runs SET data = ?", data)
+        local count <const> = store:counts(device)
+        assert_corrupt(batch(body))
+        assert_corrupt(store:remove(device, 10, 10)) -- what lies around it cannot be kept
+        assert_corrupt(store:remove(device, 10, 100))
+        assert.equal(count, (store:counts(device)))
+      end
+      assert.equal(40, store:remove(device, 0, 100)) -- nothing of it needs to be read
+      assert.is_false(batch(body))
+    end)
+
+    it("never does more than send what is wrong", function()
+      local body <close> = core.body()
+      math.randomseed(20241125)
+      local rows <const> = store:query "SELECT id, data FROM runs"
+      local shapes <const> = store:query "SELECT number, keys FROM shapes"
+      local function spoilt(text)
+        local at <const> = math.random(#text)
+        return text:sub(1, at - 1) .. string.char(math.random(0, 255)) .. text:sub(at + math.random(0, 2))
+      end
+      local outcomes = {}
+      for _ = 1, 300 do
+        for _, row in ipairs(rows) do store:query("UPDATE runs SET data = ? WHERE id = ?", spoilt(row[2]), row[1]) end
+        for _, row in ipairs(shapes) do
+          local keys <const> = math.random(5) == 1 and spoilt(row[2]) or row[2]
+          store:query("UPDATE shapes SET keys = ? WHERE number = ?", keys, row[1])
+        end
+        store:shut()
+        assert(store:open())
+        local made, first, last, count = batch(body)
+        if made then
+          assert.equal(count, last - first + 1)
+          outcomes.sent = true
+        else
+          assert.equal("CORRUPT", last)
+          outcomes.corrupt = true
+        end
+        assert.truthy(store:oldest(device, false) ~= nil)
+        assert.truthy(store:newest(device) ~= nil)
+      end
+      assert.same({ sent = true, corrupt = true }, outcomes)
+    end)
+  end)
+
+  describe("whose disk is full", function()
+    -- What a script prints that may write no file larger than `limit` bytes once it has called `limit()`.
+    local function run(script)
+      return child.run(([[
+        local spool = require "thingsboard.spool"
+        local store = spool.spool %q
+        assert(store:open())
+        local device = store:device "x"
+        local function limit(bytes) os.execute("prlimit --pid $PPID --fsize=" .. bytes .. ":") end
+        for n = 1, 100 do -- a log that is longer than the file
+          assert(store:put(device, { n = n }))
+          assert(store:sync())
+          if n > 10 then assert(store:remove(device, n - 10, n - 10)) end
+        end
+        %s
+      ]]):format(path, script), {}, "trap '' XFSZ;")
+    end
+
+    it("makes room in its log for what is removed, and for what is put", function()
+      assert.equal("1\n1\ntrue\n", run [[
+        limit(200 * 1024)
+        print(store:remove(device, 95, 95))
+        print(store:remove(device, 96, 96))
+        assert(store:put(device, { n = 101 }))
+        print(store:sync())
+      ]])
+    end)
+
+    it("says so when there is none, and goes on when there is", function()
+      assert.matches("^nil\t[^\t]+\t%u+\n11\ntrue\n11\n$", run [[
+        limit(4096)
+        assert(store:put(device, { n = 101 }))
+        print(store:sync())
+        print((store:counts(device)))
+        limit "unlimited"
+        print(store:sync())
+        print((store:counts(device)))
+      ]])
+    end)
+  end)
+
+  it("tells SQLite's name of what is wrong", function()
+    local function code_of(sql, ...) return select(3, store:query(sql, ...)) end
+    assert.equal("CANTOPEN", code_of "SELECT 1")
+    assert.is_false(store:newest(store:device "x"))
+    assert(store:open())
+    assert.equal("ERROR", code_of "SELECT")
+    assert.equal("ERROR", code_of("SELECT 1", 2)) -- no such question mark
+    assert.same({ { "" } }, store:query "SELECT ''")
+    assert(store:query "PRAGMA query_only = 1")
+    assert.equal("READONLY", code_of "DELETE FROM runs")
+    assert.equal("READONLY", select(3, store:device "y"))
+    assert(store:query "PRAGMA query_only = 0")
+    assert.equal(2, store:device "y")
+    assert(store:query "PRAGMA max_page_count = 1")
+    assert(store:put(1, { text = ("x"):rep(100000) }))
+    assert.equal("FULL", select(3, store:sync()))
+    assert.equal(1, (store:counts(1)))
+  end)
+
+  it("has one name for a file, there or not", function()
+    local function real(...) return spool.real_path(...) end
+    assert.equal(path, real(path))
+    assert.equal(path, real(directory .. "/../" .. directory:match "[^/]*$" .. "/./outbox"))
+    local here <const> = io.popen "pwd -P":read "l"
+    assert.equal(here .. "/no-such-file", real "no-such-file")
+    assert.equal(here .. "/Makefile", real "./Makefile")
+    assert.matches("^/+no%-such%-file$", real "/no-such-file")
+    assert.same({ nil, "Makefile/x: Not a directory" }, { real "Makefile/x" })
+    assert.matches("No such file", select(2, real "/nowhere/x"))
+  end)
+
+  it("takes no body that is closed", function()
+    local body = core.body()
+    body:close()
+    assert.error_matches(function() store:batch(store:device "x", 0, 1, 1, 1, 1, body) end, "the body was closed")
+  end)
+
+  describe("does what a plain list would do", function()
+    local devices, model, state, id, known, is_open
+
+    local function pick(most)
+      state = state * 6364136223846793005 + 1442695040888963407
+      return (state >> 33) % most + 1
+    end
+
+    -- What the store has of a device: its file's records only while that is open.
+    local function visible(n)
+      local list = {}
+      for _, entry in ipairs(model[n]) do
+        if is_open or not entry.on_disk then list[#list + 1] = entry end
+      end
+      return list
+    end
+
+    -- What waits in memory is numbered anew when the file is shut, and comes behind what is there when it is opened.
+    local function renumber()
+      for n = 1, 2 do
+        local following = 0
+        for _, entry in ipairs(visible(n)) do
+          if entry.on_disk then
+            following = entry.number + 1
+          elseif is_open then
+            entry.number = entry.number + following
+          else
+            entry.number, following = following, following + 1
+          end
+        end
+      end
+    end
+
+    local function take(n, first, last, in_memory_only)
+      local kept, taken = {}, 0
+      for _, entry in ipairs(model[n]) do
+        local here <const> = not entry.on_disk or is_open and not in_memory_only
+        if here and entry.number >= first and entry.number <= last then
+          taken = taken + 1
+        else
+          kept[#kept + 1] = entry
+        end
+      end
+      model[n] = kept
+      return taken
+    end
+
+    local function some_range(n)
+      local following = select(3, store:counts(devices[n]))
+      local first = math.max(0, following - pick(following + 2))
+      return first, first + pick(40) - 1
+    end
+
+    local function some_record()
+      id = id + 1
+      local values, kind = { id = id }, pick(20)
+      if kind <= 5 then values.text = ("x"):rep(pick(50)) end
+      if kind >= 5 and kind <= 8 then values.other = -id end
+      if kind == 9 then values.text = ("y"):rep(20000) end
+      local entry = { id = id, keys = 0, undated = not known }
+      for _ in pairs(values) do entry.keys = entry.keys + 1 end
+      if pick(10) > 1 then return values, entry end
+      entry.undated = false
+      return { ts = 1700000000000 + pick(1000000), values = values }, entry
+    end
+
+    local steps = {
+      put = function(n)
+        local list, entries = {}, {}
+        for i = 1, pick(5) == 1 and pick(300) or 1 do list[i], entries[i] = some_record() end
+        local first, last = store:put(devices[n], list[2] and list or list[1])
+        assert.equal(#list, last - first + 1)
+        for i, entry in ipairs(entries) do
+          entry.number = first + i - 1
+          table.insert(model[n], entry)
+        end
+      end,
+      unput = function(n)
+        local first, last = some_range(n)
+        assert.equal(take(n, first, last, true), store:unput(devices[n], first, last))
+      end,
+      remove = function(n)
+        local first, last = some_range(n)
+        assert.equal(take(n, first, last), assert(store:remove(devices[n], first, last)))
+      end,
+      sync = function()
+        local done = store:sync()
+        if not is_open then return assert.equal(not visible(1)[1] and not visible(2)[1] or nil, done) end
+        assert.is_true(done)
+        for n = 1, 2 do
+          for _, entry in ipairs(model[n]) do entry.on_disk = true end
+        end
+      end,
+      open_or_shut = function()
+        if is_open then store:shut() else assert(store:open()) end
+        is_open = not is_open
+        renumber()
+      end,
+      set_clock = function()
+        known = not known
+        store:believe(known, 0)
+        if not known then return end
+        assert(store:date(1700000000000))
+        for n = 1, 2 do
+          for _, entry in ipairs(visible(n)) do entry.undated = false end
+        end
+      end,
+    }
+    local turns = {
+      "put", "put", "put", "put", "put", "put", "unput", "unput", "remove", "remove", "sync", "sync", "sync",
+      "open_or_shut", "set_clock",
+    }
+
+    -- What `batch` must give: past undated records, up to the next of them.
+    local function expected(n, first, last, most_records, most_points)
+      local ids, points = {}, 0
+      for _, entry in ipairs(visible(n)) do
+        if entry.number >= first and entry.number <= last and not (entry.undated and not ids[1]) then
+          if entry.undated or ids[1] and (#ids >= most_records or points + entry.keys > most_points) then break end
+          ids[#ids + 1] = entry.id
+          points = points + entry.keys
+        end
+      end
+      return ids
+    end
+
+    local function check(n)
+      local count, bytes = store:counts(devices[n])
+      assert.equal(#visible(n), count)
+      assert.equal(count > 0, bytes > 0)
+      local first, last = some_range(n)
+      if pick(2) == 1 then first, last = 0, 1 << 40 end
+      local most_records, most_points = pick(3) == 1 and pick(50) or 1 << 40, pick(3) == 1 and pick(50) or 1 << 40
+      local ids = {}
+      for i, record in ipairs((records(devices[n], first, last, most_records, most_points))) do
+        ids[i] = math.tointeger(record.values.id)
+      end
+      local wanted = expected(n, first, last, most_records, most_points)
+      assert.equal(table.concat(wanted, " "), table.concat(ids, " "))
+    end
+
+    for seed = 1, 20 do
+      it("by seed " .. seed, function()
+        state, id, known, is_open = seed, 0, true, false
+        devices, model = { store:device "one", store:device "other" }, { {}, {} }
+        store:believe(true, 0)
+        for step = 1, 150 do
+          local n, what = pick(2), turns[pick(#turns)]
+          local well, said = pcall(steps[what], n)
+          if well then well, said = pcall(check, n) end
+          if not well then error(("step %d, %s of %d: %s"):format(step, what, n, tostring(said))) end
+        end
+      end)
+    end
+  end)
+end)

@@ -79,12 +79,10 @@ describe("a server that lies:", function()
     assert.is_nil(err.message:find "%c")
   end
 
-  -- All calls at once, each of which must end as expected, within these seconds.
-  local function try(expected, options, least, most)
+  local function call_all(options)
     options.token, options.max_response = TOKEN, lies.MOST_RESPONSE
     local dev <close> = tb.device(options)
-    local risen, from = watch_memory(), core.monotonic()
-    local outcomes = {}
+    local from, outcomes = core.monotonic(), {}
     for name, call in pairs(calls) do
       tb.spawn(function()
         local result, err = call[2](dev)
@@ -92,6 +90,13 @@ describe("a server that lies:", function()
       end)
     end
     tb.run()
+    return outcomes
+  end
+
+  -- All calls at once, each of which must end as expected, within these seconds.
+  local function try(expected, options, least, most)
+    local risen = watch_memory()
+    local outcomes = call_all(options)
     for name, call in pairs(calls) do
       local outcome = outcomes[name]
       judge(call[1], expected.all or expected[name], outcome.result, outcome.err)
@@ -184,6 +189,8 @@ describe("a server that lies:", function()
         local liar <close> = emulator.start { certificate = fault }
         local ca_file = fault ~= "self_signed" and liar.ca_file or nil
         local expected = { all = { "tls", "PEER_FAILED_VERIFICATION", false, words } }
+        -- The system's own authorities, read once, take memory that is not the lie's: a lot, under valgrind.
+        if not ca_file then call_all { url = liar.tls_url } end
         try(expected, { url = liar.tls_url, ca_file = ca_file }, 0, 5)
         assert.equal(0, #liar:requests())
       end)

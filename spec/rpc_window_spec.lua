@@ -4,7 +4,7 @@ local emulator = require "spec.support.emulator"
 local tb = require "thingsboard"
 
 local PERIOD = 1.5 -- seconds of a poll
-local DEVICES = 15 -- side by side, so that it takes no longer; every other one over TLS and HTTP/2
+local DEVICES = 30 -- side by side, so that it takes no longer; every other one over TLS and HTTP/2
 
 describe("requests at random times", function()
   local e
@@ -94,11 +94,11 @@ describe("requests at random times", function()
   end
 
   it("loses none of 300 one-way requests, with a delay of a tenth of the period before every poll", function()
-    run(20, PERIOD)
+    run(10, PERIOD)
   end)
 
   it("mixes them with two-way requests and handlers that take a while", function()
-    local all = run(20, PERIOD, true, function(request)
+    local all = run(10, PERIOD, true, function(request)
       tb.sleep(math.random() * PERIOD)
       assert(request:reply { n = request.params })
     end)
@@ -115,10 +115,10 @@ describe("requests at random times", function()
     e:set { subscribe_delay = 0 }
     local cutter = tb.spawn(function()
       for n = 1, math.huge do
-        tb.sleep(0.2)
+        tb.sleep(0.1)
         e:cut("token" .. n % DEVICES + 1)
       end
     end)
-    run(20, PERIOD, false, nil, function() cutter:cancel() end)
+    run(10, PERIOD, false, nil, function() cutter:cancel() end)
   end)
 end)

@@ -1,0 +1,127 @@
+--- Runs spec files in lanes: so many at a time, each in a busted of its own, for most of their time they wait. Tells
+-- of each file that passed in a line, shows all that one said that did not, and ends with one summary like busted's.
+-- @usage lua5.4 spec/support/lanes.lua 4 lua5.4 /usr/bin/busted spec/a_spec.lua spec/b_spec.lua
+local uv = require "luv"
+
+-- What takes longest begins first, lest it end alone.
+local FIRST = {
+  "spec/rpc_window_spec.lua", "spec/network_spec.lua", "spec/rpc_spec.lua", "spec/update_kill_spec.lua",
+  "spec/attributes_spec.lua", "spec/outbox_kill_spec.lua", "spec/lies_polls_spec.lua", "spec/lies_spec.lua",
+  "spec/outbox_sending_spec.lua", "spec/http2_spec.lua", "spec/ota_spec.lua",
+}
+
+-- What needs the machine for itself comes last, one after another.
+local ALONE = {}
+
+local SUMMARY = "(%d+) success%a* / (%d+) failures? / (%d+) errors? / (%d+) pending : [%d.]+ seconds"
+
+local lanes = assert(math.tointeger(tonumber(arg[1])), "how many lanes?")
+local command, files = {}, {}
+for n = 2, #arg do
+  local list = arg[n]:find "_spec%.lua$" and files or command
+  list[#list + 1] = arg[n]
+end
+local program = table.remove(command, 1)
+
+local function set(list)
+  local members = {}
+  for _, member in ipairs(list) do members[member] = true end
+  return members
+end
+
+local alone = set(ALONE)
+
+-- The files in the order in which they begin.
+local function ordered(given)
+  local wanted, first, order = set(given), set(FIRST), {}
+  for _, file in ipairs(FIRST) do order[#order + 1] = wanted[file] and file or nil end
+  for _, file in ipairs(given) do order[#order + 1] = not (first[file] or alone[file]) and file or nil end
+  for _, file in ipairs(ALONE) do order[#order + 1] = wanted[file] and file or nil end
+  return order
+end
+
+local queue = ordered(files)
+local running, broken = {}, {}
+local successes, failures, errors, pendings = 0, 0, 0, 0
+local began = uv.hrtime()
+
+local function seconds_since(moment) return (uv.hrtime() - moment) / 1e9 end
+
+-- Ends all of a session, also what made a group of its own there, as timeout(1) does.
+local function kill_session(leader)
+  for name in uv.fs_scandir_next, assert(uv.fs_scandir "/proc") do
+    local file = name:find "^%d+$" and io.open("/proc/" .. name .. "/stat")
+    if file then
+      local session = (file:read "a" or ""):match "%) %a %d+ %d+ (%d+) "
+      file:close()
+      if session == tostring(leader) then uv.kill(tonumber(name), "sigkill") end
+    end
+  end
+end
+
+-- Counts what a file said at its end, and tells about it.
+local function report(file, said, code, signal, seconds)
+  local passed, failed, erred, pending
+  for a, b, c, d in said:gmatch(SUMMARY) do passed, failed, erred, pending = a, b, c, d end
+  local how
+  if signal ~= 0 then how = "killed by signal " .. signal
+  elseif not passed then how = "ended without a summary"
+  elseif failed + erred > 0 then how = "failed"
+  elseif code ~= 0 then how = "ended with status " .. code end
+  successes, failures = successes + (passed or 0), failures + (failed or 0)
+  errors, pendings = errors + (erred or 0), pendings + (pending or 0)
+  if how then
+    broken[#broken + 1] = file .. ": " .. how
+    if how ~= "failed" then errors = errors + 1 end -- which no summary counts
+  end
+  if how or tonumber(pending) > 0 then print(said) end
+  print(("%6.1f s  %s: %s"):format(seconds, file, how or passed .. " passed"))
+  io.stdout:flush()
+end
+
+local function start(file, at_end)
+  local output, path = assert(uv.fs_mkstemp((os.getenv "TMPDIR" or "/tmp") .. "/lane.XXXXXX"))
+  assert(uv.fs_unlink(path)) -- the descriptor keeps it
+  local from, process, pid = uv.hrtime(), nil, nil
+  local args = table.move(command, 1, #command, 1, {})
+  args[#args + 1] = file
+  -- A session of its own, which can be ended as a whole.
+  process, pid = uv.spawn(program, { args = args, stdio = { nil, output, output }, detached = true },
+    function(code, signal)
+      process:close()
+      running[pid] = nil
+      report(file, assert(uv.fs_read(output, uv.fs_fstat(output).size, 0)), code, signal, seconds_since(from))
+      uv.fs_close(output)
+      at_end()
+    end)
+  if not process then error(("cannot run %s: %s"):format(program, pid), 0) end
+  running[pid] = true
+end
+
+local function fill()
+  while queue[1] do
+    local busy = 0
+    for _ in pairs(running) do busy = busy + 1 end
+    if busy >= (alone[queue[1]] and 1 or lanes) then return end
+    start(table.remove(queue, 1), fill)
+  end
+end
+
+local stopped
+for _, name in ipairs { "sigint", "sigterm", "sighup" } do
+  local signal = uv.new_signal()
+  signal:start(name, function()
+    stopped, queue = name, {}
+    for leader in pairs(running) do kill_session(leader) end
+  end)
+  signal:unref()
+end
+
+fill()
+uv.run()
+
+for _, line in ipairs(broken) do print(line) end
+if stopped then print("stopped by " .. stopped) end
+print(("%d successes / %d failures / %d errors / %d pending : %f seconds"):format(
+  successes, failures, errors, pendings, seconds_since(began)))
+os.exit(#broken == 0 and not stopped)

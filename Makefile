@@ -90,7 +90,7 @@ LANES = $(shell expr 2 '*' $(CORES))
 lanes = $(if $(word 2,$(1)),$(LUA) spec/support/lanes.lua $(2))
 
 test: ready-for-test
-	$(PATHS) $(call lanes,$(SPECS),$(LANES)) $(LUA) $(BUSTED) $(SPECS)
+	$(PATHS) exec $(call lanes,$(SPECS),$(LANES)) $(LUA) $(BUSTED) $(SPECS)
 
 emulator: ready-for-demo
 	@$(PATHS) exec $(LUA) spec/emulator/main.lua
@@ -101,7 +101,7 @@ MEMCHECK_SPECS = $(filter-out spec/rpc_window_spec.lua spec/numbers_spec.lua spe
   spec/update_kill_spec.lua spec/update_limits_spec.lua $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))
 
 memcheck: ready-for-test
-	$(PATHS) $(call lanes,$(MEMCHECK_SPECS),$(CORES)) valgrind --quiet --error-exitcode=99 --leak-check=full \
+	$(PATHS) exec $(call lanes,$(MEMCHECK_SPECS),$(CORES)) valgrind --quiet --error-exitcode=99 --leak-check=full \
 	  --errors-for-leak-kinds=definite --show-leak-kinds=definite --suppressions=.ci/memcheck.supp $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
 
 SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -110,7 +110,7 @@ sanitize: ready-for-test
 	$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize CFLAGS="-O1 -g $(SANITIZERS)" LDFLAGS="$(SANITIZERS)"
 	LUA_PATH="lua/?.lua;lua/?/init.lua;./?.lua;;" LUA_CPATH="$(BUILD)/sanitize/?.so;;" \
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 $(call lanes,$(MEMCHECK_SPECS),$(CORES)) $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
+	  ASAN_OPTIONS=detect_leaks=0 exec $(call lanes,$(MEMCHECK_SPECS),$(CORES)) $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
 
 # The collector at every few instructions of lua/: all of what there is, and the young. Many polls that must end at the
 # same time are too slow for that.

@@ -82,15 +82,12 @@ demo: ready-for-demo
 
 SPECS = $(wildcard spec/*_spec.lua)
 
-# Several files run side by side, each in a busted of its own: two for each core, for they wait most of the time, and one
-# for each core where they do not.
-CORES := $(shell getconf _NPROCESSORS_ONLN)
-LANES = $(shell expr 2 '*' $(CORES))
-# $(call lanes,FILES,LANES) stands before the command.
-lanes = $(if $(word 2,$(1)),$(LUA) spec/support/lanes.lua $(2))
+# Several files run side by side, each in a busted of its own: two for each core, for most wait most of the time.
+LANES := $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
+lanes = $(if $(word 2,$(1)),$(LUA) spec/support/lanes.lua $(LANES))
 
 test: ready-for-test
-	$(PATHS) exec $(call lanes,$(SPECS),$(LANES)) $(LUA) $(BUSTED) $(SPECS)
+	$(PATHS) exec $(call lanes,$(SPECS)) $(LUA) $(BUSTED) $(SPECS)
 
 emulator: ready-for-demo
 	@$(PATHS) exec $(LUA) spec/emulator/main.lua
@@ -101,8 +98,9 @@ MEMCHECK_SPECS = $(filter-out spec/rpc_window_spec.lua spec/numbers_spec.lua spe
   spec/update_kill_spec.lua spec/update_limits_spec.lua $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))
 
 memcheck: ready-for-test
-	$(PATHS) exec $(call lanes,$(MEMCHECK_SPECS),$(CORES)) valgrind --quiet --error-exitcode=99 --leak-check=full \
-	  --errors-for-leak-kinds=definite --show-leak-kinds=definite --suppressions=.ci/memcheck.supp $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
+	$(PATHS) exec $(call lanes,$(MEMCHECK_SPECS)) valgrind --quiet --error-exitcode=99 --leak-check=full \
+	  --errors-for-leak-kinds=definite --show-leak-kinds=definite --suppressions=.ci/memcheck.supp \
+	  $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
 
 SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
@@ -110,7 +108,7 @@ sanitize: ready-for-test
 	$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize CFLAGS="-O1 -g $(SANITIZERS)" LDFLAGS="$(SANITIZERS)"
 	LUA_PATH="lua/?.lua;lua/?/init.lua;./?.lua;;" LUA_CPATH="$(BUILD)/sanitize/?.so;;" \
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 exec $(call lanes,$(MEMCHECK_SPECS),$(CORES)) $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
+	  ASAN_OPTIONS=detect_leaks=0 exec $(call lanes,$(MEMCHECK_SPECS)) $(LUA) $(BUSTED) $(MEMCHECK_SPECS)
 
 # The collector at every few instructions of lua/: all of what there is, and the young. Many polls that must end at the
 # same time are too slow for that.
@@ -121,8 +119,7 @@ collect: ready-for-test
 	$(CC) $(STANDARD) $(WARNINGS) -O2 -shared -fPIC -o $(BUILD)/torture/collect.so spec/torture/collect.c
 	for collect in "incremental 211" "generational 29"; do \
 	  COLLECTOR=$(CURDIR)/$(BUILD)/torture/collect.so COLLECT="$$collect" $(PATHS) \
-	    $(call lanes,$(COLLECT_SPECS),$(CORES)) $(LUA) $(BUSTED) --helper=spec/torture/collect.lua $(COLLECT_SPECS) \
-	    || exit 1; \
+	    $(call lanes,$(COLLECT_SPECS)) $(LUA) $(BUSTED) --helper=spec/torture/collect.lua $(COLLECT_SPECS) || exit 1; \
 	done
 
 # What takes minutes: memory that runs out, networks that fail, an hour of many devices, kills and power cuts, and what

@@ -5,17 +5,15 @@ local uv = require "luv"
 
 -- What takes longest begins first, lest it end alone.
 local FIRST = {
-  "spec/rpc_window_spec.lua", "spec/network_spec.lua", "spec/rpc_spec.lua", "spec/update_kill_spec.lua",
-  "spec/attributes_spec.lua", "spec/outbox_kill_spec.lua", "spec/lies_polls_spec.lua", "spec/lies_spec.lua",
-  "spec/outbox_sending_spec.lua", "spec/http2_spec.lua", "spec/ota_spec.lua",
+  "spec/rpc_window_spec.lua", "spec/network_spec.lua", "spec/rpc_spec.lua", "spec/attributes_spec.lua",
+  "spec/update_kill_spec.lua", "spec/outbox_kill_spec.lua", "spec/lies_polls_spec.lua", "spec/update_spec.lua",
+  "spec/lies_spec.lua", "spec/outbox_sending_spec.lua", "spec/http2_spec.lua", "spec/ota_spec.lua",
 }
-
--- What needs the machine for itself comes last, one after another.
-local ALONE = {}
 
 local SUMMARY = "(%d+) success%a* / (%d+) failures? / (%d+) errors? / (%d+) pending : [%d.]+ seconds"
 
-local lanes = assert(math.tointeger(tonumber(arg[1])), "how many lanes?")
+local lanes = tonumber(arg[1]) or 0
+assert(lanes > 0, "how many lanes?")
 local command, files = {}, {}
 for n = 2, #arg do
   local list = arg[n]:find "_spec%.lua$" and files or command
@@ -29,14 +27,11 @@ local function set(list)
   return members
 end
 
-local alone = set(ALONE)
-
 -- The files in the order in which they begin.
 local function ordered(given)
   local wanted, first, order = set(given), set(FIRST), {}
   for _, file in ipairs(FIRST) do order[#order + 1] = wanted[file] and file or nil end
-  for _, file in ipairs(given) do order[#order + 1] = not (first[file] or alone[file]) and file or nil end
-  for _, file in ipairs(ALONE) do order[#order + 1] = wanted[file] and file or nil end
+  for _, file in ipairs(given) do order[#order + 1] = not first[file] and file or nil end
   return order
 end
 
@@ -98,13 +93,8 @@ local function start(file, at_end)
   running[pid] = true
 end
 
-local function fill()
-  while queue[1] do
-    local busy = 0
-    for _ in pairs(running) do busy = busy + 1 end
-    if busy >= (alone[queue[1]] and 1 or lanes) then return end
-    start(table.remove(queue, 1), fill)
-  end
+local function start_next()
+  if queue[1] then start(table.remove(queue, 1), start_next) end
 end
 
 local stopped
@@ -117,7 +107,7 @@ for _, name in ipairs { "sigint", "sigterm", "sighup" } do
   signal:unref()
 end
 
-fill()
+for _ = 1, lanes do start_next() end
 uv.run()
 
 for _, line in ipairs(broken) do print(line) end

@@ -89,7 +89,10 @@ local function start(file, at_end)
       uv.fs_close(output)
       at_end()
     end)
-  if not process then error(("cannot run %s: %s"):format(program, pid), 0) end
+  if not process then
+    io.stderr:write(("cannot run %s: %s\n"):format(program, pid))
+    os.exit(false)
+  end
   running[pid] = true
 end
 

@@ -119,6 +119,7 @@ end
 local function finish(self, which, outcome)
   which.outcome = outcome
   self.tasks[which.thread] = nil
+  which.thread = false -- whoever keeps the task needs its stack no more
   if not which.background then self.count = self.count - 1 end
   wake(self, self.waiting[which])
   if self.count == 0 then wake(self, self.waiting[self.idle]) end

@@ -12,6 +12,10 @@ struct tb_client {
   struct tb_client *next, **link; /* in the reactor's list */
   struct tb_pool *pool;           /* where its connections are, unless the reactor is bounded */
   struct tb_exchange *exchanges;  /* in flight */
+  /* The last that was heard of the server is nothing, until a time-out. Over HTTP/1.1 the connection ends with that;
+   * one of HTTP/2 stays, for its other streams, and would be taken for the next exchange, though nobody may be there.
+   */
+  bool unheard;
   size_t max_response;
   long receive_buffer; /* bytes, of an exchange whose answer stays in memory */
   /* Lists of request headers, each the end of the one before. */

@@ -167,6 +167,10 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
   exchange->sent = code == CURLE_OK || was_sent(exchange);
   exchange->code = code;
+  if (exchange->header_bytes > 0)
+    exchange->client->unheard = false;
+  else if (code == CURLE_OPERATION_TIMEDOUT && exchange->sent)
+    exchange->client->unheard = true;
   if (code != CURLE_OK && handle->error[0] != '\0') exchange->error = strdup(handle->error);
   if (code == CURLE_OUT_OF_MEMORY && exchange->failure == TB_NO_FAILURE && broke_in_headers(exchange))
     exchange->failure = TB_HEADERS_TOO_LARGE;
@@ -220,6 +224,9 @@ static void set_up(struct tb_handle *handle, struct tb_kind kind) {
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, handle);
   curl_easy_setopt(easy, CURLOPT_HEADER, has_stale_headers ? 1L : 0L);
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
+#if LIBCURL_VERSION_NUM >= 0x075000
+  curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, 0L);
+#endif
   curl_easy_setopt(easy, CURLOPT_RANGE, NULL); /* of the exchange before: this one's follows */
   curl_easy_setopt(easy, kind.post ? CURLOPT_POST : CURLOPT_HTTPGET, 1L);
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
@@ -232,6 +239,15 @@ static void set_up(struct tb_handle *handle, struct tb_kind kind) {
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kind.file ? (kind.timeout + 999) / 1000 : 0L);
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kind.file ? (long)FILE_RECEIVE_BUFFER : client->receive_buffer);
   handle->kind = kind;
+}
+
+/* Lets the next exchange go out on a new connection, and closes those of some age on which nothing is under way. */
+static void leave_connections(struct tb_handle *handle) {
+  curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075000
+  curl_easy_setopt(handle->easy, CURLOPT_MAXLIFETIME_CONN, 1L); /* second */
+#endif
+  handle->kind = (struct tb_kind){0};
 }
 
 static bool is_same_kind(struct tb_kind a, struct tb_kind b) {
@@ -319,6 +335,7 @@ int tb_exchange_start(lua_State *L) {
                          .range = range != NULL,
                          .timeout = (long)timeout};
   if (!is_same_kind(handle->kind, kind)) set_up(handle, kind);
+  if (client->unheard) leave_connections(handle);
   if (range != NULL) curl_easy_setopt(handle->easy, CURLOPT_RANGE, range);
   tb_client_aim(L, 1, handle, path);
   if (post) {

@@ -132,6 +132,34 @@ describe("connections", function()
       assert.equal(3, polls)
     end)
 
+    it("on which nothing comes any more are left for a new one", function()
+      start()
+      local dev <close> = tb.device { url = e.tls_url, ca_file = e.ca_file, token = e.token, timeout = 1 }
+      assert(dev:send_telemetry { n = 1 })
+      tb.sleep(1) -- libcurl counts the age of connections in whole seconds
+      e:fault { connection = e:requests()[1].connection, how = "stall" }
+      assert.equal("timeout", select(2, dev:send_telemetry { n = 2 }).kind)
+      for n = 3, 5 do assert(dev:send_telemetry { n = n }) end
+      assert.equal(2, (connections()))
+    end)
+
+    it("on which nothing comes any more are left, though another call waits there still", function()
+      start()
+      local dev <close> = tb.device { url = e.tls_url, ca_file = e.ca_file, token = e.token, timeout = 1 }
+      assert(dev:send_telemetry { n = 1 })
+      e:fault { connection = e:requests()[1].connection, how = "stall" }
+      local waits = tb.spawn(function() return dev:send_rpc "wait" end) -- on the same connection, a moment longer
+      tb.sleep(0.3)
+      assert.equal("timeout", select(2, dev:send_telemetry { n = 2 }).kind)
+      assert(dev:send_telemetry { n = 3 })
+      waits:cancel()
+      local lost = 0
+      for n = 4, 8 do
+        if not dev:send_telemetry { n = n } then lost = lost + 1 end
+      end
+      assert.is_true(lost <= 1, lost .. " lost")
+    end)
+
     it("are ended by the server when idle, which no call notices", function()
       start { http2_idle_timeout = 150 }
       local dev = new_tls_device()

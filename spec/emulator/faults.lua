@@ -12,8 +12,8 @@ Faults.__index = Faults
 function faults.new() return setmetatable({ list = {} }, Faults) end
 
 --- Orders a fault.
--- @param fault `how`; `path` (a Lua pattern for the target), `method`, `request_body` (a text in it) and `count` say
--- which answers it breaks
+-- @param fault `how`; `path` (a Lua pattern for the target), `method`, `request_body` (a text in it), `connection` (its
+-- number) and `count` say which answers it breaks
 function Faults:add(fault)
   if not faults.instead[fault.how] and not faults.spoil[fault.how] and fault.how ~= "delay" then
     error("no such fault: " .. tostring(fault.how), 0)
@@ -31,9 +31,10 @@ local function has(body, text)
 end
 
 --- The fault for a request, or nil; it is counted.
-function Faults:take(method, target, body)
+function Faults:take(method, target, body, connection)
   for index, fault in ipairs(self.list) do
     if (not fault.method or fault.method == method) and (not fault.path or target:find(fault.path))
+      and (not fault.connection or fault.connection == connection)
       and (not fault.request_body or has(body, fault.request_body)) then
       if fault.count then
         fault.count = fault.count - 1

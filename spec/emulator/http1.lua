@@ -257,7 +257,7 @@ end
 
 local function handle(connection, exchange)
   local world = connection.world
-  local fault = world.faults:take(exchange.method, exchange.raw_target, exchange.body)
+  local fault = world.faults:take(exchange.method, exchange.raw_target, exchange.body, exchange.connection.id)
   if not fault then return give(connection, exchange, application.answer(world, exchange)) end
   if fault.how == "delay" then cqueues.sleep(fault.seconds or 1) end
   local answer

@@ -72,8 +72,8 @@ local function give(stream, exchange, answer)
 end
 
 -- Of the faults only those can be had here that stand for an answer or wait before it; others end the stream.
-local function answer_of(world, exchange)
-  local fault = world.faults:take(exchange.method, exchange.raw_target, exchange.body)
+local function answer_of(world, exchange, id)
+  local fault = world.faults:take(exchange.method, exchange.raw_target, exchange.body, id)
   if not fault then return application.answer(world, exchange) end
   exchange.body:read() -- what came for a stream that has ended would end the connection
   if fault.how == "delay" then
@@ -89,7 +89,7 @@ end
 local function serve_stream(world, id, stream, state)
   local entry = world.journal:arrived({ connection = id })
   local exchange = new_exchange(stream, entry)
-  local answer = exchange and answer_of(world, exchange)
+  local answer = exchange and answer_of(world, exchange, id)
   local gone = state.ended or stream.state == "closed" -- the client has reset the stream, or ended the connection
   if gone then entry.given_up = true end
   if answer and not answer.never and not answer.cut and not gone then

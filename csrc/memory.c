@@ -25,13 +25,16 @@ static struct pending *copy_tail(const struct pending *p, int64_t from) {
   struct pending *tail = malloc(sizeof *tail);
   if (tail == NULL) return NULL;
   *tail = (struct pending){.next = p->next, .device = p->device, .undated = p->undated};
-  if (tb_run_copy(&p->run, &tail->run) && tb_run_cut(&tail->run, from, p->run.first + p->run.count - from)) return tail;
-  tb_memory_free(tail);
-  return NULL;
+  if (!tb_run_copy(&p->run, &tail->run)) {
+    free(tail);
+    return NULL;
+  }
+  tb_run_cut(&tail->run, from, p->run.first + p->run.count - from);
+  return tail;
 }
 
 /* Takes records out of a run that waits in memory: its head or its tail stays, and when both do, the tail as a run of
- * its own behind it. False, and nothing has changed, when memory is short. */
+ * its own behind it. False, and nothing has changed, when memory is short; only where both stay it is needed. */
 static bool cut_pending(struct spool *spool, struct pending *p, int64_t first, int64_t last) {
   struct device *device = &spool->devices[p->device];
   int64_t start = p->run.first, end = start + p->run.count, count = p->run.count;
@@ -41,10 +44,10 @@ static bool cut_pending(struct spool *spool, struct pending *p, int64_t first, i
     tail = copy_tail(p, last + 1);
     if (tail == NULL) return false;
   }
-  if (!(start < first ? tb_run_cut(&p->run, start, first - start) : tb_run_cut(&p->run, last + 1, end - last - 1))) {
-    if (tail != NULL) tb_memory_free(tail);
-    return false;
-  }
+  if (start < first)
+    tb_run_cut(&p->run, start, first - start);
+  else
+    tb_run_cut(&p->run, last + 1, end - last - 1);
   device->count -= count - p->run.count;
   device->bytes -= (int64_t)(length - p->run.data.length);
   if (tail == NULL) return true;

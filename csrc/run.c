@@ -198,18 +198,23 @@ int64_t tb_run_keys(const struct tb_run *run) {
 }
 
 bool tb_run_cut(struct tb_run *run, int64_t from, int64_t count) {
-  struct tb_run kept;
   struct tb_record record = {0};
-  tb_run_init(&kept, run->data.limit);
+  size_t start = 0; /* of what stays, its first record's difference left out */
+  int64_t ts = run->ts;
   for (int64_t number = run->first; number < from + count; number++) {
-    if (!tb_run_next(run, &record) || (number >= from && !tb_run_add(&kept, record.ts, record.values, record.length))) {
-      tb_run_free(&kept);
-      return false;
-    }
+    size_t at = record.at;
+    uint64_t difference;
+    if (!tb_run_next(run, &record)) return false;
+    if (number != from) continue;
+    start = at + get_varint(run->data.data + at, run->data.length - at, &difference);
+    ts = record.ts;
   }
-  tb_buffer_free(&run->data);
-  kept.keys = run->keys;
-  kept.first = from;
-  *run = kept;
+  run->data.data[0] = 0; /* in place of that */
+  memmove(run->data.data + 1, run->data.data + start, record.at - start);
+  run->data.length = 1 + record.at - start;
+  run->first = from;
+  run->ts = ts;
+  run->last_ts = record.ts;
+  run->count = count;
   return true;
 }

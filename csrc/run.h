@@ -59,8 +59,8 @@ bool tb_run_write(const struct tb_run *run, const struct tb_record *record, stru
 /* How many keys each record has. */
 int64_t tb_run_keys(const struct tb_run *run);
 
-/* Keeps, of a run's records, `count` from the one with number `from` on; false when memory is short or the data makes
- * no sense: then it is as it was. */
+/* Keeps, of a run's records, `count` from the one with number `from` on: one at least. False when the data makes no
+ * sense: then it is as it was. */
 bool tb_run_cut(struct tb_run *run, int64_t from, int64_t count);
 
 #endif

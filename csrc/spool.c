@@ -111,12 +111,12 @@ static int spool_open(lua_State *L) {
     lua_pushinteger(L, spool->boot);
     return 1;
   }
+  tb_disk_close(spool); /* first: to say what is wrong takes memory */
   int results = failure(L, spool, code);
   if (problem != NULL) {
     lua_pushfstring(L, "%s: %s", spool->path, problem);
     lua_replace(L, -3);
   }
-  tb_disk_close(spool);
   return results;
 }
 
@@ -602,17 +602,11 @@ static int bind_values(lua_State *L, sqlite3_stmt *statement, int from) {
   int code = SQLITE_OK;
   for (int i = from; i <= lua_gettop(L) && code == SQLITE_OK; i++) {
     size_t length;
-    switch (lua_type(L, i)) {
-    case LUA_TNIL:
-      code = sqlite3_bind_null(statement, i - from + 1);
-      break;
-    case LUA_TNUMBER:
+    if (lua_type(L, i) == LUA_TNUMBER) {
       code = sqlite3_bind_int64(statement, i - from + 1, luaL_checkinteger(L, i));
-      break;
-    default: {
+    } else {
       const char *text = luaL_checklstring(L, i, &length);
       code = sqlite3_bind_blob64(statement, i - from + 1, text, length, SQLITE_STATIC);
-    }
     }
   }
   return code;
@@ -636,7 +630,7 @@ static void push_column(lua_State *L, sqlite3_stmt *statement, int column) {
 /*** Runs one SQL statement, for what is done seldom. Strings go as blobs.
 @function spool:query
 @tparam string sql
-@param ... integers, strings and nils for its question marks
+@param ... integers and strings for its question marks
 @treturn[1] table a list of rows, each a list of columns
 @return[2] failure */
 static int spool_query(lua_State *L) {
@@ -644,7 +638,7 @@ static int spool_query(lua_State *L) {
   const char *sql = luaL_checkstring(L, 2);
   if (spool->db == NULL) return failure(L, spool, SQLITE_CANTOPEN);
   for (int i = 3; i <= lua_gettop(L); i++)
-    if (!lua_isnil(L, i) && !lua_isinteger(L, i)) luaL_checkstring(L, i);
+    if (!lua_isinteger(L, i)) luaL_checkstring(L, i);
   lua_newtable(L);
   lua_insert(L, 3);
   tb_disk_end_query(spool);

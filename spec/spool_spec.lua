@@ -363,7 +363,7 @@ describe("the outbox's store", function()
         state, id, known, is_open = seed, 0, true, false
         devices, model = { store:device "one", store:device "other" }, { {}, {} }
         store:believe(true, 0)
-        for step = 1, 150 do
+        for step = 1, 100 do
           local n, what = pick(2), turns[pick(#turns)]
           local well, said = pcall(steps[what], n)
           if well then well, said = pcall(check, n) end

@@ -95,7 +95,7 @@ emulator: ready-for-demo
 # What takes minutes by its nature, and says nothing more of memory, stays out.
 MEMCHECK_SPECS = $(filter-out spec/rpc_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua spec/examples_spec.lua \
   spec/embed_spec.lua spec/network_spec.lua spec/lies_polls_spec.lua spec/outbox_kill_spec.lua spec/outbox_cut_spec.lua \
-  spec/spool_memory_spec.lua spec/update_kill_spec.lua spec/update_limits_spec.lua $(wildcard spec/emulator_*_spec.lua), \
+  spec/allocations_spec.lua spec/update_kill_spec.lua spec/update_limits_spec.lua $(wildcard spec/emulator_*_spec.lua), \
   $(wildcard spec/*_spec.lua))
 
 memcheck: ready-for-test

@@ -175,6 +175,15 @@ describe("the core, misused,", function()
     end
   end)
 
+  it("takes no body that is closed, and no level that no stack has", function()
+    local body = core.body()
+    for _, level in ipairs { 0, -1, 100, math.maxinteger } do
+      assert.error_matches(function() body:value(1, "what", level) end, "not a level of the stack")
+    end
+    body:close()
+    assert.error_matches(function() client:start("POST", "/", body, 100) end, "the body was closed")
+  end)
+
   it("takes no file or checksum that is closed", function()
     local file, checksum = core.file(directory .. "/file"), core.checksum "MD5"
     file:close()

@@ -211,6 +211,41 @@ describe("the outbox's store", function()
     assert.matches("No such file", select(2, real "/nowhere/x"))
   end)
 
+  it("tells of a device's oldest and newest, on disk and in memory", function()
+    local first <const>, at <const> = 1700000000000, 1710000000000
+    local one, other = store:device "one", store:device "other"
+    local function assert_tells(expected, ...) assert.same(expected, { ... }) end
+    assert.is_false(store:oldest(one, false))
+    assert(store:open())
+    for n = 0, 2 do assert(store:put(one, { ts = first + n, values = { n = n } })) end
+    assert(store:sync())
+    assert.is_false(store:oldest(one, true))
+    assert(store:put(one, { ts = at, values = { other = 1 } }))
+    store:believe(false, 0)
+    assert(store:put(other, { n = 1 }))
+    assert_tells({ 0, 2, first + 2, false }, store:oldest(one, false))
+    assert_tells({ 3, 3, at, false }, store:oldest(one, true))
+    assert_tells({ 0, 2, first + 2, false }, store:newest(one))
+    assert_tells({ 0, 1, first + 1, false }, store:oldest(one, false, first + 2)) -- of those that are older than that
+    assert.is_false(store:oldest(one, false, first))
+    assert.is_false(store:newest(other))
+    assert.is_true(select(4, store:oldest(other, true))) -- undated
+    assert.is_false(store:oldest(other, true, 1 << 50)) -- and so nobody knows how old
+    assert(store:sync())
+    assert_tells({ 3, 3, at, false }, store:newest(one))
+    assert.is_true(select(4, store:newest(other)))
+    assert.is_false(store:oldest(other, false, 1 << 50))
+  end)
+
+  it("is opened once", function()
+    local boot <const> = assert(store:open())
+    assert(store:put(store:device "x", { n = 1 }))
+    assert.equal(boot, store:open())
+    assert.equal(1, (store:counts(1)))
+    reopen()
+    assert.equal(boot, store:open())
+  end)
+
   it("takes no body that is closed", function()
     local body = core.body()
     body:close()

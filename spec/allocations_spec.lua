@@ -1,24 +1,83 @@
--- The outbox's store when memory runs out, at each allocation in turn, Lua's, its own and SQLite's: what is called
--- happens as a whole or not at all, says so, and happens when it is called again.
+-- When memory runs out, at each allocation in turn, Lua's, the library's own, curl's and SQLite's: what is called
+-- happens as a whole or not at all, says so, and happens when it is called again. Small things; whole stories are in
+-- spec/torture/memory.lua.
 local child = require "spec.support.child"
 local library = require "spec.support.library"
 local scratch = require "spec.support.scratch"
 
-describe("the outbox's store, when memory runs out,", function()
+-- Runs a script that has `try`, see spec/support/shortage.lua, and what a prelude gives it.
+local function run(script)
+  local oom <const> = library.build "oom"
+  local said = child.run("local try = require 'spec.support.shortage'\n" .. script, { LD_PRELOAD = oom, OOM = oom })
+  assert.equal("well\n", said)
+end
+
+describe("when memory runs out, the core", function()
+  local prelude <const> = [[
+    local core = require "thingsboard.core"
+    local function new_client(reactor)
+      return core.client(reactor, { prefix = "http://127.0.0.1:9/x", max_response = 1000, connect_timeout = 1000 })
+    end
+    local function call(client, reactor)
+      local exchange <close> = client:start("GET", "/", nil, 1000)
+      while not exchange:done() do reactor:step(0.1) end
+      local _, code = exchange:result()
+      return code
+    end
+  ]]
+
+  it("makes a reactor and a client, or does at the next try", function()
+    run(prelude .. [[
+      assert(try(function() end, function() return new_client(core.reactor()) end, function()
+        local reactor <close> = core.reactor()
+        local client <close> = new_client(reactor)
+        assert(call(client, reactor) == "COULDNT_CONNECT")
+      end) > 0)
+      print "well"
+    ]])
+  end)
+
+  it("makes a client more than there was room for, or does at the next try", function()
+    run(prelude .. [[
+      assert(try(function()
+        local reactor = core.reactor()
+        for _ = 1, 64 do new_client(reactor) end
+        return reactor
+      end, new_client, function(reactor)
+        local client <close> = new_client(reactor)
+        assert(call(client, reactor) == "COULDNT_CONNECT")
+      end) > 0)
+      print "well"
+    ]])
+  end)
+
+  it("appends to a body, or leaves it", function()
+    run(prelude .. [[
+      assert(try(function()
+        local body = core.body()
+        body:raw "ab"
+        return body
+      end, function(body) return body:raw(("x"):rep(1000)) end, function(body, well)
+        assert(#body == (well and 1002 or 2))
+        assert(body:raw "c":text():find "^abx*c$")
+      end) > 0)
+      print "well"
+    ]])
+  end)
+end)
+
+describe("when memory runs out, the outbox's store", function()
   local directory
 
   before_each(function() directory = scratch.quick() end)
   after_each(function() scratch.remove(directory) end)
 
-  -- A script has `PATH`, `content(store, device)` and `try(prepare, act, check)`: `prepare` makes a store, `act` is
-  -- called on it while memory runs out, `check` is told whether it did what it should, with memory there again.
-  local function run(script, expected)
-    local oom <const> = library.build "oom"
-    local said = child.run(([[
+  -- A script has a new store to prepare, `content(store, device)`, `put(store, device, from, to)`, `reopened(store)`.
+  local function run_store(script)
+    run(([[
       local core = require "thingsboard.core"
       local spool = require "thingsboard.spool"
-      local oom = package.loadlib(%q, "luaopen_oom")()
-      local PATH = %q
+      local PATH <const> = %q
 
       local function content(store, device)
         local body <close> = core.body()
@@ -36,38 +95,25 @@ describe("the outbox's store, when memory runs out,", function()
         return store
       end
 
-      local function try(prepare, act, check)
-        local failures = 0
-        for _, sticky in ipairs { false, true } do
-          local n = 0
-          repeat
-            n = n + 1
-            os.remove(PATH)
-            local store <close> = spool.spool(PATH)
-            prepare(store)
-            local count, returned, result, why = oom.attempt(n, sticky, function() return act(store) end)
-            local well = returned and result ~= nil
-            if not well then
-              failures = failures + 1
-              local said = returned and why or result
-              assert(said:find "memory" or said:find "disk I/O error" or said:find "unable to open", said)
-            end
-            check(store, well)
-          until n > count
-        end
-        print(failures > 0 and "well" or "it never failed")
-      end
-
       local function put(store, device, from, to)
         for n = from, to do assert(store:put(device, { n = n })) end
       end
-    ]]):format(oom, directory .. "/outbox") .. script, { LD_PRELOAD = oom })
-    assert.equal(expected or "well\n", said)
+
+      local function try_store(prepare, ...)
+        local function make()
+          os.remove(PATH)
+          local store = spool.spool(PATH)
+          prepare(store)
+          return store
+        end
+        return try(make, ...)
+      end
+    ]]):format(directory .. "/outbox") .. script .. "print 'well'\n")
   end
 
   it("puts all of a list or nothing", function()
-    run [[
-      try(function(store) put(store, store:device "x", 1, 3) end, function(store)
+    run_store [[
+      assert(try_store(function(store) put(store, store:device "x", 1, 3) end, function(store)
         return store:put(1, { { n = 4 }, { n = 5, text = ("x"):rep(1000) }, { ["a longer key than those"] = 6 } })
       end, function(store, well)
         assert((store:counts(1)) == (well and 6 or 3))
@@ -75,18 +121,16 @@ describe("the outbox's store, when memory runs out,", function()
         local all = content(store, 1)
         assert(select(2, all:gsub("values", "")) == (well and 7 or 4))
         assert(all:find '"n":3}' and all:find '"n":7}')
-      end)
+      end) > 0)
     ]]
   end)
 
-  local never <const> = "it never failed\n"
-
-  for range, expected in pairs { ["3, 5"] = "well\n", ["0, 4"] = never, ["5, 9"] = never } do
+  for range, failing in pairs { ["3, 5"] = true, ["0, 4"] = false, ["5, 9"] = false } do
     it(("takes records %s out of a run, or leaves it; off an end it needs no memory"):format(range), function()
-      run(([[
+      run_store(([[
         local first, last = %s
         local all
-        try(function(store)
+        assert(try_store(function(store)
           put(store, store:device "x", 0, 9)
           all = content(store, 1)
         end, function(store) return store:unput(1, first, last) end, function(store, well)
@@ -100,14 +144,14 @@ describe("the outbox's store, when memory runs out,", function()
           for n = 0, 11 do
             assert((left:find('"n":' .. n .. "}", 1, true) == nil) == (n >= first and n <= last))
           end
-        end)
-      ]]):format(range), expected)
+        end) > 0 == %s)
+      ]]):format(range, failing))
     end)
   end
 
   it("opens its file, or does at the next try", function()
-    run [[
-      try(function(store)
+    run_store [[
+      assert(try_store(function(store)
         put(store, store:device "x", 1, 3)
         assert(store:open() and store:sync())
         store:shut()
@@ -116,40 +160,42 @@ describe("the outbox's store, when memory runs out,", function()
         if not well then assert(store:open()) end
         local all = content(store, 1)
         assert(select(2, all:gsub("values", "")) == 5, all)
-      end)
+      end) > 0)
     ]]
   end)
 
   it("makes its file, or does at the next try", function()
-    run [[
-      try(function(store) put(store, store:device "x", 1, 3) end, function(store) return store:open() end,
+    run_store [[
+      assert(try_store(function(store) put(store, store:device "x", 1, 3) end, function(store) return store:open() end,
         function(store, well)
           if not well then assert(store:open()) end
           assert(store:sync())
           store = reopened(store)
           assert((store:counts(1)) == 3)
           store:close()
-        end)
+        end) > 0)
     ]]
   end)
 
   it("meets a device, or does at the next try", function()
-    run [[
-      try(function(store) assert(store:open()) end, function(store) return store:device "x" end, function(store)
+    run_store [[
+      assert(try_store(function(store)
+        assert(store:open())
+      end, function(store) return store:device "x" end, function(store)
         assert(store:device "x" == 1)
         put(store, 1, 1, 1)
         assert(store:sync())
         store = reopened(store)
         assert((store:counts(1)) == 1)
         store:close()
-      end)
+      end) > 0)
     ]]
   end)
 
   it("writes all that waits, or keeps it", function()
-    run [[
+    run_store [[
       local all
-      try(function(store)
+      assert(try_store(function(store)
         assert(store:open())
         put(store, store:device "x", 1, 3)
         assert(store:sync())
@@ -164,15 +210,15 @@ describe("the outbox's store, when memory runs out,", function()
         assert(content(store, 1) == all)
         assert((store:counts(store:device "y")) == 2)
         store:close()
-      end)
+      end) > 0)
     ]]
   end)
 
   it("puts a batch together, or changes nothing", function()
-    run [[
+    run_store [[
       local all
       local body = core.body()
-      try(function(store)
+      assert(try_store(function(store)
         assert(store:open())
         for n = 1, 3 do assert(store:put(store:device "x", { n = n, text = ("x"):rep(1000), ["key" .. n] = 1 })) end
         assert(store:sync())
@@ -182,13 +228,13 @@ describe("the outbox's store, when memory runs out,", function()
       end, function(store) return store:batch(1, 0, 100, 1 << 40, 100, 100, body) end, function(store, well)
         assert(not well or (body:text():gsub('"ts":%d+', "")) == all)
         assert(content(store, 1) == all)
-      end)
+      end) > 0)
     ]]
   end)
 
   it("removes records, or leaves them", function()
-    run [[
-      try(function(store)
+    run_store [[
+      assert(try_store(function(store)
         assert(store:open())
         local list = {}
         for n = 0, 9 do list[n + 1] = { n = n } end
@@ -202,23 +248,25 @@ describe("the outbox's store, when memory runs out,", function()
         local left = content(store, 1)
         for n = 0, 9 do assert((left:find('"n":' .. n .. "}", 1, true) == nil) == (n >= 3 and n <= 5)) end
         store:close()
-      end)
+      end) > 0)
     ]]
   end)
 
   it("removes what waits in memory, or leaves it", function()
-    run [[
-      try(function(store) put(store, store:device "x", 0, 9) end, function(store) return store:remove(1, 3, 5) end,
+    run_store [[
+      assert(try_store(function(store)
+        put(store, store:device "x", 0, 9)
+      end, function(store) return store:remove(1, 3, 5) end,
         function(store, well)
           assert((store:counts(1)) == (well and 7 or 10))
           assert(store:remove(1, 3, 5) == (well and 0 or 3))
-        end)
+        end) > 0)
     ]]
   end)
 
   it("dates records, or leaves them without a date", function()
-    run [[
-      try(function(store)
+    run_store [[
+      assert(try_store(function(store)
         store:believe(false, 0)
         assert(store:open())
         put(store, store:device "x", 1, 2)
@@ -231,13 +279,13 @@ describe("the outbox's store, when memory runs out,", function()
         end
         local all = content(store, 1)
         for n = 1, 4 do assert(all:find('"n":' .. n .. "}", 1, true), all) end
-      end)
+      end) > 0)
     ]]
   end)
 
   it("tells of its records, or fails", function()
-    run [[
-      try(function(store)
+    run_store [[
+      assert(try_store(function(store)
         assert(store:open())
         put(store, store:device "x", 1, 2)
         assert(store:sync())
@@ -254,7 +302,7 @@ describe("the outbox's store, when memory runs out,", function()
       end, function(store)
         assert(store:oldest(1, false) == 0 and store:newest(1) == 0)
         assert(store:query("SELECT count FROM runs")[1][1] == 2)
-      end)
+      end) > 0)
     ]]
   end)
 end)

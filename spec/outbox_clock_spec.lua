@@ -1,13 +1,11 @@
 -- When the records of an outbox are dated: by a clock that is not known yet, is set, is stepped.
-local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
 local library = require "spec.support.library"
-local loop = require "thingsboard.loop"
-local scratch = require "spec.support.scratch"
+local recording = require "spec.support.recording"
 local tb = require "thingsboard"
 
 describe("an outbox dates records", function()
-  local e, token, directory, path, shim
+  local e, place, token, path, shim
 
   setup(function()
     e = emulator.start()
@@ -17,37 +15,29 @@ describe("an outbox dates records", function()
   teardown(function() e:stop() end)
 
   before_each(function()
-    directory = scratch.new()
-    path = directory .. "/outbox"
-    token = e:create_device {}
+    place = recording.start(e)
+    token, path = place.token, place.path
   end)
 
   after_each(function()
     tb.clock(true)
-    loop.default():close()
-    e:clear_faults()
-    scratch.remove(directory)
+    place:stop()
   end)
 
-  -- A script with `outbox`, `set(milliseconds ahead)` and `drain()`; what it prints.
+  -- A script with `dev`, `set(milliseconds ahead)` and `drain()`; what it prints.
   local function run(script, options)
-    return child.run(([[
-      local tb = require "thingsboard"
-      local dev = tb.device { url = %q, token = %q }
+    local ahead = place.directory .. "/ahead"
+    return place:run(([[
       local function set(ahead)
         local file = assert(io.open(%q, "w"))
         file:write(ahead)
         file:close()
       end
       local BACK <const> = -40 * 365 * 86400000 -- in the eighties
-      local function drain() return select(2, outbox:drain { deadline = 5 }) end
-      local true_now = tb.now
       set(0)
-      local opened = { path = %q, server_time = %s }
+      local opened = { path = path, server_time = %s }
       %s
-    ]]):format(e.url, token, directory .. "/ahead", path, options or "false", script),
-      -- What is loaded before must stay so: a sanitizer wants to be the first.
-      { LD_PRELOAD = (os.getenv "LD_PRELOAD" or "") .. " " .. shim, CLOCK_SET = directory .. "/ahead" })
+    ]]):format(ahead, options or "false", script), { LD_PRELOAD = shim, CLOCK_SET = ahead })
   end
 
   local function series(key)
@@ -162,7 +152,8 @@ describe("an outbox dates records", function()
 
   it("in the order of recording, each once, when the clock is stepped", function()
     for _, step in ipairs { -3600000, 3600000, -86400000 } do
-      token = e:create_device {}
+      place.token = e:create_device {}
+      token = place.token
       local said = run(([[
         local outbox = assert(dev:outbox(opened))
         assert(outbox:put { n = 1 })

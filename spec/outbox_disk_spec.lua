@@ -1,48 +1,29 @@
 -- An outbox that is full, whose disk fails, whose file is damaged or not its own.
 local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
-local loop = require "thingsboard.loop"
+local recording = require "spec.support.recording"
 local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
 
+local fill = recording.fill
+
 describe("an outbox", function()
-  local e, token, dev, directory, path
+  local e, place, dev, directory, path
 
   setup(function() e = emulator.start() end)
   teardown(function() e:stop() end)
 
   before_each(function()
-    directory = scratch.new()
-    path = directory .. "/outbox"
-    token = e:create_device {}
-    dev = tb.device { url = e.url, token = token }
+    place = recording.start(e)
+    dev, directory, path = place.dev, place.directory, place.path
   end)
 
-  after_each(function()
-    loop.default():close()
-    e:clear_faults()
-    scratch.remove(directory)
-  end)
+  after_each(function() place:stop() end)
 
   local function open(given)
     given = given or {}
     given.path = path
     return dev:outbox(given)
-  end
-
-  local function fill(outbox, from, to)
-    for n = from, to do assert(outbox:put { n = n }) end
-  end
-
-  local function arrived(count)
-    local values
-    local deadline = tb.now() + 5000
-    repeat
-      values = {}
-      for _, entry in ipairs(e:series(token).n or {}) do values[#values + 1] = math.tointeger(tonumber(entry.value)) end
-    until #values >= count or tb.now() > deadline
-    table.sort(values)
-    return values
   end
 
   local function numbers(from, to)
@@ -64,11 +45,11 @@ describe("an outbox", function()
         fill(outbox, 151, 151)
         assert.equal(61, outbox:stats().lost.full)
         assert.is_true(outbox:drain { deadline = 10 })
-        assert.same(numbers(62, 151), arrived(90))
+        assert.same(numbers(62, 151), place:arrived(90))
         assert(outbox:close())
-        os.remove(path)
-        token = e:create_device {}
-        dev = tb.device { url = e.url, token = token }
+        place:stop()
+        place = recording.start(e)
+        dev, path = place.dev, place.path
       end
     end)
 
@@ -83,7 +64,7 @@ describe("an outbox", function()
       assert.is_true(outbox:drain { deadline = 5 })
       assert(outbox:put { n = 5 })
       assert.is_true(outbox:drain { deadline = 5 })
-      assert.same({ 1, 2, 3, 5 }, arrived(4))
+      assert.same({ 1, 2, 3, 5 }, place:arrived(4))
     end)
 
     it("keeps within its bytes", function()
@@ -99,12 +80,11 @@ describe("an outbox", function()
       local outbox = assert(open { max_age = 30 * 24 * 3600 })
       assert(outbox:put { ts = tb.now() - 40 * 24 * 3600 * 1000, values = { n = 1 } })
       assert(outbox:close())
-      child.run(([[
-        local tb = require "thingsboard"
-        local outbox = assert(tb.device { url = %q, token = %q }:outbox { path = %q, max_age = 30 * 24 * 3600 })
+      place:run [[
+        local outbox = assert(dev:outbox { path = path, max_age = 30 * 24 * 3600 })
         assert(outbox:drain { deadline = 5 })
         io.popen("kill -9 $PPID"):read "a"
-      ]]):format(e.url, token, path))
+      ]]
       outbox = assert(open())
       assert.equal(1, outbox:stats().lost.expired)
       assert(outbox:close())
@@ -116,7 +96,7 @@ describe("an outbox", function()
       assert(outbox:put { { ts = ts, values = { n = 1 } }, { ts = ts, values = { n = 2 } } })
       assert(outbox:put { n = 3 })
       assert.is_true(outbox:drain { deadline = 5 })
-      assert.same({ 3 }, arrived(1))
+      assert.same({ 3 }, place:arrived(1))
       assert.equal(2, outbox:stats().lost.expired)
     end)
   end)
@@ -124,13 +104,9 @@ describe("an outbox", function()
   describe("whose disk is full", function()
     -- No file may get larger than so many blocks of 512 bytes.
     local function run_limited(blocks, script)
-      return child.run(([[
-        local tb = require "thingsboard"
-        local dev = tb.device { url = %q, token = %q }
-        local path = %q
+      return place:run([[
         local function make_room() os.execute "prlimit --pid $PPID --fsize=unlimited:" end
-        %s
-      ]]):format(e.url, token, path, script), {}, "ulimit -S -f " .. blocks .. "; trap '' XFSZ;")
+      ]] .. script, {}, "ulimit -S -f " .. blocks .. "; trap '' XFSZ;")
     end
 
     it("says so, keeps what it has, and records on when there is room", function()
@@ -153,7 +129,7 @@ describe("an outbox", function()
       assert.truthy(kept, said)
       assert.is_true(tonumber(kept) > 50, said)
       assert.truthy(rest:find("true\t0\ntrue\tnil\n", 1, true), said)
-      assert.equal(tonumber(kept) + 1, #arrived(tonumber(kept) + 1))
+      assert.equal(tonumber(kept) + 1, #place:arrived(tonumber(kept) + 1))
     end)
 
     it("records in memory, when told to, and brings it to the disk when there is room", function()
@@ -167,7 +143,7 @@ describe("an outbox", function()
         print(outbox:drain { deadline = 20 })
       ]])
       assert.equal("500\ttrue\ntrue\tnil\n0\ttrue\tnil\ntrue\tnil\n", said)
-      assert.equal(501, #arrived(501))
+      assert.equal(501, #place:arrived(501))
     end)
   end)
 
@@ -184,7 +160,7 @@ describe("an outbox", function()
       assert.equal(1, outbox:stats().lost.damaged)
       fill(outbox, 101, 102)
       assert.is_true(outbox:drain { deadline = 5 })
-      assert.same({ 101, 102 }, arrived(2))
+      assert.same({ 101, 102 }, place:arrived(2))
       assert(outbox:close())
       local names = scratch.files(directory)
       assert.equal("outbox", names[1])
@@ -209,7 +185,7 @@ describe("an outbox", function()
       fill(outbox, 5001, 5003)
       outbox:drain { deadline = 10 }
       assert.equal(1, outbox:stats().lost.damaged)
-      local last = arrived(3)
+      local last = place:arrived(3)
       assert.equal(5003, last[#last])
       assert(outbox:close())
     end)
@@ -288,7 +264,7 @@ describe("an outbox", function()
       assert.equal(4, outbox:stats().records)
       assert.equal(1, outbox:stats().attributes)
       assert.is_true(outbox:drain { deadline = 5 })
-      assert.same({ 1, 2, 3, 4 }, arrived(4))
+      assert.same({ 1, 2, 3, 4 }, place:arrived(4))
       assert(outbox:close())
     end)
   end)

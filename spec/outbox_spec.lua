@@ -1,28 +1,21 @@
 -- The outbox: what is put is on disk, and gets to the server.
 local cjson = require "cjson"
-local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
-local loop = require "thingsboard.loop"
-local scratch = require "spec.support.scratch"
+local recording = require "spec.support.recording"
 local tb = require "thingsboard"
 
 describe("an outbox", function()
-  local e, dev, directory, path
+  local e, place, dev, directory, path
 
   setup(function() e = emulator.start() end)
   teardown(function() e:stop() end)
 
   before_each(function()
-    directory = scratch.new()
-    path = directory .. "/outbox"
-    dev = tb.device { url = e.url, token = e:create_device {} }
+    place = recording.start(e)
+    dev, directory, path = place.dev, place.directory, place.path
   end)
 
-  after_each(function()
-    loop.default():close()
-    e:clear_faults()
-    scratch.remove(directory)
-  end)
+  after_each(function() place:stop() end)
 
   local function token_device()
     local token = e:create_device {}
@@ -39,8 +32,8 @@ describe("an outbox", function()
     local device, token = token_device()
     local outbox <close> = assert(device:outbox { path = path })
     local from = tb.now()
-    local place = { x = 1, y = { "a,b}", tb.null } }
-    assert.is_true(outbox:put { temperature = 21.5, open = true, place = place, none = tb.array {} })
+    local nested = { x = 1, y = { "a,b}", tb.null } }
+    assert.is_true(outbox:put { temperature = 21.5, open = true, place = nested, none = tb.array {} })
     assert.is_true(outbox:put { ts = 1700000000000, values = { temperature = 20.5 } })
     assert.is_true(outbox:put { { n = 1 }, { ts = 1700000000001, values = { n = 2 } }, { n = 3 } })
     assert.equal(5, outbox:stats().records)
@@ -196,16 +189,14 @@ describe("an outbox", function()
 
   it("has what was put when its process is killed, and what sync_every has written", function()
     local script = [[
-      local tb = require "thingsboard"
-      local dev = tb.device { url = %q, token = "T" }
-      local outbox = dev:outbox { path = %q, sync_every = %s }
+      local outbox = dev:outbox { path = path, sync_every = %s }
       for n = 1, 5 do assert(outbox:put { n = n }) end
       %s
       io.popen("kill -9 $PPID"):read "a"
     ]]
-    child.run(script:format(e.url, path, "nil", ""))
-    child.run(script:format(e.url, path, "3600", ""))
-    child.run(script:format(e.url, path, "0.05",
+    place:run(script:format("nil", ""))
+    place:run(script:format("3600", ""))
+    place:run(script:format("0.05",
       "local at = tb.now() + 100 while tb.now() < at do end assert(outbox:put { n = 6 })"))
     local outbox <close> = assert(dev:outbox { path = path })
     assert.equal(5 + 0 + 6, outbox:stats().records)
@@ -213,15 +204,14 @@ describe("an outbox", function()
 
   it("writes what sync_every has held back when it is due, though the script or a task of it only sleeps", function()
     local script = [[
-      local tb = require "thingsboard"
-      local outbox = tb.device { url = %q, token = "T" }:outbox { path = %q, sync_every = 0.05 }
+      local outbox = dev:outbox { path = path, sync_every = 0.05 }
       local function record() for n = 1, 5 do assert(outbox:put { n = n }) end tb.sleep(0.5) end
       %s
       io.popen("kill -9 $PPID"):read "a"
     ]]
-    child.run(script:format(e.url, path, "record()"))
-    child.run(script:format(e.url, path, "record() record()"))
-    child.run(script:format(e.url, path, "tb.spawn(record) tb.run()"))
+    place:run(script:format "record()")
+    place:run(script:format "record() record()")
+    place:run(script:format "tb.spawn(record) tb.run()")
     local outbox <close> = assert(dev:outbox { path = path })
     assert.equal(5 + 10 + 5, outbox:stats().records)
   end)
@@ -282,10 +272,7 @@ describe("an outbox", function()
   it("is one process's", function()
     local outbox <close> = assert(dev:outbox { path = path })
     assert(outbox:put { n = 1 })
-    local said = child.run(([[
-      local tb = require "thingsboard"
-      print(tb.device { url = %q, token = "T" }:outbox { path = %q })
-    ]]):format(e.url, path))
+    local said = place:run "print(dev:outbox { path = path })"
     assert.truthy(said:find "^nil\t")
     assert.truthy(said:find("another process has this outbox open", 1, true), said)
   end)

@@ -16,7 +16,7 @@ describe("when memory runs out, the core", function()
   local prelude <const> = [[
     local core = require "thingsboard.core"
     local function new_client(reactor)
-      return core.client(reactor, { prefix = "http://127.0.0.1:9/x", max_response = 1000, connect_timeout = 1000 })
+      return core.client(reactor, { prefix = "http://127.0.0.1:9/x", connect_timeout = 1000 }, 1000)
     end
     local function call(client, reactor)
       local exchange <close> = client:start("GET", "/", nil, 1000)
@@ -41,7 +41,7 @@ describe("when memory runs out, the core", function()
     run(prelude .. [[
       assert(try(function()
         local reactor = core.reactor()
-        for _ = 1, 64 do new_client(reactor) end
+        for _ = 1, 256 do new_client(reactor) end -- CLIENTS_A_POOL of csrc/pool.c
         return reactor
       end, new_client, function(reactor)
         local client <close> = new_client(reactor)

@@ -70,6 +70,6 @@ describe("when memory runs out", function()
         assert.equal("not enough memory", select(2, task:join()))
       end
     until n > count
-    assert.is_true(ended > 5, "ended: " .. ended)
+    assert.is_true(ended > 0)
   end)
 end)

@@ -9,7 +9,7 @@ describe("an outbox dates records", function()
 
   setup(function()
     e = emulator.start()
-    shim = library.build "clock"
+    shim = library.preload "clock"
   end)
 
   teardown(function() e:stop() end)

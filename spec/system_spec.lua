@@ -28,7 +28,7 @@ describe("when the system refuses", function()
       local function post() return tb.device({ url = URL, token = TOKEN }):send_telemetry { a = 1 } end
       local function there() return io.popen("ls " .. PATH .. "* 2>/dev/null"):read "a" ~= "" end
     ]]):format(module, e.url, e.token) .. script:format(...),
-      { LD_PRELOAD = (os.getenv "LD_PRELOAD" or "") .. " " .. module })
+      { LD_PRELOAD = library.preload "refuse" })
     assert.matches(expected, said)
   end
 

@@ -16,4 +16,9 @@ function library.load(name)
   return assert(package.loadlib(library.build(name), "luaopen_" .. name))()
 end
 
+--- Builds one that a process is to have before all others: the value of its LD_PRELOAD, behind a sanitizer's.
+function library.preload(name)
+  return (os.getenv "LD_PRELOAD" or "") .. " " .. library.build(name)
+end
+
 return library

@@ -68,7 +68,6 @@ static CURLM *new_multi(struct tb_pool *pool) {
 
 struct tb_pool *tb_pool_add(struct tb_reactor *reactor) {
   size_t count = reactor->pool_count;
-  if (count >= SIZE_MAX / sizeof(struct tb_pool *)) return NULL;
   /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers it is */
   struct tb_pool **pools = realloc(reactor->pools, (count + 1) * sizeof *pools);
   if (pools == NULL) return NULL;

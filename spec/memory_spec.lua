@@ -1,5 +1,5 @@
--- What goes on when Lua's memory runs out for a while. The torture (spec/torture/memory.lua) has all allocations fail,
--- those of curl and SQLite too.
+-- What goes on when Lua's memory runs out for a while: no task, and nothing that one waits for, is forgotten. The
+-- torture (spec/torture/memory.lua) has all allocations fail, those of curl and SQLite too.
 local emulator = require "spec.support.emulator"
 local library = require "spec.support.library"
 local loop = require "thingsboard.loop"
@@ -25,6 +25,58 @@ describe("when memory runs out", function()
     while not condition() and tb.now() < deadline do pcall(tb.sleep, 0.001) end
     return condition()
   end
+
+  -- Calls below so many others: where the stack must grow next depends on it.
+  local function below(depth, f)
+    if depth == 0 then return f() end
+    local result = below(depth - 1, f)
+    return result
+  end
+
+  -- Runs tasks while the n-th allocation fails, and all behind it, on a stack of its own; all must be done in the end.
+  -- How many allocations there were, and whether the step was left.
+  local function run_starved(n, depth)
+    local tasks = {}
+    tasks[1] = tb.spawn(function() return dev:send_telemetry { a = n } end)
+    tasks[2] = tb.spawn(function() return tasks[1]:join() end)
+    tasks[3] = tb.spawn(function() return error "broken" end)
+    tasks[4] = tb.spawn(function() return tasks[3]:join() end)
+    local function all_done()
+      for i = 1, 4 do
+        if not tasks[i]:done() then return false end
+      end
+      return true
+    end
+    local on = loop.default()
+    local stack = coroutine.create(function()
+      below(depth, function()
+        while not all_done() do on:step(1) end
+      end)
+    end)
+    local resume = coroutine.resume
+    local count, _, well = starve.call(n, 0, function() return (resume(stack)) end)
+    coroutine.close(stack)
+    assert(await(all_done), ("a task is forgotten when allocation %d fails, %d calls below"):format(n, depth))
+    tb.run()
+    for _, task in ipairs(tasks) do
+      local ended, why = task:join()
+      assert(ended or why:find "memory" or why:find "broken", why)
+    end
+    return count, well
+  end
+
+  it("in a step, what ended or happened in it is noted at the next", function()
+    local left = 0
+    for depth = 0, 8 do
+      local n = 0
+      repeat
+        n = n + 1
+        local count, well = run_starved(n, depth)
+        if not well then left = left + 1 end
+      until n > count
+    end
+    assert.is_true(left > 5, "steps left: " .. left)
+  end)
 
   it("in a poll, that goes on a little later", function()
     local requests <close> = dev:rpc_requests()

@@ -140,12 +140,8 @@ local function settle(self, which, ok, message)
 end
 
 -- Resumes the tasks that are ready. The error of a handler of errors ends it early; the rest is left for the next step.
-local function run_ready(self)
-  local depth = self.depth
-  self.depth = depth + 1
-  local round = self.round + 1 -- what becomes ready meanwhile waits for the next step
-  self.round = round
-  local settled, why = true, nil
+local function run_round(self, round)
+  self.depth = self.depth + 1
   local which = self.first
   while which and which.round < round do
     local after = which.next
@@ -154,13 +150,17 @@ local function run_ready(self)
     which.next = false
     if not which.outcome then
       local ok, message = resume(which.thread)
-      if not ok or not which.event then
-        settled, why = pcall(settle, self, which, ok, message)
-        if not settled then break end
-      end
+      if not ok or not which.event then settle(self, which, ok, message) end
     end
     which = self.first
   end
+end
+
+-- Memory may run out at any call of a function: the depth must be right all the same.
+local function run_ready(self)
+  local depth, round = self.depth, self.round + 1 -- what becomes ready meanwhile waits for the next step
+  self.round = round
+  local settled, why = pcall(run_round, self, round)
   self.depth = depth
   if self.watched and depth == 0 and not self.closed then arm(self) end
   if not settled then error(why, 0) end
@@ -200,12 +200,20 @@ function loop:spawn_background(body, ...)
   return which
 end
 
--- Where memory ran out in the last step, it may have kept what happened from being noted: that is done now.
+-- Where memory ran out in the last step, it may have kept what happened from being noted, or a task that was its turn
+-- from being resumed: that is done now.
 local function catch_up(self)
+  local ready, entry = {}, self.first
+  while entry do
+    ready[entry] = true
+    entry = entry.next
+  end
   for thread, which in next, self.tasks do
     if status(thread) == "dead" then
       stop_waiting(self, which)
       finish(self, which, which.outcome or "not enough memory")
+    elseif not which.event and not ready[which] then
+      make_ready(self, which)
     end
   end
   for event, which in next, self.waiting do

@@ -2,8 +2,6 @@
 -- bytes of resident memory of a device, seconds of CPU in IDLE seconds, and microseconds of CPU of a delivery.
 local tb = require "thingsboard"
 
-require("thingsboard.poll").longest = 900 -- the server that this runs against never gives a poll up
-
 local IDLE, BATCH = 3, 200
 
 local url, kind, count, deliveries = arg[1], arg[2], tonumber(arg[3]), tonumber(arg[4])

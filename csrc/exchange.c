@@ -165,7 +165,7 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   if (sent_anew(exchange, code)) return;
   const struct tb_handle *handle = exchange->handle;
   curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
-  exchange->sent = code == CURLE_OK || was_sent(exchange);
+  exchange->sent = (code == CURLE_OK && exchange->failure == TB_NO_FAILURE) || was_sent(exchange);
   exchange->code = code;
   if (exchange->header_bytes > 0)
     exchange->client->unheard = false;

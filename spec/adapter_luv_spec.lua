@@ -24,3 +24,28 @@ hosts.behaves {
     coroutine.yield()
   end,
 }
+
+describe("in luv", function()
+  local loop = require "thingsboard.loop"
+  local tb = require "thingsboard"
+
+  it("a coroutine that has been woken may be closed by another", function()
+    require "thingsboard.adapter.luv".attach()
+    local went_on
+    local doomed = coroutine.create(function()
+      tb.sleep(0.05)
+      went_on = true
+    end)
+    local first = coroutine.create(function()
+      tb.sleep(0.05)
+      assert(coroutine.close(doomed))
+    end)
+    coroutine.resume(first)
+    coroutine.resume(doomed)
+    uv.run()
+    assert.equal("dead", coroutine.status(first))
+    assert.is_nil(went_on)
+    assert.is_false(loop.default():working())
+    loop.default():close()
+  end)
+end)

@@ -2,12 +2,11 @@
 local child = require "spec.support.child"
 local core = require "thingsboard.core"
 local emulator = require "spec.support.emulator"
+local uv = require "luv"
 
 local function descriptors()
-  local count = 0
-  local stat <close> = io.open "/proc/self/stat"
-  local list <close> = io.popen("ls /proc/" .. stat:read "n" .. "/fd")
-  for _ in list:lines() do count = count + 1 end
+  local count, list = 0, assert(uv.fs_scandir "/proc/self/fd")
+  while uv.fs_scandir_next(list) do count = count + 1 end
   return count
 end
 
@@ -256,7 +255,15 @@ describe("the core", function()
       client:close()
       assert.is_true(exchange:done())
       assert.same({ nil, "CLOSED", "closed before its answer was taken" }, { exchange:result() })
+      assert.is_true(exchange:sent())
       assert.equal(exchange, (reactor:step(0)))
+    end)
+
+    it("was not sent when its client was closed before", function()
+      local exchange = client:start("GET", "/attributes", nil, 10000)
+      client:close()
+      assert.is_true(exchange:done())
+      assert.is_false(exchange:sent())
     end)
 
     it("is checked", function()

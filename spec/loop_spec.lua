@@ -170,7 +170,7 @@ describe("tasks", function()
       local task
       task = tb.spawn(function() task:cancel() end)
       tb.run()
-      assert.truthy(failures[1]:find("a task cannot cancel itself", 1, true))
+      assert.truthy(failures[1]:find("loop_spec.lua:171: a task that is running cannot be cancelled", 1, true))
     end)
   end)
 
@@ -196,12 +196,67 @@ describe("tasks", function()
     assert.is_true(answered)
   end)
 
-  it("may not share one wait", function()
+  it("may not wait for one end together, nor for their own, nor for all", function()
     local sleeper = tb.spawn(function() tb.sleep(0.05) end)
     for _ = 1, 2 do tb.spawn(function() sleeper:join() end) end
+    local itself
+    itself = tb.spawn(function() itself:join() end)
+    tb.spawn(function() tb.run() end)
+    tb.spawn(function() coroutine.wrap(tb.run)() end)
     tb.run()
-    assert.equal(1, #failures)
-    assert.truthy(failures[1]:find("another task waits for the same thing already", 1, true))
+    assert.equal(4, #failures)
+    local said = table.concat(failures, "\n")
+    assert.truthy(said:find("loop_spec.lua:%d+: join: a task cannot wait for its own end"))
+    assert.truthy(said:find("loop_spec.lua:%d+: join: another waits for this task's end already"))
+    assert.equal(2, select(2, said:gsub("run: called in a task", "")))
+  end)
+
+  it("that fail with what cannot be shown are told of, and closed, all the same", function()
+    local closed
+    local bad = tb.spawn(function()
+      local _ <close> = setmetatable({}, { __close = function() closed = true end })
+      error(setmetatable({}, { __tostring = function() error "no text" end }))
+    end)
+    tb.run()
+    assert.truthy(failures[1]:find("a table that cannot be shown", 1, true))
+    assert.is_true(closed)
+    assert.same({ nil, "a table that cannot be shown" }, { bad:join() })
+  end)
+
+  -- Below a task the stack ends in a step of the loop, at any of its calls.
+  it("go on when another's recursion has no end", function()
+    local ticks = 0
+    local other = tb.spawn(function()
+      while true do
+        tb.sleep(0)
+        ticks = ticks + 1
+      end
+    end)
+    local function deep(...)
+      table.sort({ 1, 2, 3 }, function(a, b)
+        tb.sleep(0)
+        return a < b
+      end)
+      return deep(...) + 1
+    end
+    local task = tb.spawn(function() deep(table.unpack({}, 1, 200)) end) -- which takes much of the stack, and ends soon
+    assert.truthy(select(2, task:join()):find "stack overflow")
+    ticks = 0
+    for _ = 1, 10 do tb.sleep(0.001) end
+    assert.is_true(ticks > 0)
+    other:cancel()
+  end)
+
+  it("go on, and can be ended, when a recursion outside of them has no end", function()
+    local own = require "thingsboard.loop".new()
+    own:spawn(function() while true do own:sleep(0.001) end end)
+    local function retry(...)
+      pcall(own.sleep, own, 0)
+      return retry(...) + 1
+    end
+    assert.is_false(pcall(retry, table.unpack({}, 1, 200))) -- as above
+    assert.same({ true, "ran" }, { own:spawn(function() return "ran" end):join() })
+    own:close()
   end)
 
   it("sleep in order of their deadlines", function()

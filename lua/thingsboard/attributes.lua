@@ -108,15 +108,15 @@ local function run_refresh(state)
     elseif not fresh then
       loop:sleep(state.behind)
     end
-  until fresh and state.opened_at <= at - state.behind
+  until state.ended or fresh and state.opened_at <= at - state.behind
 end
 
 local function run_poll(state)
   local updates = poll.new(state.client, "attribute_updates", "/attributes/updates", is_update)
   local loop, tasks = state.client.loop, state.tasks
-  while true do
+  while not state.ended do
     local exchange <close> = updates:send(state.period)
-    if not exchange then return end -- the device was closed, and the iterator with it
+    if not exchange then return finish(state) end -- the device was closed
     state.opened_at = updates.opened_at
     state.found = {}
     if not tasks.refresh or tasks.refresh:done() then tasks.refresh = keep(state, run_refresh) end
@@ -196,7 +196,7 @@ function attributes.updates(client, request, keys, period)
   }
   return poll.iterator(client, function() return next_change(state) end, function()
     finish(state)
-    for _, task in next, state.tasks or {} do task:cancel() end
+    for _, task in next, state.tasks or {} do poll.stop(task) end
   end)
 end
 

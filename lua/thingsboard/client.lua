@@ -127,9 +127,10 @@ function client:start(method, path, body, timeout, file, checksum, limit, range)
   return self.core:start(method, path, body, timeout, file, checksum, limit, range)
 end
 
---- Lets an iterator end with the client, if it lives as long.
+--- Lets an iterator end with the client, if it lives as long; at once where that is closed.
 -- @tparam table iterator with `close()`
 function client:bind(iterator)
+  if self.closed then return iterator:close() end
   self.iterators = self.iterators or setmetatable({}, weak)
   self.iterators[iterator] = true
 end

@@ -50,12 +50,12 @@ function thingsboard.sleep(seconds)
   if type(seconds) ~= "number" or seconds < 0 or seconds ~= seconds then
     error("sleep: seconds must be a number, not negative", 2)
   end
-  loop.default():sleep(seconds)
+  return loop.default():sleep(seconds)
 end
 
 --- Runs until no task is left.
 function thingsboard.run()
-  loop.default():run()
+  return loop.default():run() -- a mistake is told at the script's line
 end
 
 --- Bounds the connections to one server, for all devices; without a bound there are as many as calls in flight. It

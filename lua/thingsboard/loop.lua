@@ -61,7 +61,7 @@ function loop.new()
     count = 0, -- tasks that run() waits for
     waiters = 0, -- coroutines of the host's that are parked
     depth = 0, -- of tasks that run below tasks, by a step of theirs
-    inside = false, -- of a step: true before one when the last was left by an error
+    begun = 0, ended = 0, -- steps: between two, fewer have ended when an error left one, were it below a task
     -- False rather than nil, which would be looked for in the class at every step.
     stirred = false, -- between two steps
     watched = false, -- somebody knows the descriptor
@@ -126,6 +126,12 @@ local function finish(self, which, outcome)
   stir(self)
 end
 
+-- What an error says, whatever was raised.
+local function text_of(raised)
+  local ok, text = pcall(tostring, raised)
+  return ok and text or ("a %s that cannot be shown"):format(type(raised))
+end
+
 -- A task has come to its end, or has yielded to nobody.
 local function settle(self, which, ok, message)
   local thread = which.thread
@@ -133,7 +139,7 @@ local function settle(self, which, ok, message)
   if which.event then stop_waiting(self, which) end -- memory ran out as it was to be suspended
   finish(self, which, ok and which.outcome or "not enough memory") -- unless there is enough to say more
   if ok then return end
-  which.outcome = tostring(message)
+  which.outcome = text_of(message)
   local traceback = debug.traceback(thread, which.outcome)
   coroutine.close(thread) -- what the task was to close is closed now, not when it is collected
   self.on_error(which, traceback)
@@ -200,8 +206,8 @@ function loop:spawn_background(body, ...)
   return which
 end
 
--- Where memory ran out in the last step, it may have kept what happened from being noted, or a task that was its turn
--- from being resumed: that is done now.
+-- An error that left a step, for want of memory or of stack, may have kept what happened from being noted, or a task
+-- from being resumed whose turn it was: that is done now.
 local function catch_up(self)
   local ready, entry = {}, self.first
   while entry do
@@ -235,10 +241,11 @@ end
 -- @tparam ?number timeout seconds to wait at most; nil for as long as it takes
 function loop:step(timeout)
   local reactor, depth = self.reactor, self.depth
-  if depth == 0 then
-    if self.inside then catch_up(self) end
-    self.inside = true
+  if depth == 0 and self.begun ~= self.ended then
+    catch_up(self)
+    self.ended = self.begun
   end
+  self.begun = self.begun + 1
   arm(self)
   self.stirred = false
   local exchange, more = reactor:step(timeout)
@@ -249,7 +256,7 @@ function loop:step(timeout)
   end
   if self.timers.n > 0 then wake_sleepers(self) end
   if self.first then run_ready(self) elseif self.watched and depth == 0 then arm(self) end
-  if depth == 0 then self.inside = false end
+  self.ended = self.ended + 1
 end
 
 local step = loop.step
@@ -392,7 +399,8 @@ end
 
 --- Runs until no task is left.
 function loop:run()
-  if self.tasks[coroutine.running()] then error("run: called in a task, which it would wait for", 2) end
+  if self.depth > 0 then error("run: called in a task, which it would wait for", 2) end
+  if self.waiting[self.idle] then error("run: another waits for the end of all tasks already", 2) end
   if current(self) then return self:wait(self.idle) end -- in a coroutine of the host's
   while self.count > 0 do step(self) end
 end
@@ -419,12 +427,20 @@ function task:done()
   return self.outcome ~= false
 end
 
+--- Whether the task runs at this moment, be it below another.
+function task:is_running()
+  local now = self.thread and status(self.thread)
+  return now == "running" or now == "normal"
+end
+
 --- Waits for the task's end.
 -- @treturn[1] boolean true
 -- @return[1] ... what its function returned
 -- @treturn[2] nil
 -- @treturn[2] string why it came to no good end
 function task:join()
+  if self.thread == running() then error("join: a task cannot wait for its own end", 2) end
+  if self.loop.waiting[self] then error("join: another waits for this task's end already", 2) end
   self.loop:wait(self)
   local outcome = self.outcome
   if type(outcome) == "table" then return true, table.unpack(outcome, 1, outcome.n) end
@@ -435,12 +451,11 @@ end
 -- has ended already.
 function task:cancel()
   if not self.loop.tasks[self.thread] then return end
-  local now = status(self.thread)
-  if now == "running" or now == "normal" then error("a task cannot cancel itself: let it return", 2) end
+  if self:is_running() then error("a task that is running cannot be cancelled: let it return", 2) end
   stop_waiting(self.loop, self)
   local closed, message = coroutine.close(self.thread)
   finish(self.loop, self, self.outcome or "cancelled") -- it has one when memory ran out behind its end
-  if not closed then self.loop.on_error(self, tostring(message)) end
+  if not closed then self.loop.on_error(self, text_of(message)) end
 end
 
 return loop

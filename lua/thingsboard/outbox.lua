@@ -51,6 +51,7 @@ function outbox.new(client, given)
   check_choice("when_full", given.when_full, "drop_oldest", "refuse")
   check_choice("on_trouble", given.on_trouble, "error", "memory")
   local messages, points = check_budget("messages", given.messages), check_budget("points", given.points)
+  if client.closed then return nil, errors.new("closed", "outbox: the device is closed") end
   local on, reason = store.of(given.path) -- before the outbox: at the end of all, that is collected first
   if not on then return nil, errors.new("file", "outbox: " .. reason) end
   local name = given.name or "device"

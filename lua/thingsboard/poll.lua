@@ -113,6 +113,12 @@ function poll.keep(loop, finish, body, ...)
   end
 end
 
+--- Ends a task of an iterator. In the one that runs, the collector has come to the iterator, and it sees by itself that
+-- the iterator has ended.
+function poll.stop(task)
+  if not task:is_running() then task:cancel() end
+end
+
 local iterator = {}
 iterator.__index = iterator
 iterator.__name = "thingsboard.iterator"

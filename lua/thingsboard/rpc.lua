@@ -154,8 +154,9 @@ local function run(state, which)
   which.ends_at = nil
   while true do
     wait_to_send(state, which)
+    if state.ended then return end
     local exchange <close> = which:send(seconds_for(state, which))
-    if not exchange then return end -- the device was closed, and the iterator with it
+    if not exchange then return finish(state) end -- the device was closed
     notify(state)
     local message, err, text = which:receive(exchange)
     if message then
@@ -219,8 +220,9 @@ function rpc.requests(device, client, period)
   local it = poll.iterator(client, function() return next_request(state) end, function()
     client.rpc = nil
     finish(state)
-    for _, task in ipairs(tasks) do task:cancel() end
+    for _, task in ipairs(tasks) do poll.stop(task) end
   end) -- before the tasks: if one cannot be started, this ends the other
+  if client.closed then return it, nil, nil, it end
   client.rpc = state
   for i, which in ipairs(state.polls) do
     tasks[i] = loop:spawn_background(poll.keep, loop, at_end, run, state, which)

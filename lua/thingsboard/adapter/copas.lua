@@ -4,7 +4,8 @@
 --     copas.addthread(function() assert(dev:send_telemetry { temperature = 21.5 }) end)
 --     copas.loop()
 --
--- Elsewhere a call blocks. Copas waits by `select`: it cannot watch descriptors from 1024 on.
+-- In the main program a call blocks; in a generator of a thread's it yields to whoever iterates, as all waits of Copas
+-- do. Copas waits by `select`: it cannot watch descriptors from 1024 on.
 --
 -- What Copas waits for is anything that `socket.select` takes, that is, what has `getfd` and `dirty`; `copas.receive`
 -- suspends a thread until `receive` of such an object gives something. All releases from 1.2 to 4 have these.

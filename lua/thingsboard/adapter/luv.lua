@@ -4,7 +4,8 @@
 --     coroutine.wrap(function() assert(dev:send_telemetry { temperature = 21.5 }) end)()
 --     uv.run()
 --
--- A callback of luv's runs in no coroutine, so a call in one blocks; let it start a coroutine, or a task.
+-- A callback of luv's runs in no coroutine, so a call in one blocks; let it start a coroutine, or a task. A call in a
+-- generator, which is a coroutine too, yields to whoever iterates; and a task waits by this library's means only.
 -- @module thingsboard.adapter.luv
 local uv = require "luv"
 local loop = require "thingsboard.loop"
@@ -22,7 +23,9 @@ function adapter.attach()
     local threads = woken
     woken = {}
     for at, thread in ipairs(threads) do
-      local ok, message = coroutine.resume(thread)
+      local alive = coroutine.status(thread) == "suspended" -- a script may have closed it meanwhile
+      local ok, message = true, nil
+      if alive then ok, message = coroutine.resume(thread) end
       if not ok then
         table.move(threads, at + 1, #threads, #woken + 1, woken)
         if woken[1] then soon:start(0, 0, resume_woken) end

@@ -21,7 +21,6 @@ enum {
   /* A frame of HTTP/2: where one does not fit into the buffer, libcurl 7.88 leaves the rest, and waits for a socket
    * that has no more to bring. */
   HTTP2_RECEIVE_BUFFER = 16384,
-  IDLE_CONNECTION_SECONDS = 50, /* the server closes an idle one after 60 s, over HTTP/2 after 20 s by GOAWAY */
   /* A peer that is gone without a word shows by what it does not acknowledge: while nothing else is sent, by probes. A
    * poll would notice by its time-out only, and over HTTP/2 the next would go out on the same connection. */
   PROBE_AFTER_SECONDS = 10,
@@ -129,7 +128,7 @@ static void configure(lua_State *L, int index, CURL *easy) {
     {CURLOPT_TCP_KEEPALIVE, 1},
     {CURLOPT_TCP_KEEPIDLE, PROBE_AFTER_SECONDS},
     {CURLOPT_TCP_KEEPINTVL, PROBE_EVERY_SECONDS},
-    {CURLOPT_MAXAGE_CONN, IDLE_CONNECTION_SECONDS},
+    {CURLOPT_MAXAGE_CONN, TB_IDLE_CONNECTION_SECONDS},
 #if LIBCURL_VERSION_NUM >= 0x075700
     {CURLOPT_QUICK_EXIT, 1}, /* or the end of an exchange would wait, with all others, for the resolver's thread */
 #endif

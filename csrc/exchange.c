@@ -119,6 +119,7 @@ static void unlink_exchange(struct tb_exchange *exchange) {
 /* Off the wire: an unfinished transfer's connection is closed, a finished one's is kept for the next. */
 static void leave_wire(struct tb_exchange *exchange) {
   curl_multi_remove_handle(exchange->pool->multi, exchange->handle->easy);
+  tb_pool_leave(exchange->pool);
   exchange->handle->exchange = NULL;
   tb_client_give(exchange->handle);
   exchange->handle = NULL;
@@ -355,6 +356,7 @@ int tb_exchange_start(lua_State *L) {
     tb_exchange_release(L, reactor, exchange);
     return luaL_error(L, "cannot start a request: out of memory");
   }
+  tb_pool_enter(exchange->pool);
   exchange->client = client;
   exchange->link = &client->exchanges;
   exchange->next = client->exchanges;

@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 
 enum {
+  REST_MICROSECONDS = TB_IDLE_CONNECTION_SECONDS * 1000000,
   /* A pool takes 40 KiB and two descriptors. The more clients share one, the more connections curl looks through: among
    * the polls of so many an answer takes a twentieth more instructions than alone. */
   CLIENTS_A_POOL = 256,
@@ -27,8 +28,9 @@ static int on_timer(CURLM *multi, long milliseconds, void *data) {
   struct tb_reactor *reactor = pool->reactor;
   (void)multi;
   pool->wake = milliseconds < 0 ? TB_NEVER : tb_monotonic() + (int64_t)milliseconds * 1000;
-  if (pool->wake < reactor->curl_wake || reactor->pool_count == 1) {
-    reactor->curl_wake = pool->wake; /* among several, too early a time is put right when it has come */
+  int64_t wake = tb_pool_wake(pool);
+  if (wake < reactor->curl_wake || reactor->pool_count == 1) {
+    reactor->curl_wake = wake; /* among several, too early a time is put right when it has come */
     tb_reactor_arm(reactor);
   }
   return 0;
@@ -74,7 +76,7 @@ struct tb_pool *tb_pool_add(struct tb_reactor *reactor) {
   reactor->pools = pools;
   struct tb_pool *pool = malloc(sizeof *pool);
   if (pool == NULL) return NULL;
-  *pool = (struct tb_pool){.reactor = reactor, .index = count, .wake = TB_NEVER};
+  *pool = (struct tb_pool){.reactor = reactor, .index = count, .wake = TB_NEVER, .rest_at = TB_NEVER};
   pool->multi = new_multi(pool);
   if (pool->multi == NULL) {
     free(pool);
@@ -93,8 +95,8 @@ struct tb_pool *tb_pool_join(struct tb_reactor *reactor) {
   return pool;
 }
 
-bool tb_pool_is_sound(struct tb_pool *pool) {
-  if (!pool->broken) return true;
+/* Puts a new multi handle in the place of one in which no exchange is. */
+static bool renew(struct tb_pool *pool) {
   CURLM *multi = new_multi(pool);
   if (multi == NULL) return false;
   curl_multi_cleanup(pool->multi); /* calls on_socket still */
@@ -102,6 +104,32 @@ bool tb_pool_is_sound(struct tb_pool *pool) {
   pool->wake = TB_NEVER;
   pool->broken = false;
   return true;
+}
+
+bool tb_pool_is_sound(struct tb_pool *pool) {
+  return !pool->broken || renew(pool);
+}
+
+int64_t tb_pool_wake(const struct tb_pool *pool) {
+  return pool->wake < pool->rest_at ? pool->wake : pool->rest_at;
+}
+
+void tb_pool_enter(struct tb_pool *pool) {
+  pool->flying++;
+  pool->rest_at = TB_NEVER;
+}
+
+void tb_pool_leave(struct tb_pool *pool) {
+  if (--pool->flying > 0) return;
+  pool->rest_at = tb_monotonic() + REST_MICROSECONDS;
+  if (pool->rest_at >= pool->reactor->curl_wake) return;
+  pool->reactor->curl_wake = pool->rest_at;
+  tb_reactor_arm(pool->reactor);
+}
+
+void tb_pool_rest(struct tb_pool *pool) {
+  pool->rest_at = TB_NEVER;
+  renew(pool); /* without memory they stay until curl seeks one */
 }
 
 /* When memory is short curl may lose track of a socket or of a timer, or leave a socket's table half undone, by whose

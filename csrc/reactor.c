@@ -161,7 +161,8 @@ static void work_where_due(struct tb_reactor *reactor, int64_t now) {
       pool->wake = TB_NEVER; /* curl sets it anew while it is called */
       tb_pool_work(pool, CURL_SOCKET_TIMEOUT, 0);
     }
-    if (pool->wake < reactor->curl_wake) reactor->curl_wake = pool->wake;
+    if (pool->rest_at <= now) tb_pool_rest(pool);
+    if (tb_pool_wake(pool) < reactor->curl_wake) reactor->curl_wake = tb_pool_wake(pool);
   }
 }
 

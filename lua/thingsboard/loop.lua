@@ -61,7 +61,7 @@ function loop.new()
     count = 0, -- tasks that run() waits for
     waiters = 0, -- coroutines of the host's that are parked
     depth = 0, -- of tasks that run below tasks, by a step of theirs
-    begun = 0, ended = 0, -- steps: between two, fewer have ended when an error left one, were it below a task
+    unfinished = 0, -- steps; between two there are such when an error left one, were it below a task
     -- False rather than nil, which would be looked for in the class at every step.
     stirred = false, -- between two steps
     watched = false, -- somebody knows the descriptor
@@ -241,12 +241,12 @@ end
 -- @tparam ?number timeout seconds to wait at most; nil for as long as it takes
 function loop:step(timeout)
   local reactor, depth = self.reactor, self.depth
-  if depth == 0 and self.begun ~= self.ended then
+  if depth == 0 and self.unfinished ~= 0 then
     catch_up(self)
-    self.ended = self.begun
+    self.unfinished = 0
   end
-  self.begun = self.begun + 1
-  arm(self)
+  self.unfinished = self.unfinished + 1
+  if self.armed or self.first or self.timers.n > 0 then arm(self) end -- else the reactor knows
   self.stirred = false
   local exchange, more = reactor:step(timeout)
   if exchange then wake(self, self.waiting[exchange]) end
@@ -256,7 +256,7 @@ function loop:step(timeout)
   end
   if self.timers.n > 0 then wake_sleepers(self) end
   if self.first then run_ready(self) elseif self.watched and depth == 0 then arm(self) end
-  self.ended = self.ended + 1
+  self.unfinished = self.unfinished - 1
 end
 
 local step = loop.step

@@ -275,10 +275,38 @@ void tb_client_close(struct tb_client *client) {
   client->reactor = NULL;
 }
 
+/* Pushes a copy of what is known of the options at the index: nobody else can change it, nor is code run to read it. */
+static void push_options(lua_State *L, int index) {
+  static const struct {
+    const char *name;
+    int type;
+  } known[] = {{"prefix", LUA_TSTRING},         {"ca_file", LUA_TSTRING},     {"ca_path", LUA_TSTRING},
+               {"pinned_key", LUA_TSTRING},     {"client_cert", LUA_TSTRING}, {"client_key", LUA_TSTRING},
+               {"proxy", LUA_TSTRING},          {"interface", LUA_TSTRING},   {"verify", LUA_TBOOLEAN},
+               {"connect_timeout", LUA_TNUMBER}};
+  lua_createtable(L, 1, 2); /* most have one secret, a prefix and a time-out */
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+    int type = lua_getfield(L, index, known[i].name);
+    if (type != known[i].type && type != LUA_TNIL)
+      luaL_error(L, "option '%s' must be a %s", known[i].name, lua_typename(L, known[i].type));
+    if (type == LUA_TNIL)
+      lua_pop(L, 1);
+    else
+      lua_setfield(L, -2, known[i].name);
+  }
+  lua_Integer count = luaL_len(L, index), kept = 0;
+  for (lua_Integer i = 1; i <= count; i++) {
+    if (lua_geti(L, index, i) == LUA_TSTRING && lua_rawlen(L, -1) > 0)
+      lua_rawseti(L, -2, ++kept);
+    else
+      lua_pop(L, 1);
+  }
+}
+
 /*** A client of one server.
 @function client
 @tparam userdata reactor
-@tparam table options kept, and read anew for every connection handle: `prefix` (string: where every URL begins),
+@tparam table options copied, and read anew for every connection handle: `prefix` (string: where every URL begins),
 `connect_timeout` (milliseconds), `verify` (boolean, true when absent), and the strings `ca_file`, `ca_path`,
 `pinned_key`, `client_cert`, `client_key`, `proxy`, `interface`, each absent or not empty; as a list, the strings that
 no text may show
@@ -294,6 +322,8 @@ static int client_new(lua_State *L) {
   luaL_argcheck(L, max_response > 0 && (lua_Unsigned)max_response <= SIZE_MAX / 2, 3, "not a number of bytes");
   const char *user_agent = luaL_optstring(L, 4, NULL);
   lua_settop(L, 4);
+  push_options(L, 2);
+  lua_replace(L, 2);
   struct tb_client *client = tb_new(L, TB_CLIENT, sizeof *client, VALUES);
   client->max_response = (size_t)max_response;
   lua_pushvalue(L, 1);
@@ -312,7 +342,7 @@ static int client_new(lua_State *L) {
   client->json = (struct curl_slist){(char *)"Content-Type: application/json",
                                      user_agent != NULL ? &client->user_agent : &no_accept};
   client->no_expect = (struct curl_slist){(char *)"Expect:", &client->json};
-  client->reactor = reactor;
+  client->reactor = tb_check_reactor(L, 1); /* once more: a finalizer may have closed it */
   client->link = &reactor->clients;
   client->next = reactor->clients;
   if (client->next != NULL) client->next->link = &client->next;
@@ -338,10 +368,6 @@ void tb_client_push_redacted(lua_State *L, int index, const char *text, size_t l
     const char *secret = lua_tolstring(L, -1, &secret_length);
     const char *rest = lua_tolstring(L, secrets - 1, &left);
     const char *found;
-    if (secret == NULL || secret_length == 0) {
-      lua_pop(L, 1);
-      continue;
-    }
     luaL_Buffer clean;
     luaL_buffinit(L, &clean);
     while ((found = memmem(rest, left, secret, secret_length)) != NULL) {

@@ -53,7 +53,8 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
   exchange->header_bytes += length;
   if (length > 5 && memcmp(bytes, "HTTP/", 5) == 0) {
     const char *status = memchr(bytes, ' ', length - 1);
-    exchange->interim = status != NULL && status[1] == '1';
+    /* 101 is the last: what follows is no HTTP any more, but a body to curl. */
+    exchange->interim = status != NULL && status[1] == '1' && strncmp(status, " 101", 4) != 0;
   } else if (*bytes == '\r' || *bytes == '\n') {
     exchange->headed = !exchange->interim;
   } else {
@@ -339,6 +340,7 @@ int tb_exchange_start(lua_State *L) {
   if (client->unheard) leave_connections(handle);
   if (range != NULL) curl_easy_setopt(handle->easy, CURLOPT_RANGE, range);
   tb_client_aim(L, 1, handle, path);
+  tb_check_client(L, 1); /* once more: a finalizer may have closed it. From here on Lua makes nothing */
   if (post) {
     curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDS, body);
     curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)length);

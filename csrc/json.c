@@ -22,6 +22,7 @@ struct writer {
   lua_State *L;
   struct tb_buffer *out;
   const struct tb_json_call *call;
+  int names;          /* stack index of the strings "ts" and "values" */
   lua_Integer record; /* its number in a list, or 0 */
   char *at;
   char *end; /* of the buffer's memory */
@@ -466,9 +467,9 @@ static bool write_timed(struct writer *w) {
   int record = lua_gettop(L);
   if (!lua_istable(L, record))
     return mistake(w, NULL, lua_pushfstring(L, "must be a table, got %s", luaL_typename(L, record)));
-  lua_pushliteral(L, "ts");
+  lua_pushvalue(L, w->names);
   bool timed = lua_rawget(L, record) != LUA_TNIL;
-  lua_pushliteral(L, "values");
+  lua_pushvalue(L, w->names + 1);
   timed = lua_rawget(L, record) != LUA_TNIL && timed;
   if (!timed) lua_settop(L, record);
   if (!(timed ? write_envelope(w) : write_record(w))) return false;
@@ -500,7 +501,11 @@ static bool write_telemetry(struct writer *w) {
 bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct tb_json_call *call) {
   struct writer w = {.L = L, .out = out, .call = call};
   luaL_checkstack(L, LUA_MINSTACK, "nested too deep");
-  /* The first memory has room for an ordinary record. */
+  lua_pushliteral(L, "ts");
+  lua_pushliteral(L, "values");
+  w.names = lua_gettop(L) - 1;
+  /* From here on Lua makes nothing until all is written, or nothing more is: its collector would run finalizers, and
+   * one might write here as well. The first memory has room for an ordinary record. */
   if (out->data == NULL && !tb_buffer_reserve(out, out->limit < FIRST_BYTES ? out->limit : FIRST_BYTES))
     return luaL_error(L, "not enough memory");
   lua_pushvalue(L, index);
@@ -510,7 +515,7 @@ bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct 
               : call->form == TB_JSON_RECORD ? write_record(&w)
                                              : write_telemetry(&w);
   if (!well) return false;
-  lua_pop(L, 1);
+  lua_settop(L, w.names - 1);
   out->length = (size_t)(w.at - out->data);
   return true;
 }

@@ -1,5 +1,6 @@
 local cjson = require "cjson"
 local core = require "thingsboard.core"
+local finalizer = require "spec.support.finalizer"
 
 local null <const> = cjson.null
 local array <const> = core.array
@@ -406,4 +407,33 @@ describe("a record", function()
     assert.has_error(function() core.body():values() end)
     assert.has_error(function() core.body():values("x") end)
   end)
+end)
+
+describe("a body that a finalizer uses in the midst of writing", function()
+  local records = {}
+  for n = 1, 300 do records[n] = { ts = 1700000000000 + n, values = { text = ("x"):rep(50) } } end
+  local function text(list)
+    local body = core.body()
+    assert(body:telemetry(list))
+    return body:take()
+  end
+  local expected = text(records)
+
+  local uses = {
+    ["writes there, and takes it"] = function(body) body:telemetry { a = ("y"):rep(2000) } return body:take() end,
+    ["empties it"] = function(body) body:clear() end,
+    ["closes it"] = function(body) body:close() end,
+  }
+  for what, use in pairs(uses) do
+    it("is whole all the same when that " .. what, function()
+      for at = 1, 20 do
+        local body, within = core.body(), nil
+        local _, ok, written = finalizer.within(at, function() within = use(body) end, function()
+          return body:telemetry(records) and body:take()
+        end)
+        if ok then assert.equal(expected, written) else assert.truthy(written:find("closed", 1, true), written) end
+        assert.is_true(within == nil or within == '{"a":"' .. ("y"):rep(2000) .. '"}', within)
+      end
+    end)
+  end
 end)

@@ -2,6 +2,7 @@
 local child = require "spec.support.child"
 local core = require "thingsboard.core"
 local emulator = require "spec.support.emulator"
+local finalizer = require "spec.support.finalizer"
 local uv = require "luv"
 
 local function descriptors()
@@ -241,6 +242,30 @@ describe("the core", function()
       assert.equal(200, (post '{"a":1}'))
     end)
 
+    it("is refused when a finalizer closes its client within start", function()
+      local closed_within = 0
+      for at = 1, 30 do
+        local other = new_client()
+        local acted, ok, exchange = finalizer.within(at, function() other:close() end, function()
+          return other:start("GET", "/" .. at .. ("x"):rep(10000), nil, 10000)
+        end)
+        if acted and not ok then
+          closed_within = closed_within + 1
+          assert.truthy(exchange:find("the device is closed", 1, true), exchange)
+        end
+      end
+      reactor:step(0)
+      assert.is_true(closed_within > 0)
+    end)
+
+    it("ends with what follows a change of protocols, and is held to the limit", function()
+      e:fault { path = "/attributes", how = "raw", count = 1,
+        raw = "HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n" .. ("x"):rep(200000) }
+      local exchange = client:start("GET", "/attributes", nil, 10000)
+      finish(exchange)
+      assert.same({ nil, "BODY_TOO_LARGE", "the answer has more than 100000 bytes" }, { exchange:result() })
+    end)
+
     it("has no result before its end", function()
       local exchange = client:start("GET", "/attributes", nil, 10000)
       assert.is_false(exchange:done())
@@ -320,6 +345,24 @@ describe("the core", function()
       assert.error_matches(function() core.client(reactor, {}, 1000) end, "'prefix' missing")
       assert.error_matches(function() core.client(reactor, { prefix = "http://x" }, 0) end, "not a number of bytes")
       assert.error_matches(function() core.client({}, {}) end, "thingsboard.reactor expected")
+      for _, name in ipairs { "ca_file", "proxy", "interface" } do
+        assert.error_matches(function() new_client { [name] = 5 } end, "option '" .. name .. "' must be a string")
+      end
+      assert.error_matches(function() new_client { verify = "no" } end, "option 'verify' must be a boolean")
+    end)
+
+    it("keeps its options, whatever becomes of the table", function()
+      local options = { prefix = e.url .. "/api/v1/" .. e.token, connect_timeout = 5000 }
+      local kept = core.client(reactor, options, 100000)
+      options.prefix = nil
+      setmetatable(options, { __index = function() error "nobody asks" end })
+      for _ = 1, 3 do
+        local one = kept:start("GET", "/attributes", nil, 10000)
+        local two = kept:start("POST", "/telemetry", '{"a":1}', 10000) -- on a handle that is set up anew
+        assert.equal(200, (finish(one)))
+        assert.equal(200, (finish(two)))
+      end
+      kept:close()
     end)
   end)
 

@@ -201,7 +201,7 @@ function device:serve_rpc(handlers, given)
     if ok then
       answer(self, asked, result)
     else
-      answer(self, asked, { error = tostring(result) })
+      answer(self, asked, { error = errors.text_of(result) })
     end
   end
   return nil, requests.error

@@ -101,6 +101,14 @@ function M.of_code(what, code, text)
   return M.new(kind, message, { code = code, retryable = may_pass(kind, code, text) })
 end
 
+--- What a raised value says, even if it raises when it is asked.
+-- @param raised anything
+-- @treturn string
+function M.text_of(raised)
+  local ok, text = pcall(tostring, raised)
+  return ok and text or ("a %s that cannot be shown"):format(type(raised))
+end
+
 --- Whether a value is such an error.
 function M.is(value)
   return getmetatable(value) == error_type

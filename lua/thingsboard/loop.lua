@@ -5,6 +5,7 @@
 -- host is attached, a wait in one of its coroutines suspends that coroutine alone.
 -- @module thingsboard.loop
 local core = require "thingsboard.core"
+local errors = require "thingsboard.error"
 local timers = require "thingsboard.timers"
 
 local isyieldable, resume, running, status =
@@ -126,12 +127,6 @@ local function finish(self, which, outcome)
   stir(self)
 end
 
--- What an error says, whatever was raised.
-local function text_of(raised)
-  local ok, text = pcall(tostring, raised)
-  return ok and text or ("a %s that cannot be shown"):format(type(raised))
-end
-
 -- A task has come to its end, or has yielded to nobody.
 local function settle(self, which, ok, message)
   local thread = which.thread
@@ -139,7 +134,7 @@ local function settle(self, which, ok, message)
   if which.event then stop_waiting(self, which) end -- memory ran out as it was to be suspended
   finish(self, which, ok and which.outcome or "not enough memory") -- unless there is enough to say more
   if ok then return end
-  which.outcome = text_of(message)
+  which.outcome = errors.text_of(message)
   local traceback = debug.traceback(thread, which.outcome)
   coroutine.close(thread) -- what the task was to close is closed now, not when it is collected
   self.on_error(which, traceback)
@@ -455,7 +450,7 @@ function task:cancel()
   stop_waiting(self.loop, self)
   local closed, message = coroutine.close(self.thread)
   finish(self.loop, self, self.outcome or "cancelled") -- it has one when memory ran out behind its end
-  if not closed then self.loop.on_error(self, text_of(message)) end
+  if not closed then self.loop.on_error(self, errors.text_of(message)) end
 end
 
 return loop

@@ -217,7 +217,7 @@ local function apply(self)
       return reach(self, "updated", "UPDATED")
     end
     if not ok or result ~= "again" then
-      return fail(self, tostring(not ok and result or reason or "applying the package failed"))
+      return fail(self, errors.text_of(not ok and result or reason or "applying the package failed"))
     end
     state.phase = "verified"
     save(self)

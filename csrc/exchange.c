@@ -340,7 +340,8 @@ int tb_exchange_start(lua_State *L) {
   if (client->unheard) leave_connections(handle);
   if (range != NULL) curl_easy_setopt(handle->easy, CURLOPT_RANGE, range);
   tb_client_aim(L, 1, handle, path);
-  tb_check_client(L, 1); /* once more: a finalizer may have closed it. From here on Lua makes nothing */
+  /* From here on Lua makes nothing, so no finalizer runs. */
+  if (client->reactor == NULL) return luaL_error(L, "the device is closed");
   if (post) {
     curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDS, body);
     curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)length);

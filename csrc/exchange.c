@@ -390,57 +390,64 @@ static int exchange_sent(lua_State *L) {
   return 1;
 }
 
-/* curl's name for a code, from a table of ours: a libcurl built without strings has none. NULL for the rare. */
+/* curl's name for a code, from a table of ours: a libcurl built without strings has none. NULL for the rare. No
+ * pointers in it: each would take another 24 bytes of the module for its relocation. */
 static const char *code_name(CURLcode code) {
-#define NAME(name) [CURLE_##name] = #name
-  static const char *const names[] = {NAME(UNSUPPORTED_PROTOCOL),
-                                      NAME(FAILED_INIT),
-                                      NAME(URL_MALFORMAT),
-                                      NAME(NOT_BUILT_IN),
-                                      NAME(COULDNT_RESOLVE_PROXY),
-                                      NAME(COULDNT_RESOLVE_HOST),
-                                      NAME(COULDNT_CONNECT),
-                                      NAME(WEIRD_SERVER_REPLY),
-                                      NAME(REMOTE_ACCESS_DENIED),
-                                      NAME(HTTP2),
-                                      NAME(PARTIAL_FILE),
-                                      NAME(HTTP_RETURNED_ERROR),
-                                      NAME(WRITE_ERROR),
-                                      NAME(READ_ERROR),
-                                      NAME(OUT_OF_MEMORY),
-                                      NAME(OPERATION_TIMEDOUT),
-                                      NAME(RANGE_ERROR),
-                                      NAME(HTTP_POST_ERROR),
-                                      NAME(SSL_CONNECT_ERROR),
-                                      NAME(FUNCTION_NOT_FOUND),
-                                      NAME(ABORTED_BY_CALLBACK),
-                                      NAME(BAD_FUNCTION_ARGUMENT),
-                                      NAME(INTERFACE_FAILED),
-                                      NAME(TOO_MANY_REDIRECTS),
-                                      NAME(GOT_NOTHING),
-                                      NAME(SSL_ENGINE_NOTFOUND),
-                                      NAME(SEND_ERROR),
-                                      NAME(RECV_ERROR),
-                                      NAME(SSL_CERTPROBLEM),
-                                      NAME(SSL_CIPHER),
-                                      NAME(PEER_FAILED_VERIFICATION),
-                                      NAME(BAD_CONTENT_ENCODING),
-                                      NAME(FILESIZE_EXCEEDED),
-                                      NAME(USE_SSL_FAILED),
-                                      NAME(SEND_FAIL_REWIND),
-                                      NAME(SSL_ENGINE_INITFAILED),
-                                      NAME(LOGIN_DENIED),
-                                      NAME(SSL_CACERT_BADFILE),
-                                      NAME(SSL_SHUTDOWN_FAILED),
-                                      NAME(AGAIN),
-                                      NAME(SSL_CRL_BADFILE),
-                                      NAME(SSL_ISSUER_ERROR),
-                                      NAME(NO_CONNECTION_AVAILABLE),
-                                      NAME(SSL_PINNEDPUBKEYNOTMATCH),
-                                      NAME(SSL_INVALIDCERTSTATUS),
-                                      NAME(HTTP2_STREAM)};
+#define NAME(name)                                                                                                     \
+  { CURLE_##name, #name }
+  static const struct {
+    unsigned char code;
+    char name[sizeof "PEER_FAILED_VERIFICATION"];
+  } names[] = {NAME(UNSUPPORTED_PROTOCOL),
+               NAME(FAILED_INIT),
+               NAME(URL_MALFORMAT),
+               NAME(NOT_BUILT_IN),
+               NAME(COULDNT_RESOLVE_PROXY),
+               NAME(COULDNT_RESOLVE_HOST),
+               NAME(COULDNT_CONNECT),
+               NAME(WEIRD_SERVER_REPLY),
+               NAME(REMOTE_ACCESS_DENIED),
+               NAME(HTTP2),
+               NAME(PARTIAL_FILE),
+               NAME(HTTP_RETURNED_ERROR),
+               NAME(WRITE_ERROR),
+               NAME(READ_ERROR),
+               NAME(OUT_OF_MEMORY),
+               NAME(OPERATION_TIMEDOUT),
+               NAME(RANGE_ERROR),
+               NAME(HTTP_POST_ERROR),
+               NAME(SSL_CONNECT_ERROR),
+               NAME(FUNCTION_NOT_FOUND),
+               NAME(ABORTED_BY_CALLBACK),
+               NAME(BAD_FUNCTION_ARGUMENT),
+               NAME(INTERFACE_FAILED),
+               NAME(TOO_MANY_REDIRECTS),
+               NAME(GOT_NOTHING),
+               NAME(SSL_ENGINE_NOTFOUND),
+               NAME(SEND_ERROR),
+               NAME(RECV_ERROR),
+               NAME(SSL_CERTPROBLEM),
+               NAME(SSL_CIPHER),
+               NAME(PEER_FAILED_VERIFICATION),
+               NAME(BAD_CONTENT_ENCODING),
+               NAME(FILESIZE_EXCEEDED),
+               NAME(USE_SSL_FAILED),
+               NAME(SEND_FAIL_REWIND),
+               NAME(SSL_ENGINE_INITFAILED),
+               NAME(LOGIN_DENIED),
+               NAME(SSL_CACERT_BADFILE),
+               NAME(SSL_SHUTDOWN_FAILED),
+               NAME(AGAIN),
+               NAME(SSL_CRL_BADFILE),
+               NAME(SSL_ISSUER_ERROR),
+               NAME(NO_CONNECTION_AVAILABLE),
+               NAME(SSL_PINNEDPUBKEYNOTMATCH),
+               NAME(SSL_INVALIDCERTSTATUS),
+               NAME(HTTP2_STREAM)};
 #undef NAME
-  return (size_t)code < sizeof names / sizeof *names ? names[code] : NULL;
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (names[i].code == code) return names[i].name;
+  return NULL;
 }
 
 /* Pushes what went wrong: a code's name and the text to it. */

@@ -62,6 +62,7 @@ build = {
         "csrc/number.c",
         "csrc/pool.c",
         "csrc/reactor.c",
+        "csrc/secret.c",
         "csrc/type.c",
       },
       defines = { "_GNU_SOURCE" },

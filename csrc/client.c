@@ -3,6 +3,7 @@
 #include "core.h"
 #include "exchange.h"
 #include "pool.h"
+#include "secret.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -278,7 +279,7 @@ void tb_client_close(struct tb_client *client) {
 /* Pushes a copy of what is known of the options at the index: nobody else can change it, nor is code run to read it. */
 static void push_options(lua_State *L, int index) {
   static const struct {
-    const char *name;
+    char name[sizeof "connect_timeout"];
     int type;
   } known[] = {{"prefix", LUA_TSTRING},         {"ca_file", LUA_TSTRING},     {"ca_path", LUA_TSTRING},
                {"pinned_key", LUA_TSTRING},     {"client_cert", LUA_TSTRING}, {"client_key", LUA_TSTRING},
@@ -367,16 +368,17 @@ void tb_client_push_redacted(lua_State *L, int index, const char *text, size_t l
     lua_geti(L, secrets, i);
     const char *secret = lua_tolstring(L, -1, &secret_length);
     const char *rest = lua_tolstring(L, secrets - 1, &left);
-    const char *found;
     luaL_Buffer clean;
     luaL_buffinit(L, &clean);
-    while ((found = memmem(rest, left, secret, secret_length)) != NULL) {
-      luaL_addlstring(&clean, rest, (size_t)(found - rest));
-      luaL_addstring(&clean, "***");
-      left -= (size_t)(found - rest) + secret_length;
-      rest = found + secret_length;
+    while (left > 0) {
+      size_t found = tb_secret_spelled(rest, left, secret, secret_length);
+      if (found > 0)
+        luaL_addstring(&clean, "***");
+      else
+        luaL_addchar(&clean, *rest);
+      rest += found > 0 ? found : 1;
+      left -= found > 0 ? found : 1;
     }
-    luaL_addlstring(&clean, rest, left);
     luaL_pushresult(&clean);
     lua_replace(L, secrets - 1);
     lua_settop(L, secrets);

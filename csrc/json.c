@@ -341,9 +341,9 @@ static bool write_table(struct writer *w, const struct level *up) {
 /* Whether all of a key is what Java calls whitespace. */
 static bool is_blank(const char *key, size_t length) {
   /* The spaces beyond ASCII that Java counts: not the ones that forbid a line break. */
-  static const char *const BLANKS[] = {"\xE1\x9A\x80", "\xE2\x80\x80", "\xE2\x80\x81", "\xE2\x80\x82", "\xE2\x80\x83",
-                                       "\xE2\x80\x84", "\xE2\x80\x85", "\xE2\x80\x86", "\xE2\x80\x88", "\xE2\x80\x89",
-                                       "\xE2\x80\x8A", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x81\x9F", "\xE3\x80\x80"};
+  static const char BLANKS[][4] = {"\xE1\x9A\x80", "\xE2\x80\x80", "\xE2\x80\x81", "\xE2\x80\x82", "\xE2\x80\x83",
+                                   "\xE2\x80\x84", "\xE2\x80\x85", "\xE2\x80\x86", "\xE2\x80\x88", "\xE2\x80\x89",
+                                   "\xE2\x80\x8A", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x81\x9F", "\xE3\x80\x80"};
   for (size_t at = 0; at < length;) {
     unsigned char byte = (unsigned char)key[at];
     if (byte == ' ' || (byte >= '\t' && byte <= '\r') || (byte >= 0x1C && byte <= 0x1F)) {

@@ -315,6 +315,19 @@ describe("the core", function()
     it("strikes its secrets out of every text", function()
       assert.equal("a *** b *** c", client:redact("a " .. e.token .. " b " .. e.token .. " c"))
       assert.equal("", client:redact "")
+      local secret = 'S3+&"\\é%41/'
+      local keeper = new_client { secret, "%%" }
+      for _, spelling in ipairs {
+        secret, "%53%33%2B%26%22%5c%C3%a9%2541%2F", "S3+&%22%5C%C3%a9%2541/", 'S3+&\\"\\\\é%41\\/',
+        'S3+\\u0026\\u0022\\u005C\\u00e9%41/', "S3+&%22\\\\%c3%A9%2541/",
+      } do
+        assert.equal("a *** b ***", keeper:redact("a " .. spelling .. " b " .. spelling), spelling)
+        assert.equal("a" .. spelling:sub(1, -2), keeper:redact("a" .. spelling:sub(1, -2)))
+      end
+      assert.equal("*** %", keeper:redact "%% %")
+      assert.equal("***", keeper:redact "%25%25")
+      assert.equal("%\\u00%zz\\", keeper:redact "%\\u00%zz\\")
+      keeper:close()
       assert.is_nil(tostring(client):find(e.token, 1, true))
     end)
 

@@ -48,25 +48,6 @@ local function is_proxy(url)
   return not scheme or scheme:find("^https?$") or scheme:find("^socks4a?$") or scheme:find("^socks5h?$")
 end
 
--- Secrets, and how they may come back: percent-encoded in either case, or inside of JSON.
-local function spellings(secrets)
-  local all = {}
-  local function add(text)
-    for _, known in ipairs(all) do
-      if known == text then return end
-    end
-    all[#all + 1] = text
-  end
-  for _, secret in next, secrets do
-    local escaped = client.escape(secret)
-    add(secret)
-    add(escaped)
-    add((escaped:gsub("%%%x%x", string.lower)))
-    add((secret:gsub('["\\]', "\\%0")))
-  end
-  return all
-end
-
 local function milliseconds(seconds)
   return math.ceil(seconds * 1000)
 end
@@ -91,8 +72,8 @@ function client.new(what, options, path, secrets)
     end
     secrets[#secrets + 1] = options.proxy:gsub("^.-://", ""):match("^(.*)@")
   end
-  local config = spellings(secrets)
-  config.prefix = base .. path
+  local config = { prefix = base .. path }
+  for _, secret in next, secrets do config[#config + 1] = secret end
   config.connect_timeout = milliseconds(options.connect_timeout or CONNECT_TIMEOUT)
   for _, name in ipairs(handed_on) do config[name] = options[name] end
   local on = loop.default()

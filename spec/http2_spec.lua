@@ -412,6 +412,7 @@ describe("connections", function()
       for _, wrong in ipairs { 0, -1, 1.5, "2" } do
         assert.error_matches(function() tb.max_connections(wrong) end, "count must be a positive integer")
       end
+      assert.error_matches(function() tb.max_connections(2 ^ 40 // 1 | 0) end, "count must be below 2^31", 1, true)
     end)
   end)
 end)

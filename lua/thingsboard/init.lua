@@ -65,6 +65,7 @@ end
 -- @tparam ?integer count nil for no bound
 function thingsboard.max_connections(count)
   if count ~= nil then check.argument("max_connections", "count", count, "positive integer") end
+  if count and count >= 2 ^ 31 then error("max_connections: count must be below 2^31", 2) end
   loop.default().reactor:max_connections(count or 0)
 end
 

@@ -206,6 +206,48 @@ describe("an outbox", function()
       end
     end)
 
+    it("is removed while it has records that are sent, sends those of the new file all the same", function()
+      local outbox <close> = assert(open())
+      fill(outbox, 1, 3)
+      local forbid = "CREATE TRIGGER keep BEFORE DELETE ON runs BEGIN SELECT RAISE(FAIL, 'the disk is full'); END"
+      assert(outbox.spool:query(forbid)) -- as where no log has room
+      assert.is_true(outbox:drain { deadline = 5 })
+      assert.same({ 1, 2, 3 }, place:arrived(3))
+      assert.equal(0, outbox:stats().records)
+      assert(os.execute("rm " .. path .. " " .. path .. "-wal"))
+      fill(outbox, 4, 7) -- with the numbers of the first
+      assert.equal(4, outbox:stats().records)
+      assert.is_true(outbox:drain { deadline = 5 })
+      assert.same({ 1, 2, 3, 4, 5, 6, 7 }, place:arrived(7))
+    end)
+
+    it("is removed while one of its records is suspected, suspects none of the new file", function()
+      local outbox <close> = assert(open())
+      fill(outbox, 1, 4)
+      e:fault { path = "/telemetry$", how = "status", status = 500 }
+      assert.is_nil((outbox:drain { deadline = 1 }))
+      assert.truthy(outbox.suspect)
+      assert(os.execute("rm " .. path .. " " .. path .. "-wal"))
+      fill(outbox, 5, 8)
+      assert.is_nil(outbox.suspect)
+    end)
+
+    it("is replaced by what is none, keeps nothing of what it refuses", function()
+      local outbox <close> = assert(open())
+      fill(outbox, 1, 50)
+      assert(os.execute("rm " .. path .. " " .. path .. "-wal && mkdir " .. path))
+      for n = 51, 56 do
+        local ok, err = outbox:put { n = n }
+        assert.is_nil(ok)
+        assert.equal("file", err.kind)
+        assert.equal(0, outbox:stats().records)
+      end
+      assert(os.execute("rmdir " .. path))
+      fill(outbox, 57, 58)
+      assert.is_true(outbox:drain { deadline = 5 })
+      assert.same({ 57, 58 }, place:arrived(2))
+    end)
+
     it("is a directory, or in none, says so", function()
       assert(os.execute("mkdir " .. path))
       local outbox, err = open()

@@ -75,11 +75,10 @@ function outbox.new(client, given)
     sent = { records = 0, attributes = 0, posts = 0 },
     most_attributes = math.maxinteger, -- of a post
     unsynced = 0, -- records in memory because the disk fails
-    kept = {}, -- ranges of records that are sent and could not be removed yet
     closed = false,
-    mark = 0, -- records from this number on are fresh
     news = client.loop:signal(), wake = client.loop:signal(),
   }, outbox)
+  self:renumbered()
   on.users[name] = self
   local ok
   self.number, reason = on.spool:device(self.name)
@@ -97,6 +96,13 @@ function outbox.new(client, given)
   client:bind(self)
   sender.listen(self)
   return self
+end
+
+--- What was known of records by their numbers: those are others from now on.
+function outbox:renumbered()
+  self.kept = {} -- ranges of records that are sent and could not be removed yet
+  self.suspect = nil -- the range in which there is one that the server will not take: see the sender
+  self.mark = 0 -- records from this number on are fresh
 end
 
 --- The file has been opened: what it has joins what is here.
@@ -235,17 +241,18 @@ local function is_full(self, more)
   return count + more > self.max_records or bytes >= self.max_bytes
 end
 
--- Sees to records that have been put, numbers `first` to `last`.
-local function keep(self, first, last)
+-- Sees to the records that were put last, so many.
+local function keep(self, count)
   local ok, reason = settle(self)
   if ok then
     self.unsynced = 0
     return true
   elseif not self.in_memory then
-    self.spool:unput(self.number, first, last)
+    local _, _, following = self.spool:counts(self.number) -- the file may be another, and their numbers, too
+    self.spool:unput(self.number, following - count, following - 1)
     return nil, errors.new("file", "put: the record cannot be kept: " .. reason, { retryable = true })
   end
-  self.unsynced = self.unsynced + last - first + 1
+  self.unsynced = self.unsynced + count
   while self.unsynced > MOST_IN_MEMORY do
     local oldest = self.spool:oldest(self.number, true)
     if not oldest then break end
@@ -279,10 +286,10 @@ function outbox:put(values, in_order)
   if not first then return nil, errors.new("value", "put: " .. last) end
   if undated then self.store.undated = true end
   if not may_wait or not self.sync_every then
-    ok, err = keep(self, first, last)
+    ok, err = keep(self, last - first + 1)
     if not ok then return nil, err end
   end
-  if in_order then self.mark = last + 1 end
+  if in_order then self.mark = select(3, self.spool:counts(self.number)) end
   if count > self.max_records or bytes > self.max_bytes then keep_bounds(self) end
   if self.running then self.news:raise() end
   return true

@@ -74,6 +74,7 @@ local function open(self)
   if self.is_open then return true end
   if self.busy > 0 then return nil, self.trouble end
   local boot, reason, code = self.spool:open()
+  for _, outbox in next, self.users do outbox:renumbered() end
   if not boot then return nil, reason, code end
   self.is_open, self.boot = true, boot
   local taken = self.spool:query "SELECT count FROM counters WHERE device = 0 AND cause = 'times taken'"
@@ -92,6 +93,7 @@ function store:mend(code)
   if not DAMAGED[code] and code ~= "MOVED" or self.busy > 0 then return false end
   self.spool:shut()
   self.is_open = false
+  for _, outbox in next, self.users do outbox:renumbered() end
   if DAMAGED[code] and not set_aside(self.path) then return false end
   for _, outbox in next, self.users do outbox:lose("damaged", 1) end
   return open(self) == true

@@ -84,13 +84,7 @@ void tb_disk_forget_tails(struct spool *spool) {
   for (size_t i = 0; i < spool->device_count; i++) spool->devices[i].tail.length = 0;
 }
 
-void tb_disk_end_query(struct spool *spool) {
-  sqlite3_finalize(spool->query);
-  spool->query = NULL;
-}
-
 void tb_disk_close(struct spool *spool) {
-  tb_disk_end_query(spool);
   for (size_t i = 0; i < TB_STATEMENTS; i++) {
     sqlite3_finalize(spool->statements[i]);
     spool->statements[i] = NULL;

@@ -24,11 +24,24 @@ process has the file, `CORRUPT` or `NOTADB` when it is damaged, `MOVED` when it 
 
 static const char TYPE[] = "thingsboard.spool";
 
+static void check_free(lua_State *L, const struct spool *spool) {
+  if (spool->busy) luaL_error(L, "the outbox is in use: a finalizer has called it in the midst of another call");
+}
+
 static struct spool *check_spool(lua_State *L) {
   struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  check_free(L, spool);
   if (spool->path == NULL) luaL_error(L, "the outbox is closed");
   if (spool->forks != tb_forks()) luaL_error(L, "the outbox belongs to the parent process: make a new one after fork");
   return spool;
+}
+
+/* lua_pcall of what may run the collector, and with it finalizers, while the store must stay as it is. */
+static int call_busy(lua_State *L, struct spool *spool, int arguments, int results) {
+  spool->busy = true;
+  int status = lua_pcall(L, arguments, results, 0);
+  spool->busy = false;
+  return status;
 }
 
 /* A time or a record's number; what is beyond all of them becomes one whose sums with others have room. */
@@ -134,7 +147,8 @@ static int spool_shut(lua_State *L) {
 @return[2] failure */
 static int spool_device(lua_State *L) {
   struct spool *spool = check_spool(L);
-  const char *name = luaL_checkstring(L, 2);
+  luaL_checktype(L, 2, LUA_TSTRING); /* where a number became one the collector might run */
+  const char *name = lua_tostring(L, 2);
   for (size_t i = 0; i < spool->device_count; i++) {
     if (strcmp(spool->devices[i].name, name) != 0) continue;
     lua_pushinteger(L, (lua_Integer)i + 1);
@@ -371,6 +385,15 @@ static int spool_wait(lua_State *L) {
   return 0;
 }
 
+/* Writes the values of `put` into a buffer. Gives the reason when they cannot be sent. */
+static int write_values(lua_State *L) {
+  /* At the line of the script that called the function that calls `put`, which calls this one. */
+  static const struct tb_json_call call = {.form = TB_JSON_TELEMETRY, .what = "put", .level = 3};
+  if (tb_json_write(L, 2, lua_touserdata(L, 1), &call)) return 0;
+  lua_pop(L, 1); /* where it is: the reason says that */
+  return 1;
+}
+
 /*** Adds records, in memory: all or none. They are on disk after the next `sync`. Those that bring no time get the time
 of the call, each a millisecond later than the one before.
 @function spool:put
@@ -387,22 +410,24 @@ of the call, each a millisecond later than the one before.
 static int spool_put(lua_State *L) {
   struct spool *spool = check_spool(L);
   struct device *device = check_device(L, spool, 2);
-  /* At the line of the script that called the function that calls this one. */
-  const struct tb_json_call call = {.form = TB_JSON_TELEMETRY, .what = "put", .level = 2};
   if (!lua_istable(L, 3)) {
-    luaL_where(L, call.level);
+    luaL_where(L, 2);
     lua_pushfstring(L, "put: a table expected, got %s", luaL_typename(L, 3));
     lua_concat(L, 2);
     return lua_error(L);
   }
-  int64_t first = device->next, up = tb_uptime();
-  bool stamped = false, ok = true;
   spool->body.length = 0;
-  if (!tb_json_write(L, 3, &spool->body, &call)) {
+  lua_pushcfunction(L, write_values);
+  lua_pushlightuserdata(L, &spool->body);
+  lua_pushvalue(L, 3);
+  if (call_busy(L, spool, 2, 1) != LUA_OK) return lua_error(L);
+  if (!lua_isnil(L, -1)) {
     lua_pushnil(L);
-    lua_pushvalue(L, -3);
+    lua_insert(L, -2);
     return 2;
   }
+  int64_t first = device->next, up = tb_uptime();
+  bool stamped = false, ok = true;
   const char *at = spool->body.data, *end = at + spool->body.length;
   if (*at == '[') at++;
   while (ok && at < end) {
@@ -627,6 +652,25 @@ static void push_column(lua_State *L, sqlite3_stmt *statement, int column) {
   }
 }
 
+/* Binds the values behind a statement, and gives its rows, and SQLite's code. */
+static int read_rows(lua_State *L) {
+  sqlite3_stmt *statement = lua_touserdata(L, 1);
+  int code = bind_values(L, statement, 2);
+  lua_Integer rows = 0;
+  lua_newtable(L);
+  while (code == SQLITE_OK && (code = sqlite3_step(statement)) == SQLITE_ROW) {
+    lua_newtable(L);
+    for (int i = 0; i < sqlite3_column_count(statement); i++) {
+      push_column(L, statement, i);
+      lua_rawseti(L, -2, i + 1);
+    }
+    lua_rawseti(L, -2, ++rows);
+    code = SQLITE_OK;
+  }
+  lua_pushinteger(L, code);
+  return 2;
+}
+
 /*** Runs one SQL statement, for what is done seldom. Strings go as blobs.
 @function spool:query
 @tparam string sql
@@ -635,32 +679,25 @@ static void push_column(lua_State *L, sqlite3_stmt *statement, int column) {
 @return[2] failure */
 static int spool_query(lua_State *L) {
   struct spool *spool = check_spool(L);
-  const char *sql = luaL_checkstring(L, 2);
+  luaL_checktype(L, 2, LUA_TSTRING);
+  int values = lua_gettop(L) - 2;
+  for (int i = 3; i <= values + 2; i++)
+    if (!lua_isinteger(L, i)) luaL_checktype(L, i, LUA_TSTRING);
   if (spool->db == NULL) return failure(L, spool, SQLITE_CANTOPEN);
-  for (int i = 3; i <= lua_gettop(L); i++)
-    if (!lua_isinteger(L, i)) luaL_checkstring(L, i);
-  lua_newtable(L);
+  sqlite3_stmt *statement = NULL;
+  int code = sqlite3_prepare_v2(spool->db, lua_tostring(L, 2), -1, &statement, NULL);
+  if (code != SQLITE_OK) return failure(L, spool, code);
+  lua_pushcfunction(L, read_rows);
   lua_insert(L, 3);
-  tb_disk_end_query(spool);
-  int code = sqlite3_prepare_v2(spool->db, sql, -1, &spool->query, NULL);
-  if (code == SQLITE_OK) code = bind_values(L, spool->query, 4);
-  lua_Integer rows = 0;
-  while (code == SQLITE_OK && (code = sqlite3_step(spool->query)) == SQLITE_ROW) {
-    lua_newtable(L);
-    for (int i = 0; i < sqlite3_column_count(spool->query); i++) {
-      push_column(L, spool->query, i);
-      lua_rawseti(L, -2, i + 1);
-    }
-    lua_rawseti(L, 3, ++rows);
-    code = SQLITE_OK;
-  }
-  int results = 1;
-  if (code == SQLITE_DONE)
-    lua_pushvalue(L, 3);
-  else
-    results = failure(L, spool, code);
-  tb_disk_end_query(spool);
-  return results;
+  lua_pushlightuserdata(L, statement);
+  lua_insert(L, 4);
+  int status = call_busy(L, spool, values + 1, 2);
+  if (status == LUA_OK) code = (int)lua_tointeger(L, -1);
+  sqlite3_finalize(statement);
+  if (status != LUA_OK) return lua_error(L);
+  if (code != SQLITE_DONE) return failure(L, spool, code);
+  lua_pop(L, 1);
+  return 1;
 }
 
 /*** Numbers that a device's records may have: a run's id, in the file, is its device's number times this, and the
@@ -675,10 +712,20 @@ static int uptime(lua_State *L) {
   return 1;
 }
 
+/*** Whether a method runs, and this one is called by a finalizer in its midst: all others raise then.
+@function spool:busy
+@treturn boolean */
+static int spool_busy(lua_State *L) {
+  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  lua_pushboolean(L, spool->busy);
+  return 1;
+}
+
 /*** Closes the file. What waits in memory is lost: `sync` before. Idempotent.
 @function spool:close */
 static int spool_close(lua_State *L) {
   struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  check_free(L, spool);
   if (spool->path == NULL) return 0;
   if (spool->forks == tb_forks()) tb_disk_close(spool); /* a forked child's would drop the parent's locks */
   while (spool->first != NULL) {
@@ -708,12 +755,13 @@ static int spool_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg METHODS[] = {
-    {"open", spool_open},   {"shut", spool_shut},       {"device", spool_device}, {"put", spool_put},
-    {"unput", spool_unput}, {"sync", spool_sync},       {"batch", spool_batch},   {"remove", spool_remove},
-    {"date", spool_date},   {"counts", spool_counts},   {"oldest", spool_oldest}, {"newest", spool_newest},
-    {"query", spool_query}, {"believe", spool_believe}, {"offset", spool_offset}, {"follow", spool_follow},
-    {"ahead", spool_ahead}, {"wait", spool_wait},       {"close", spool_close},   {NULL, NULL}};
+static const luaL_Reg METHODS[] = {{"open", spool_open},     {"shut", spool_shut},       {"device", spool_device},
+                                   {"put", spool_put},       {"unput", spool_unput},     {"sync", spool_sync},
+                                   {"batch", spool_batch},   {"remove", spool_remove},   {"date", spool_date},
+                                   {"counts", spool_counts}, {"oldest", spool_oldest},   {"newest", spool_newest},
+                                   {"query", spool_query},   {"believe", spool_believe}, {"offset", spool_offset},
+                                   {"follow", spool_follow}, {"ahead", spool_ahead},     {"wait", spool_wait},
+                                   {"busy", spool_busy},     {"close", spool_close},     {NULL, NULL}};
 
 static const luaL_Reg METAMETHODS[] = {
     {"__gc", spool_close}, {"__close", spool_close}, {"__tostring", spool_tostring}, {NULL, NULL}};

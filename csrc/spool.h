@@ -74,10 +74,10 @@ struct spool {
   int64_t due; /* while the system is not up for so long, what is put may wait in memory */
   sqlite3 *db; /* NULL while it cannot be opened */
   sqlite3_stmt *statements[TB_STATEMENTS];
-  sqlite3_stmt *query; /* of the last `query`, when that was cut short by a Lua error */
-  char *path;          /* NULL once closed */
-  unsigned forks;      /* of the process that made it */
-  int64_t boot;        /* this boot's number in the file */
+  char *path;     /* NULL once closed */
+  bool busy;      /* a method runs in whose midst the collector may: a finalizer must change nothing */
+  unsigned forks; /* of the process that made it */
+  int64_t boot;   /* this boot's number in the file */
   struct device *devices;
   size_t device_count;
   struct pending *first, *last;
@@ -120,9 +120,6 @@ int tb_disk_remove(struct spool *spool, struct device *device, int64_t first, in
 
 /* No row takes more records. */
 void tb_disk_forget_tails(struct spool *spool);
-
-/* Ends a query that a Lua error has cut short. */
-void tb_disk_end_query(struct spool *spool);
 
 /* Runs a statement that gives no row. */
 int tb_disk_run(struct spool *spool, int which);

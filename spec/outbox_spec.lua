@@ -1,6 +1,7 @@
 -- The outbox: what is put is on disk, and gets to the server.
 local cjson = require "cjson"
 local emulator = require "spec.support.emulator"
+local finalizers = require "spec.support.finalizers"
 local recording = require "spec.support.recording"
 local tb = require "thingsboard"
 
@@ -52,6 +53,87 @@ describe("an outbox", function()
     assert.equal(0, stats.bytes)
     assert.equal(5, stats.sent.records)
     assert.same({}, stats.lost)
+  end)
+
+  describe("that a finalizer uses in the midst of another call", function()
+    -- Calls something, and another in its midst: how often that was refused.
+    local function nest(work, nested)
+      local refused = 0
+      for _, result in ipairs(finalizers.at_every(function() assert(work()) end, function() assert(nested()) end)) do
+        if not result[1] then
+          assert.truthy(tostring(result[2]):find "in use", tostring(result[2]))
+          refused = refused + 1
+        end
+      end
+      return refused
+    end
+
+    it("keeps all that it said it would", function()
+      local outbox = assert(dev:outbox { path = path })
+      local puts, versions, kept = 0, 0, {}
+      local function put()
+        local ok, err = outbox:put { { n = 1 } }
+        if ok then puts = puts + 1 end
+        return ok, err
+      end
+      local function attributes()
+        versions = versions + 1
+        local key = "a" .. versions
+        local ok, err = outbox:attributes { [key] = versions }
+        if ok then kept[key] = true end
+        return ok, err
+      end
+      local refused = 0
+      for _, work in ipairs { put, attributes } do
+        for _, nested in ipairs { put, attributes } do
+          for _ = 1, 3 do refused = refused + nest(work, nested) end
+        end
+      end
+      assert.is_true(refused > 0)
+      assert.equal(puts, outbox:stats().records)
+      assert.is_nil(outbox:stats().trouble)
+      assert(outbox:close())
+      outbox = assert(dev:outbox { path = path })
+      assert.equal(puts, outbox:stats().records)
+      for key in pairs(outbox.pending) do kept[key:sub(2, -2)] = nil end
+      assert.same({}, kept)
+      assert(outbox:close())
+    end)
+
+    it("is not closed", function()
+      local outbox = assert(dev:outbox { path = path })
+      local on = outbox.store
+      local refused = nest(function() return outbox:put { n = 1 } and outbox:attributes { a = 1 } end, function()
+        return not (on.inside or on.spool:busy()) or outbox:close()
+      end)
+      assert.is_true(refused > 0)
+      assert.equal(1, outbox:stats().records)
+      assert(outbox:close())
+      outbox = assert(dev:outbox { path = path })
+      assert.equal(1, outbox:stats().records)
+      assert.equal(1, outbox:stats().attributes)
+      assert(outbox:close())
+    end)
+  end)
+
+  it("is not opened when its file cannot be read, rather than without what that has", function()
+    local outbox = assert(dev:outbox { path = path })
+    assert(outbox:attributes { a = 1 })
+    local sqlite = outbox.spool
+    for table in pairs { attributes = true, counters = true } do
+      assert(sqlite:query(("ALTER TABLE %s RENAME TO hidden"):format(table)))
+      local other, err = dev:outbox { path = path, name = "other" } -- the file is open already
+      assert.is_nil(other)
+      assert.equal("file", err.kind)
+      assert(sqlite:query(("ALTER TABLE hidden RENAME TO %s"):format(table)))
+    end
+    assert(sqlite:query "ALTER TABLE attributes RENAME TO hidden")
+    outbox:close()
+    local err
+    outbox, err = dev:outbox { path = path }
+    assert.is_nil(outbox)
+    assert.equal("file", err.kind)
+    assert.truthy(err.message:find("attributes", 1, true), err.message)
   end)
 
   it("gives each record a time of its own, before the clock is known too", function()

@@ -2,6 +2,7 @@
 local cjson = require "cjson"
 local child = require "spec.support.child"
 local core = require "thingsboard.core"
+local finalizers = require "spec.support.finalizers"
 local scratch = require "spec.support.scratch"
 local spool = require "thingsboard.spool"
 
@@ -56,6 +57,53 @@ describe("the outbox's store", function()
     reopen()
     assert.equal(device, store:device "x")
     check()
+  end)
+
+  it("refuses what a finalizer does in the midst of another call", function()
+    assert(store:open())
+    local device <const> = store:device "x"
+    local list, n = {}, 0
+    for i = 1, 20 do list[i] = { ts = 1700000000000, values = { ["k" .. i] = i, text = ("x"):rep(50) } } end
+    local function put()
+      n = n + 20
+      local first, last = store:put(device, list)
+      assert.equal(20, last - first + 1)
+      assert.is_nil((store:put(device, { { a = 1 }, { b = 0 / 0 } }))) -- makes strings, to say where that is
+    end
+    local function query()
+      assert.same({ { 1, "x" }, { 2, "y" }, { 3, "z" } }, store:query "VALUES (1, 'x'), (2, 'y'), (3, 'z')")
+    end
+    for _, nested in ipairs {
+      function() store:put(device, { text = ("y"):rep(5000) }) end, function() store:close() end,
+      function() store:query "SELECT 1" end, function() store:sync() end, function() store:shut() end,
+      function() store:device "y" end,
+    } do
+      for _, work in ipairs { put, query } do
+        local refused = 0
+        for _, result in ipairs(finalizers.at_every(work, function() return store:busy() and nested() end)) do
+          if not result[1] then
+            assert.truthy(result[2]:find "in use", result[2])
+            refused = refused + 1
+          end
+        end
+        assert.is_true(refused > 0)
+      end
+    end
+    assert.equal(n, (store:counts(device)))
+    assert(store:sync())
+    assert.equal(n, #records(device))
+  end)
+
+  it("can be used after a call that raised", function()
+    assert(store:open())
+    local device <const> = store:device "x"
+    assert.has_error(function() store:put(device, { [{}] = 1 }) end)
+    assert.has_error(function() store:put(device, { { a = print } }) end)
+    assert.is_false(store:busy())
+    assert(store:put(device, { a = 1 }))
+    assert.is_nil((store:query "SELECT nothing"))
+    assert.is_false(store:busy())
+    assert.equal(1, (store:counts(device)))
   end)
 
   describe("in a file that is damaged", function()

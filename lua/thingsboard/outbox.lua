@@ -54,6 +54,7 @@ function outbox.new(client, given)
   if client.closed then return nil, errors.new("closed", "outbox: the device is closed") end
   local on, reason = store.of(given.path) -- before the outbox: at the end of all, that is collected first
   if not on then return nil, errors.new("file", "outbox: " .. reason) end
+  on:check_free(3)
   local name = given.name or "device"
   if on.users[name] then -- before there is an outbox whose end would close the other
     error("outbox: this file is open for this device already; devices that share one need a 'name' each", 2)
@@ -82,13 +83,9 @@ function outbox.new(client, given)
   on.users[name] = self
   local ok
   self.number, reason = on.spool:device(self.name)
-  if self.number and on.is_open then
-    self:opened()
-    ok = true
-  elseif self.number then
-    ok, reason = on:sync()
-  end
-  if not ok and (not self.number or not self.in_memory) then
+  if self.number then ok, reason = on:take_in(self) end
+  -- It can wait in memory, but not where the file is open and nobody knows what that has of it.
+  if not ok and not (self.in_memory and (self.file_number or not on.is_open)) then
     self.closed = true
     on:leave(self)
     return nil, errors.new("file", "outbox: " .. reason, { retryable = true })
@@ -105,25 +102,41 @@ function outbox:renumbered()
   self.mark = 0 -- records from this number on are fresh
 end
 
---- The file has been opened: what it has joins what is here.
-function outbox:opened()
+--- What the file has of this outbox, for `opened`.
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] string what is wrong
+-- @treturn[2] string its code
+function outbox:read()
   local _, _, following, file_number = self.spool:counts(self.number)
-  self.file_number, self.mark = file_number, following
-  for _, row in ipairs(self.spool:query("SELECT cause, count FROM counters WHERE device = ?", file_number) or {}) do
+  local found = { following = following, file_number = file_number }
+  local reason, code, first, last, undated
+  found.counters, reason, code = self.spool:query("SELECT cause, count FROM counters WHERE device = ?", file_number)
+  if not found.counters then return nil, reason, code end
+  found.attributes, reason, code = self.spool:query("SELECT key, value FROM attributes WHERE device = ?", file_number)
+  if not found.attributes then return nil, reason, code end
+  first, last, found.newest, undated = self.spool:newest(self.number)
+  if first == nil then return nil, last, found.newest end
+  if undated then found.newest = nil end
+  return found
+end
+
+--- The file has been opened: what it has joins what is here.
+-- @tparam table found
+function outbox:opened(found)
+  self.file_number, self.mark = found.file_number, found.following
+  for _, row in ipairs(found.counters) do
     if row[1] == "last known time" then
       self.store.clock:follow(row[2])
     else
       self.lost[row[1]] = (self.lost[row[1]] or 0) + row[2]
     end
   end
-  local found, _, newest, undated_too = self.spool:newest(self.number)
-  if found and not undated_too then self.store.clock:follow(newest) end
+  if found.newest then self.store.clock:follow(found.newest) end
   for _, attribute in next, self.pending do attribute.on_disk = false end
-  for _, row in ipairs(self.spool:query("SELECT key, value FROM attributes WHERE device = ?", file_number) or {}) do
+  for _, row in ipairs(found.attributes) do
     if not self.pending[row[1]] then self.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end
   end
-  local undated = self.spool:query("SELECT 1 FROM runs WHERE boot = ? LIMIT 1", self.store.boot)
-  if undated and undated[1] then self.store.undated = true end
   self.lost_changed = true
 end
 
@@ -176,6 +189,7 @@ end
 local function check_open(self, what)
   check_self(self, 4)
   if self.closed then return nil, errors.new("closed", what .. ": the outbox is closed") end
+  self.store:check_free(4)
   return true
 end
 
@@ -271,7 +285,7 @@ end
 -- @treturn[2] table the error: kind `value` for what the server would not take, `full`, `file`
 function outbox:put(values, in_order)
   local ok, err
-  if not self or self.closed ~= false then -- where it is open, nothing is called for this
+  if not self or self.closed ~= false or self.store.inside then -- where it is open, nothing is called for this
     ok, err = check_open(self, "put")
     if not ok then return nil, err end
   end
@@ -319,13 +333,17 @@ function outbox:attributes(values)
   if type(values) ~= "table" then error("attributes: a table expected, got " .. type(values), 2) end
   ok, err = payload.attributes("attributes", values)
   if not ok then return nil, err end
-  local before = {}
+  local new, before = {}, {}
   for key, value in next, values do
     local name, text = payload.value("attributes", key), "null"
     if value ~= json.null then text = payload.attributes("attributes", { [key] = value }):sub(#name + 3, -2) end
+    new[name] = { value = text, on_disk = false }
+  end
+  for name, attribute in next, new do -- here the collector cannot run
     self.versions = self.versions + 1
+    attribute.version = self.versions
     before[name] = self.pending[name] or false
-    self.pending[name] = { value = text, version = self.versions, on_disk = false }
+    self.pending[name] = attribute
   end
   self.attributes_changed = true
   local reason
@@ -432,6 +450,7 @@ end
 function outbox:close()
   check_self(self, 3)
   if self.closed then return true end
+  self.store:check_free(3)
   -- Closed it is, though memory is short, or this a forked child.
   local well, ok, reason = pcall(self.store.sync, self.store)
   pcall(self.note_time, self)

@@ -29,9 +29,29 @@ function store.of(path)
     path = real, spool = on, clock = clock.new(on),
     users = {}, -- the outboxes, by name
     busy = 0, -- batches in flight: the numbers of their records must not change under them
+    inside = false, -- a transaction, or another step that a finalizer in its midst must not get into
   }, store)
   stores[real] = self
   return self
+end
+
+--- Raises where a finalizer has called this in the midst of another call, which could not go on.
+-- @tparam integer level as `error` takes
+function store:check_free(level)
+  if self.inside or self.spool:busy() then
+    error("the outbox is in use: a finalizer has called it in the midst of another call", level)
+  end
+end
+
+-- Begins what finalizers must not get into; the variable that is to be closed ends it.
+local function enter(self)
+  self:check_free(4)
+  self.inside = true
+  return self
+end
+
+function store:__close()
+  self.inside = false
 end
 
 -- Gives a damaged file another name, and its log with it.
@@ -70,26 +90,44 @@ local function date_lost(self)
   end
 end
 
+-- Takes up what the file has, for all its users or, on failure, for none.
+local function take_up(self)
+  local taken, reason, code = self.spool:query "SELECT count FROM counters WHERE device = 0 AND cause = 'times taken'"
+  if not taken then return nil, reason, code end
+  self.taken = taken[1] and taken[1][1] or 0
+  self.clock:follow(self.taken, math.maxinteger)
+  date_lost(self)
+  local undated
+  undated, reason, code = self.spool:query("SELECT 1 FROM runs WHERE boot = ? LIMIT 1", self.boot)
+  if not undated then return nil, reason, code end
+  local found = {}
+  for _, outbox in next, self.users do
+    found[outbox], reason, code = outbox:read()
+    if not found[outbox] then return nil, reason, code end
+  end
+  if undated[1] then self.undated = true end
+  for outbox, has in next, found do outbox:opened(has) end
+  return true
+end
+
 local function open(self)
   if self.is_open then return true end
   if self.busy > 0 then return nil, self.trouble end
   local boot, reason, code = self.spool:open()
   for _, outbox in next, self.users do outbox:renumbered() end
   if not boot then return nil, reason, code end
-  self.is_open, self.boot = true, boot
-  local taken = self.spool:query "SELECT count FROM counters WHERE device = 0 AND cause = 'times taken'"
-  self.taken = taken and taken[1] and taken[1][1] or 0
-  self.clock:follow(self.taken, math.maxinteger)
-  date_lost(self)
-  for _, outbox in next, self.users do outbox:opened() end
+  self.boot = boot
+  local ok
+  ok, reason, code = take_up(self)
+  if not ok then
+    self.spool:shut()
+    return nil, reason, code
+  end
+  self.is_open = true
   return true
 end
 
---- Sees to a damaged file, or one that was taken away: a damaged one gets another name, and a new one is begun with
--- what is in memory.
--- @tparam ?string code SQLite's name of an error, or `MOVED`
--- @treturn boolean whether it was so, and is in order now
-function store:mend(code)
+local function mend(self, code)
   if not DAMAGED[code] and code ~= "MOVED" or self.busy > 0 then return false end
   self.spool:shut()
   self.is_open = false
@@ -97,6 +135,15 @@ function store:mend(code)
   if DAMAGED[code] and not set_aside(self.path) then return false end
   for _, outbox in next, self.users do outbox:lose("damaged", 1) end
   return open(self) == true
+end
+
+--- Sees to a damaged file, or one that was taken away: a damaged one gets another name, and a new one is begun with
+-- what is in memory.
+-- @tparam ?string code SQLite's name of an error, or `MOVED`
+-- @treturn boolean whether it was so, and is in order now
+function store:mend(code)
+  local _ <close> = enter(self)
+  return mend(self, code)
 end
 
 -- Times ahead of the clock must not be given again by a process that comes after this one, when their records may have
@@ -136,11 +183,25 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong; it waits in memory
 function store:sync()
+  local _ <close> = enter(self)
   local ok, reason, code = write(self)
-  if not ok and self:mend(code) then ok, reason = write(self) end
+  if not ok and mend(self, code) then ok, reason = write(self) end
   self.trouble = not ok and reason or nil
   self.sync_at = nil
   return ok, reason
+end
+
+--- Takes an outbox in, which is among the users already: it gets to know what the file has of it.
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] string what is wrong
+function store:take_in(outbox)
+  if not self.is_open then return self:sync() end
+  local _ <close> = enter(self)
+  local found, reason = outbox:read()
+  if not found then return nil, reason end
+  outbox:opened(found)
+  return true
 end
 
 -- The store is held weakly: a task that waits must not keep an outbox from being collected.

@@ -1,0 +1,26 @@
+--- Finalizers that the collector runs in the midst of a call.
+local finalizers = {}
+
+--- Calls a function, and another in every finalizer that runs in its midst.
+-- @tparam function work
+-- @tparam function nested
+-- @treturn table what `pcall` of `nested` gave, a list for each time
+function finalizers.at_every(work, nested)
+  local results, live = {}, true
+  local function arm()
+    setmetatable({}, { __gc = function()
+      if not live then return end
+      results[#results + 1] = table.pack(pcall(nested))
+      arm()
+    end })
+  end
+  collectgarbage("incremental", 1, 1000, 20) -- a whole cycle wherever it may run
+  collectgarbage()
+  arm()
+  work()
+  live = false
+  collectgarbage("incremental", 200, 100, 13)
+  return results
+end
+
+return finalizers

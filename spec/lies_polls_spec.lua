@@ -46,7 +46,7 @@ describe("polls of a server that lies", function()
       e:fault(one)
     end
     local dev = tb.device {
-      url = url or e.url, ca_file = e.ca_file, token = token, timeout = 1, max_response = lies.MOST_RESPONSE,
+      url = url, ca_file = e.ca_file, token = token, timeout = 1, max_response = lies.MOST_RESPONSE,
     }
     story.dev = dev
     tb.spawn(function()
@@ -83,16 +83,16 @@ describe("polls of a server that lies", function()
     failures = {}
     tb.on_error(function(_, message) failures[#failures + 1] = message end)
     for _, scheme in ipairs { "http", "https" } do
+      local url = scheme == "http" and e.url or e.tls_url
       for _, lie in ipairs(lies) do
-        local url = scheme == "http" and e.url or e.tls_url
         tell(scheme .. " " .. lie[1], lie[2], { "/rpc%?", "/attributes" }, url)
       end
-    end
-    for _, lie in ipairs(requests) do
-      tell(lie[1], { how = "status", status = 200, body = lie[2] }, { "/rpc%?" })
-    end
-    for _, lie in ipairs(updates) do
-      tell(lie[1], { how = "status", status = 200, body = lie[2] }, { "/updates" })
+      for _, lie in ipairs(requests) do
+        tell(scheme .. " " .. lie[1], { how = "status", status = 200, body = lie[2] }, { "/rpc%?" }, url)
+      end
+      for _, lie in ipairs(updates) do
+        tell(scheme .. " " .. lie[1], { how = "status", status = 200, body = lie[2] }, { "/updates" }, url)
+      end
     end
     local from = core.monotonic()
     tb.spawn(function()
@@ -141,19 +141,19 @@ describe("polls of a server that lies", function()
 
   it("raise nothing", function() assert.same({}, failures) end)
 
-  describe("get over it that the server", function()
-    for _, scheme in ipairs { "http", "https" } do
+  for _, scheme in ipairs { "http", "https" } do
+    describe("by " .. scheme .. " get over it that the server", function()
       for _, lie in ipairs(lies) do gets_over(scheme .. " " .. lie[1]) end
-    end
-  end)
+    end)
 
-  describe("for requests get over", function()
-    for _, lie in ipairs(requests) do gets_over(lie[1], lie.handed) end
-  end)
+    describe("by " .. scheme .. ", for requests, get over", function()
+      for _, lie in ipairs(requests) do gets_over(scheme .. " " .. lie[1], lie.handed) end
+    end)
 
-  describe("for attributes get over", function()
-    for _, lie in ipairs(updates) do gets_over(lie[1]) end
-  end)
+    describe("by " .. scheme .. ", for attributes, get over", function()
+      for _, lie in ipairs(updates) do gets_over(scheme .. " " .. lie[1]) end
+    end)
+  end
 
   describe("are sent", function()
     local token, dev

@@ -128,6 +128,51 @@ describe("a server that lies:", function()
           tell_truth(url)
         end)
       end
+
+      it("redirects to another host is not followed there", function()
+        local other = assert(socket.bind("127.0.0.1", 0))
+        local _, port = other:getsockname()
+        for _, code in ipairs { 301, 302, 303, 307, 308 } do
+          local location = ("http://127.0.0.1:%d/%s"):format(port, TOKEN)
+          e:fault { how = "redirect", status = code, headers = { Location = location } }
+          try({ all = { "http", code, false, "the server redirects" } }, { url = url, ca_file = e.ca_file }, 0, 5)
+          e:clear_faults()
+        end
+        assert.equal(15, #e:requests())
+        other:settimeout(0)
+        assert.is_nil((other:accept()))
+        other:close()
+      end)
+
+      describe("sends", function()
+        local function values_of(text)
+          local dev <close> = tb.device { url = url, ca_file = e.ca_file, token = TOKEN }
+          e:fault { how = "status", status = 200, body = '{"shared":' .. text .. "}", count = 1 }
+          return assert(dev:request_attributes()).shared
+        end
+
+        it("keys twice has their last values read", function()
+          assert.same({ a = 3, b = 4 }, values_of '{"a":1,"b":4,"a":"x","a":3}')
+        end)
+
+        it("numbers beyond 64 bits has floats read, infinite beyond those", function()
+          local ones = ("1"):rep(1e6)
+          local values = values_of('{"a":9223372036854775808,"b":1e999,"c":-1e999,"d":1e-999,"e":' .. ones .. "}")
+          assert.same({ a = 2.0 ^ 63, b = math.huge, c = -math.huge, d = 0.0, e = math.huge }, values)
+          assert.equal("float", math.type(values.a))
+        end)
+
+        it("what is no UTF-8 has its bytes read; no error shows them", function()
+          assert.same({ ["\xFF"] = "\xC3\xFE" }, values_of '{"\xFF":"\xC3\xFE"}')
+          e:fault { how = "status", status = 500, body = '{"message":"\xC3\xFE"}', count = 1 }
+          local dev <close> = tb.device { url = url, ca_file = e.ca_file, token = TOKEN }
+          assert.truthy(utf8.len(select(2, dev:request_attributes()).message))
+        end)
+
+        it("null has null read", function()
+          assert.same({ a = tb.null }, values_of '{"a":null}')
+        end)
+      end)
     end)
   end
 
@@ -161,21 +206,6 @@ describe("a server that lies:", function()
       end
       last = expected
     end
-  end)
-
-  it("its redirection to another host is not followed, nor any other", function()
-    local other = assert(socket.bind("127.0.0.1", 0))
-    local _, port = other:getsockname()
-    for _, code in ipairs { 301, 302, 303, 307, 308 } do
-      local location = ("http://127.0.0.1:%d/%s"):format(port, TOKEN)
-      e:fault { how = "redirect", status = code, headers = { Location = location } }
-      try({ all = { "http", code, false, "the server redirects" } }, { url = e.url }, 0, 5)
-      e:clear_faults()
-    end
-    assert.equal(15, #e:requests())
-    other:settimeout(0)
-    assert.is_nil((other:accept()))
-    other:close()
   end)
 
   describe("before any request,", function()
@@ -237,35 +267,6 @@ describe("a server that lies:", function()
     it("its name does not resolve", function() -- its first part is too long: no name server is asked
       try({ all = { "network", "COULDNT_RESOLVE_HOST", true, "check the url's host name" } },
         { url = ("http://%s.invalid"):format(("x"):rep(64)) }, 0, 5)
-    end)
-  end)
-
-  describe("its values", function()
-    local function values_of(text)
-      local dev <close> = tb.device { url = url, token = TOKEN }
-      e:fault { how = "status", status = 200, body = '{"shared":' .. text .. "}", count = 1 }
-      return assert(dev:request_attributes()).shared
-    end
-
-    it("are those that come last, where a key comes twice", function()
-      assert.same({ a = 3, b = 4 }, values_of '{"a":1,"b":4,"a":"x","a":3}')
-    end)
-
-    it("are floats beyond 64 bits, infinite beyond those", function()
-      local values = values_of('{"a":9223372036854775808,"b":1e999,"c":-1e999,"d":1e-999,"e":' .. ("1"):rep(1e6) .. "}")
-      assert.same({ a = 2.0 ^ 63, b = math.huge, c = -math.huge, d = 0.0, e = math.huge }, values)
-      assert.equal("float", math.type(values.a))
-    end)
-
-    it("are its bytes, where they are no UTF-8; no error shows them", function()
-      assert.same({ ["\xFF"] = "\xC3\xFE" }, values_of '{"\xFF":"\xC3\xFE"}')
-      e:fault { how = "status", status = 500, body = '{"message":"\xC3\xFE"}', count = 1 }
-      local dev <close> = tb.device { url = url, token = TOKEN }
-      assert.truthy(utf8.len(select(2, dev:request_attributes()).message))
-    end)
-
-    it("are null where it says so", function()
-      assert.same({ a = tb.null }, values_of '{"a":null}')
     end)
   end)
 end)

@@ -95,7 +95,10 @@ faults.instead = {
     local location = fault.headers and fault.headers.Location or "/api/v1/elsewhere"
     return { status = fault.status or 302, headers = { { "Location", location } }, body = fault.body or "" }
   end,
-  raw = function(wire, fault) wire:write(fault.raw or "") end,
+  raw = function(wire, fault)
+    wire:write(fault.raw or "")
+    if fault.reset then reset(wire) end
+  end,
   garbage = function(wire, fault)
     local bytes = {}
     for index = 1, fault.bytes or 512 do bytes[index] = string.char(math.random(0, 255)) end

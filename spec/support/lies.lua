@@ -16,6 +16,11 @@ local function and_stays(fault)
   return fault
 end
 
+local function and_resets(fault)
+  fault.reset = true
+  return fault
+end
+
 -- What comes of a lie: kind, code or status, whether it may pass, and words. A post believes a status of 200 whose body
 -- is a lie, for it wants none; a file is held to its size.
 local GONE <const> = { "network", "GOT_NOTHING", true, "Empty reply" }
@@ -53,6 +58,7 @@ local lies = {
   { "resets before the answer", { how = "reset" }, all = RESET },
   { "resets in the status line", { how = "reset_after", bytes = 7 }, all = RESET },
   { "resets in the headers", { how = "reset_after", bytes = 60 }, all = RESET },
+  { "resets in the body", and_resets(raw(HEAD, "Content-Length: 20\r\n\r\n", BODY)), all = RESET },
   { "sends nothing", { how = "stall" }, all = LATE, late = true },
   { "sends a byte a second", { how = "slow", bytes = 1, seconds = 1 }, all = LATE, late = true },
   { "sends headers only", and_stays(raw(HEAD, "Content-Length: 20\r\n\r\n")), all = LATE, late = true },

@@ -99,21 +99,103 @@ describe("the core, misused,", function()
     assert.is_true(calls > 3000)
   end)
 
+  -- What a place takes of the odd values; all others are to be refused by the place's number.
+  local function nothing() return false end
+
+  local function prose(value) return type(value) == "number" or type(value) == "string" end -- read up to a zero byte
+
+  local function words(value) return prose(value) and not tostring(value):find "\0" end
+
+  local function integer(least, most)
+    return function(value)
+      local number = math.tointeger(tonumber(value))
+      return number ~= nil and number >= least and number <= most
+    end
+  end
+
+  local function absent_or(takes)
+    return function(value) return value == nil or takes(value) end
+  end
+
+  -- Calls one with each odd value in each place, beside good ones in all others.
+  local function refuses(name, call, good, takes)
+    assert(call(table.unpack(good, 1, #takes))):close()
+    for place, takes_it in ipairs(takes) do
+      for at = 1, ODD do
+        local arguments = table.move(good, 1, #takes, 1, {})
+        arguments[place] = odd[at]
+        local ok, result = pcall(call, table.unpack(arguments, 1, #takes))
+        local where = ("%s, place %d, value %d: %s"):format(name, place, at, tostring(result))
+        assert.equal(takes_it(odd[at]), ok, where)
+        if ok then
+          if result then result:close() end
+        else
+          assert.truthy(result:find(("bad argument #%d to "):format(place), 1, true) or result:find "index$", where)
+        end
+      end
+    end
+  end
+
+  it("names the argument of a client that is wrong, the others being right", function()
+    refuses("client", core.client, { reactor, { prefix = "http://127.0.0.1:9/x" }, 1000, "agent" },
+      { nothing, nothing, integer(1, math.maxinteger), absent_or(prose) })
+  end)
+
+  it("makes a client or raises, whatever one of its options is", function()
+    for _, name in ipairs {
+      "connect_timeout", "verify", "ca_file", "ca_path", "pinned_key", "client_cert", "client_key", "proxy",
+      "interface", 1,
+    } do
+      for at = 1, ODD do
+        local options = { prefix = "https://127.0.0.1:9/x", connect_timeout = 100 }
+        options[name] = odd[at]
+        local ok, made = pcall(core.client, reactor, options, 1000)
+        if ok then
+          assert.is_string(made:redact "x")
+          made:close()
+        else
+          assert.truthy(made:find(("option '%s'"):format(name), 1, true), made)
+        end
+      end
+    end
+  end)
+
+  it("names the argument of a request that is wrong, the others being right", function()
+    local file <close> = core.file(directory .. "/file")
+    local checksum <close> = core.checksum "MD5"
+    local may_be_number = absent_or(integer(0, math.maxinteger))
+    local timeout, missing = integer(1, (1 << 31) - 1), absent_or(nothing)
+    local function body(value) return value == nil or type(value) == "string" end
+    refuses("POST", client.start, { client, "POST", "/", "x", 50, file, checksum, 10, "0-9" },
+      { nothing, nothing, words, body, timeout, missing, missing, may_be_number, absent_or(prose) })
+    refuses("GET", client.start, { client, "GET", "/", nil, 50, file, checksum, 10, "0-9" },
+      { nothing, nothing, words, missing, timeout, missing, missing, may_be_number, absent_or(prose) })
+  end)
+
+  it("names the argument of a file that is wrong, the other being right", function()
+    local function elsewhere(value) -- what is a name would be written where the specs run
+      return words(value) and value ~= "" and directory .. "/" .. value or value
+    end
+    local function file(path, temporary) return core.file(elsewhere(path), elsewhere(temporary)) end
+    local function path(value) return words(value) and value ~= "" and #tostring(value) < 4000 end
+    refuses("file", file, { "file", "file.new" }, { path, absent_or(words) })
+  end)
+
   it("does so in every method, in every place, open or closed", function()
     local calls = 0
     for kind, make in pairs(makers()) do
       for name in pairs(methods_of(make())) do
         local given = base[name] or {}
-        for place = 1, name == "start" and 7 or math.max(2, #given) do
+        for place = 1, name == "start" and 8 or math.max(2, #given) do
           for at = 1, ODD do
             for _, closed in ipairs { false, true } do
               local object <close> = make()
               local method = methods_of(object)[name]
               if closed then object:close() end
-              local arguments = table.move(given, 1, 7, 1, {})
+              local arguments = table.move(given, 1, 8, 1, {})
               arguments[place] = odd[at]
               if closed or not waits(name, arguments[1]) then
-                local ok, message = pcall(method, object, table.unpack(arguments, 1, 7))
+                local ok, message = pcall(method, object, table.unpack(arguments, 1, 8))
                 assert.truthy(ok or type(message) == "string", kind .. ":" .. name)
                 assert.is_string(tostring(object))
                 calls = calls + 1

@@ -2,7 +2,15 @@
 -- on: nothing may crash or hang, what is returned or raised must be an error that says so, every block and descriptor
 -- must be given back, and the next call must work. Between them the stories call all that the README has, with success
 -- and with each kind of failure. lua-cjson ends the process when it gets no memory: it alone is spared.
--- Arguments: how far apart the failing allocations are (1), and the name of one story.
+--
+-- A story of more than 300 allocations is tried with every second, third ... of them, so that there are 150 to 300
+-- tries of each mode: over TLS, with thousands, every 31st or so. Each line says which. An argument of 1 tries all.
+--
+-- Stories with several transfers at once run in processes of their own, which may end by SIGFPE, and by nothing else:
+-- libcurl 7.88 empties a table that it has no memory to add to, and divides by its size when it looks into it later.
+-- What the story has not tried by then stays untried, and a line says so.
+--
+-- Arguments: how far apart the failing allocations are (as above), and the name of one story.
 io.stdout:setvbuf "line"
 local emulator = require "spec.support.emulator"
 local socket = require "socket"
@@ -10,7 +18,7 @@ local oom = package.loadlib(os.getenv "OOM", "luaopen_oom")()
 
 local ONCE = 8 -- blocks that a story may make once and keep, OpenSSL's most of all: who loses any loses one a run
 local LATE = 2 -- seconds: no story takes so long, unless something is waited for that has been forgotten
-local MOST_TRIES = 150 -- of a story: where it has more allocations, those that fail are spread over them
+local TRIES = 150 -- of a story, at least, where it has as many allocations: those that fail are spread over them
 
 -- What belongs to the torture itself is not to fail.
 local function spared(call)
@@ -371,15 +379,13 @@ local function try(name, body, n, sticky, fds)
   return count, left, open, settle()
 end
 
-local step, only = tonumber(arg[1]) or 1, arg[2]
+local step, only = tonumber(arg[1]), arg[2]
 
--- With several transfers at once libcurl 7.88 may divide by zero: it empties a table that it cannot add to, and looks
--- into it later. So these have processes of their own, and it alone may end them.
-local DIVIDED = 128 + 8
+local DIVIDED = 8 -- SIGFPE
 local function run_apart(name)
-  local _, _, code = os.execute(("exec %s %s %d '%s'"):format(arg[-1], arg[0], step, name))
-  if code == DIVIDED or code == 8 then
-    print(name .. ": libcurl divided by zero there, which ended the story")
+  local _, _, code = os.execute(("exec %s %s '%s' '%s'"):format(arg[-1], arg[0], step or "", name))
+  if code == 128 + DIVIDED or code == DIVIDED then
+    print(name .. ": libcurl divided by zero (SIGFPE), and the rest of the story has not been tried")
   elseif code ~= 0 then
     failures = failures + 1
   end
@@ -398,7 +404,7 @@ for _, story in ipairs(stories) do
     end
     try(name, body, 0, false)
     local count <const>, blocks <const>, fds <const> = try(name, body, 0, false)
-    local stride = step * math.max(1, count // MOST_TRIES)
+    local stride = step or math.max(1, count // TRIES)
     local n, most, tries = 1, blocks, 0 -- a handshake that fails may leave a block with OpenSSL
     repeat
       for _, sticky in ipairs { false, true } do
@@ -419,5 +425,6 @@ end
 e:stop()
 stranger:stop()
 os.execute("rm -r " .. directory)
+if only and runs == 0 then error("no such story: " .. only) end
 print(("%d runs, %d failures"):format(runs, failures))
 os.exit(failures == 0, true)

@@ -352,7 +352,7 @@ local function fail_one(name, body, n, sticky, mode)
   local from = socket.gettime()
   local count, returned, result, err = oom.attempt(n, sticky, function() return run(body) end)
   runs = runs + 1
-  local late = name:find "TLS" and TIMEOUT + LATE or LATE
+  local late = name:upper():find "TLS" and TIMEOUT + LATE or LATE
   if socket.gettime() - from > late then complain(name, n, mode, "it took too long: " .. tostring(err or result)) end
   if not returned then
     local said = tostring(result)

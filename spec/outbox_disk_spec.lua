@@ -248,6 +248,30 @@ describe("an outbox", function()
       assert.same({ 57, 58 }, place:arrived(2))
     end)
 
+    it("is found damaged, and cannot be replaced, says so while a post is in flight, too", function()
+      local outbox = assert(open { sync_every = 3600 })
+      fill(outbox, 1, 1)
+      assert(outbox:sync())
+      assert(outbox.spool:query "UPDATE runs SET data = X'FF'")
+      fill(outbox, 2, 2)
+      assert(os.execute(("rm -r %s"):format(directory)))
+      e:fault { path = "/telemetry$", how = "delay", seconds = 1 }
+      local sending = tb.spawn(outbox.run, outbox)
+      local deadline = tb.now() + 10000
+      repeat tb.sleep(0.01) until outbox.posting or tb.now() > deadline
+      assert.is_true(outbox.posting)
+      local ok, err = outbox:sync()
+      assert.is_nil(ok)
+      assert.equal("file", err.kind)
+      assert(os.execute(("mkdir %s"):format(directory)))
+      repeat tb.sleep(0.01) until not outbox.posting or tb.now() > deadline
+      assert(outbox:put { n = 3 })
+      assert.is_true(outbox:sync())
+      assert(outbox:close())
+      sending:join()
+      assert.same({ 2 }, place:arrived(1))
+    end)
+
     it("is a directory, or in none, says so", function()
       assert(os.execute("mkdir " .. path))
       local outbox, err = open()

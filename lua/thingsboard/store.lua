@@ -132,9 +132,14 @@ local function mend(self, code)
   self.spool:shut()
   self.is_open = false
   for _, outbox in next, self.users do outbox:renumbered() end
-  if DAMAGED[code] and not set_aside(self.path) then return false end
-  for _, outbox in next, self.users do outbox:lose("damaged", 1) end
-  return open(self) == true
+  local ok, reason = true, nil
+  if DAMAGED[code] then ok, reason = set_aside(self.path) end
+  if ok then
+    for _, outbox in next, self.users do outbox:lose("damaged", 1) end
+    ok, reason = open(self)
+  end
+  if not ok then self.trouble = reason end -- while it lasts, the file is not open
+  return ok == true
 end
 
 --- Sees to a damaged file, or one that was taken away: a damaged one gets another name, and a new one is begun with

@@ -6,10 +6,11 @@ local json = require "thingsboard.json"
 
 local payload = {}
 
--- Where everything is written, one text after another. It raises for the script's mistakes in the name of the script's
--- call, which is three calls away from here: what calls this module stands between.
-local body = core.body()
-local take, write_telemetry, write_values, write_value = body.take, body.telemetry, body.values, body.value
+-- Where everything is written, one text after another; nil while one is written: a finalizer in the midst of that, or
+-- who comes after a mistake, makes another. It raises for the script's mistakes in the name of the script's call, which
+-- is three calls away from here: what calls this module stands between.
+local spare = core.body()
+local take, write_telemetry, write_values, write_value = spare.take, spare.telemetry, spare.values, spare.value
 local LEVEL = 3
 
 local function refuse(what, reason)
@@ -36,8 +37,12 @@ function payload.telemetry(what, value)
   local kind = type(value)
   if kind == "string" then return checked_text(what, value, true) end
   if kind ~= "table" then error(what .. ": a table or JSON text expected, got " .. kind, LEVEL) end
+  local body = spare or core.body()
+  spare = nil
   local ok, reason = write_telemetry(body, value, what, LEVEL)
-  if ok then return take(body) end
+  local text = ok and take(body)
+  spare = body
+  if text then return text end
   return refuse(what, reason)
 end
 
@@ -45,15 +50,23 @@ end
 function payload.attributes(what, value)
   if type(value) == "string" then return checked_text(what, value, false) end
   if type(value) ~= "table" then error(what .. ": a table or JSON text expected, got " .. type(value), LEVEL) end
+  local body = spare or core.body()
+  spare = nil
   local ok, reason = write_values(body, value, what, LEVEL)
-  if ok then return take(body) end
+  local text = ok and take(body)
+  spare = body
+  if text then return text end
   return refuse(what, reason)
 end
 
 --- The body that is any JSON value: an RPC's answer, a request of ours.
 function payload.value(what, value)
+  local body = spare or core.body()
+  spare = nil
   local ok, reason = write_value(body, value, what, LEVEL)
-  if ok then return take(body) end
+  local text = ok and take(body)
+  spare = body
+  if text then return text end
   return refuse(what, reason)
 end
 

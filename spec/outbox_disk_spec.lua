@@ -147,6 +147,15 @@ describe("an outbox", function()
     end)
   end)
 
+  it("says so where its library cannot be read", function()
+    local said = place:run([[
+      local open = {}
+      for file in function() return (io.open "/dev/null") end do open[#open + 1] = file end
+      print(pcall(dev.outbox, dev, { path = path }))
+    ]], {}, "ulimit -n 64;")
+    assert.truthy(said:find "^false\toutbox: [^\n]*spool%.so: Too many open files\n", said)
+  end)
+
   describe("whose file", function()
     it("is damaged, gives it another name and begins anew", function()
       local outbox = assert(open())

@@ -18,6 +18,8 @@ device.__name = "thingsboard.device"
 local options = { token = "non-empty string!" }
 for name, wanted in next, client.options do options[name] = wanted end
 
+local ENOENT <const>, ENOTDIR <const> = 2, 20
+
 -- Methods find the client here, not in the device: what a script prints of a device shows nothing of it.
 local clients = setmetatable({}, { __mode = "k" })
 
@@ -286,6 +288,14 @@ function device:updates(given)
   return require("thingsboard.update").run(self, client_here, given)
 end
 
+-- Why a module that is there cannot be read, which Lua calls not found as well.
+local function unreadable(name)
+  for template in package.cpath:gmatch "[^;]+" do
+    local _, reason, code = io.open((template:gsub("%?", name)))
+    if code and code ~= ENOENT and code ~= ENOTDIR then return reason end
+  end
+end
+
 --- An outbox: what is recorded is on disk when `put` returns, and is sent when the server can be reached.
 -- @tparam table given
 -- `path`: of the file, which one process has at a time;
@@ -305,7 +315,7 @@ function device:outbox(given)
   local found, problem = pcall(require, "thingsboard.spool")
   if not found then
     if problem:find "^module 'thingsboard.spool' not found" then
-      problem = "this build has none, for SQLite's header was missing: " ..
+      problem = unreadable "thingsboard/spool" or "this build has none, for SQLite's header was missing: " ..
         "install SQLite's development package (libsqlite3-dev), and build and install again"
     end
     error("outbox: " .. problem, 2)

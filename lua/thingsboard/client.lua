@@ -175,8 +175,8 @@ end
 --- Ends what is in flight, as `closed`, and the iterators. Idempotent.
 function client:close()
   self.closed = true
+  local _ <close> = self.core -- whatever an iterator raises
   for iterator in next, self.iterators or {} do iterator:close() end
-  self.core:close()
 end
 
 return client

@@ -7,14 +7,28 @@ local json = require "thingsboard.json"
 local payload = {}
 
 -- Where everything is written, one text after another; nil while one is written: a finalizer in the midst of that, or
--- who comes after a mistake, makes another. It raises for the script's mistakes in the name of the script's call, which
--- is three calls away from here: what calls this module stands between.
+-- who comes after a mistake, makes another.
 local spare = core.body()
 local take, write_telemetry, write_values, write_value = spare.take, spare.telemetry, spare.values, spare.value
+
+-- Mistakes of the script are raised in the name of its call, which is three calls away from the one that writes: here,
+-- and what has called this module, stand between.
 local LEVEL = 3
 
 local function refuse(what, reason)
   return nil, errors.new("value", what .. ": " .. reason)
+end
+
+-- What a method of the body writes of a value. To be called as the last of a function of this module, in whose place it
+-- comes.
+local function text_of(write, what, value)
+  local body = spare or core.body()
+  spare = nil
+  local ok, reason = write(body, value, what, LEVEL)
+  local text = ok and take(body)
+  spare = body
+  if text then return text end
+  return refuse(what, reason)
 end
 
 -- JSON text that a script has made itself goes as it is; but what the server would leave unanswered stays here.
@@ -37,37 +51,19 @@ function payload.telemetry(what, value)
   local kind = type(value)
   if kind == "string" then return checked_text(what, value, true) end
   if kind ~= "table" then error(what .. ": a table or JSON text expected, got " .. kind, LEVEL) end
-  local body = spare or core.body()
-  spare = nil
-  local ok, reason = write_telemetry(body, value, what, LEVEL)
-  local text = ok and take(body)
-  spare = body
-  if text then return text end
-  return refuse(what, reason)
+  return text_of(write_telemetry, what, value)
 end
 
 --- The body of an attributes post: one object of values, or JSON text.
 function payload.attributes(what, value)
   if type(value) == "string" then return checked_text(what, value, false) end
   if type(value) ~= "table" then error(what .. ": a table or JSON text expected, got " .. type(value), LEVEL) end
-  local body = spare or core.body()
-  spare = nil
-  local ok, reason = write_values(body, value, what, LEVEL)
-  local text = ok and take(body)
-  spare = body
-  if text then return text end
-  return refuse(what, reason)
+  return text_of(write_values, what, value)
 end
 
 --- The body that is any JSON value: an RPC's answer, a request of ours.
 function payload.value(what, value)
-  local body = spare or core.body()
-  spare = nil
-  local ok, reason = write_value(body, value, what, LEVEL)
-  local text = ok and take(body)
-  spare = body
-  if text then return text end
-  return refuse(what, reason)
+  return text_of(write_value, what, value)
 end
 
 return payload

@@ -213,6 +213,7 @@ static const luaL_Reg METAMETHODS[] = {
 static const luaL_Reg FUNCTIONS[] = {{"body", new_body}, {"array", array}, {NULL, NULL}};
 
 void tb_open_body(lua_State *L) {
+  tb_json_open(L);
   tb_new_type(L, TYPE, METHODS, METAMETHODS);
   luaL_setfuncs(L, FUNCTIONS, 0);
   /*** The metatable of arrays, for tables that are made elsewhere.

@@ -14,6 +14,8 @@ enum { MOST_LEVELS = 250, MOST_KEY_UNITS = 255, FIRST_BYTES = 512 };
 /* A timestamp below this, taken for milliseconds, lies in the first days of March 1973: it can only be seconds. */
 #define SECONDS 100000000000
 
+static const char TS[] = "ts", VALUES[] = "values";
+
 static const char TOO_DEEP[] = "more than 250 levels of tables (or one that contains itself) cannot be sent";
 
 /* What is written lies between out->length and `at`. It counts only once all is well: whatever ends the writing
@@ -501,11 +503,10 @@ static bool write_telemetry(struct writer *w) {
 bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct tb_json_call *call) {
   struct writer w = {.L = L, .out = out, .call = call};
   luaL_checkstack(L, LUA_MINSTACK, "nested too deep");
-  lua_pushliteral(L, "ts");
-  lua_pushliteral(L, "values");
+  lua_rawgetp(L, LUA_REGISTRYINDEX, TS);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, VALUES);
   w.names = lua_gettop(L) - 1;
-  /* From here on Lua makes nothing until all is written, or nothing more is: its collector would run finalizers, and
-   * one might write here as well. The first memory has room for an ordinary record. */
+  /* The first memory has room for an ordinary record. */
   if (out->data == NULL && !tb_buffer_reserve(out, out->limit < FIRST_BYTES ? out->limit : FIRST_BYTES))
     return luaL_error(L, "not enough memory");
   lua_pushvalue(L, index);
@@ -518,6 +519,15 @@ bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct 
   lua_settop(L, w.names - 1);
   out->length = (size_t)(w.at - out->data);
   return true;
+}
+
+void tb_json_open(lua_State *L) {
+  lua_pushstring(L, TS);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, TS);
+  lua_pushstring(L, VALUES);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, VALUES);
+  tb_json_push_array_mt(L);
+  lua_pop(L, 1);
 }
 
 void tb_json_push_array_mt(lua_State *L) {

@@ -19,6 +19,10 @@ struct tb_json_call {
   int level;
 };
 
+/* Makes what writing takes, so that Lua makes nothing meanwhile: its collector would run finalizers, and one of them
+ * might write to the same buffer. To be called when a module is opened. */
+void tb_json_open(lua_State *L);
+
 /* Appends the value at `index`. False for a value of the world that cannot be sent, with two values pushed: the reason,
  * and the path of the key at fault or nil. A programmer's mistake raises. In both cases out->length is what it was.
  * The buffer's limit must be above 0. */

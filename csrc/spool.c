@@ -385,15 +385,6 @@ static int spool_wait(lua_State *L) {
   return 0;
 }
 
-/* Writes the values of `put` into a buffer. Gives the reason when they cannot be sent. */
-static int write_values(lua_State *L) {
-  /* At the line of the script that called the function that calls `put`, which calls this one. */
-  static const struct tb_json_call call = {.form = TB_JSON_TELEMETRY, .what = "put", .level = 3};
-  if (tb_json_write(L, 2, lua_touserdata(L, 1), &call)) return 0;
-  lua_pop(L, 1); /* where it is: the reason says that */
-  return 1;
-}
-
 /*** Adds records, in memory: all or none. They are on disk after the next `sync`. Those that bring no time get the time
 of the call, each a millisecond later than the one before.
 @function spool:put
@@ -410,18 +401,17 @@ of the call, each a millisecond later than the one before.
 static int spool_put(lua_State *L) {
   struct spool *spool = check_spool(L);
   struct device *device = check_device(L, spool, 2);
+  /* At the line of the script that called the function that calls this one. */
+  const struct tb_json_call call = {.form = TB_JSON_TELEMETRY, .what = "put", .level = 2};
   if (!lua_istable(L, 3)) {
-    luaL_where(L, 2);
+    luaL_where(L, call.level);
     lua_pushfstring(L, "put: a table expected, got %s", luaL_typename(L, 3));
     lua_concat(L, 2);
     return lua_error(L);
   }
   spool->body.length = 0;
-  lua_pushcfunction(L, write_values);
-  lua_pushlightuserdata(L, &spool->body);
-  lua_pushvalue(L, 3);
-  if (call_busy(L, spool, 2, 1) != LUA_OK) return lua_error(L);
-  if (!lua_isnil(L, -1)) {
+  if (!tb_json_write(L, 3, &spool->body, &call)) {
+    lua_pop(L, 1); /* where it is: the reason says that */
     lua_pushnil(L);
     lua_insert(L, -2);
     return 2;
@@ -772,6 +762,7 @@ int luaopen_thingsboard_spool(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"spool", spool_new}, {"uptime", uptime}, {"real_path", real_path}, {NULL, NULL}};
   tb_count_forks(L);
+  tb_json_open(L);
   tb_new_type(L, TYPE, METHODS, METAMETHODS);
   luaL_newlib(L, functions);
   lua_pushinteger(L, TB_NUMBERS);

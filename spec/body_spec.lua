@@ -1,6 +1,6 @@
 local cjson = require "cjson"
 local core = require "thingsboard.core"
-local finalizer = require "spec.support.finalizer"
+local finalizers = require "spec.support.finalizers"
 
 local null <const> = cjson.null
 local array <const> = core.array
@@ -428,7 +428,7 @@ describe("a body that a finalizer uses in the midst of writing", function()
     it("is whole all the same when that " .. what, function()
       for at = 1, 20 do
         local body, within = core.body(), nil
-        local _, ok, written = finalizer.within(at, function() within = use(body) end, function()
+        local _, ok, written = finalizers.at(at, function() within = use(body) end, function()
           return body:telemetry(records) and body:take()
         end)
         if ok then assert.equal(expected, written) else assert.truthy(written:find("closed", 1, true), written) end

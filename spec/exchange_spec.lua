@@ -1,15 +1,9 @@
 -- core.reactor, core.client and the exchanges between them, over real sockets.
 local child = require "spec.support.child"
 local core = require "thingsboard.core"
+local descriptors = require "spec.support.descriptors"
 local emulator = require "spec.support.emulator"
-local finalizer = require "spec.support.finalizer"
-local uv = require "luv"
-
-local function descriptors()
-  local count, list = 0, assert(uv.fs_scandir "/proc/self/fd")
-  while uv.fs_scandir_next(list) do count = count + 1 end
-  return count
-end
+local finalizers = require "spec.support.finalizers"
 
 describe("the core", function()
   local e, reactor, client
@@ -246,7 +240,7 @@ describe("the core", function()
       local closed_within = 0
       for at = 1, 30 do
         local other = new_client()
-        local acted, ok, exchange = finalizer.within(at, function() other:close() end, function()
+        local acted, ok, exchange = finalizers.at(at, function() other:close() end, function()
           return other:start("GET", "/" .. at .. ("x"):rep(10000), nil, 10000)
         end)
         if acted and not ok then

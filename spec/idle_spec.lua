@@ -1,8 +1,8 @@
 -- Connections that nobody uses are closed, whether another call comes or not. It takes the time that it takes.
+local descriptors = require "spec.support.descriptors"
 local emulator = require "spec.support.emulator"
 local loop = require "thingsboard.loop"
 local tb = require "thingsboard"
-local uv = require "luv"
 
 local IDLE = 50 -- seconds
 
@@ -15,12 +15,6 @@ describe("idle connections", function()
     loop.default():close()
     e:stop()
   end)
-
-  local function descriptors()
-    local count, list = 0, assert(uv.fs_scandir "/proc/self/fd")
-    while uv.fs_scandir_next(list) do count = count + 1 end
-    return count
-  end
 
   it("of all pools are closed after a while, and those that are in use are not", function()
     local devices = {

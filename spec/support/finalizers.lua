@@ -14,13 +14,28 @@ function finalizers.at_every(work, nested)
       arm()
     end })
   end
-  collectgarbage("incremental", 1, 1000, 20) -- a whole cycle wherever it may run
+  collectgarbage("incremental", 1, 1000, 22) -- a whole cycle wherever it may run
   collectgarbage()
   arm()
   work()
   live = false
   collectgarbage("incremental", 200, 100, 13)
   return results
+end
+
+--- Calls a function, and another in the n-th finalizer that runs in its midst.
+-- @tparam number nth
+-- @tparam function act
+-- @tparam function work
+-- @treturn boolean whether `act` was called
+-- @return what `pcall` of `work` returned
+function finalizers.at(nth, act, work)
+  local left, results = nth, nil
+  finalizers.at_every(function() results = table.pack(pcall(work)) end, function()
+    left = left - 1
+    if left == 0 then act() end
+  end)
+  return left <= 0, table.unpack(results, 1, results.n)
 end
 
 return finalizers

@@ -7,6 +7,7 @@ local cjson = require "cjson"
 local client = require "thingsboard.client"
 local core = require "thingsboard.core"
 local loop = require "thingsboard.loop"
+local descriptors = require "spec.support.descriptors"
 local tb = require "thingsboard"
 
 local asked = cjson.decode(arg[1])
@@ -96,12 +97,6 @@ local function come_and_go(about)
 end
 
 if asked.passing then tb.spawn(come_and_go, asked.passing) end
-
-local function descriptors()
-  local count, list <close> = 0, io.popen "ls /proc/$PPID/fd"
-  for _ in list:lines() do count = count + 1 end
-  return count
-end
 
 local function measure()
   collectgarbage()

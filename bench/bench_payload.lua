@@ -1,7 +1,7 @@
 --- Payloads: the writer, its checks included, against lua-cjson on the same tables.
 package.path = "bench/?.lua;" .. package.path
 local cjson = require "cjson"
-local payload = require "thingsboard.payload"
+local payload = require "thingsboard.json.payload"
 local support = require "support"
 
 local ROUNDS, POINTS = 9, 300000 -- points of a round

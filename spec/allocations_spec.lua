@@ -41,7 +41,7 @@ describe("when memory runs out, the core", function()
     run(prelude .. [[
       assert(try(function()
         local reactor = core.reactor()
-        for _ = 1, 256 do new_client(reactor) end -- CLIENTS_A_POOL of csrc/pool.c
+        for _ = 1, 256 do new_client(reactor) end -- CLIENTS_A_POOL of csrc/http/pool.c
         return reactor
       end, new_client, function(reactor)
         local client <close> = new_client(reactor)

@@ -1,4 +1,4 @@
-local backoff = require "thingsboard.backoff"
+local backoff = require "thingsboard.http.backoff"
 
 describe("backoff", function()
   it("waits at random below a ceiling that doubles up to its cap", function()

@@ -2,7 +2,7 @@
 local cjson = require "cjson"
 local emulator = require "spec.support.emulator"
 local recording = require "spec.support.recording"
-local sender = require "thingsboard.sender"
+local sender = require "thingsboard.outbox.sender"
 local tb = require "thingsboard"
 
 local fill = recording.fill

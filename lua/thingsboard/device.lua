@@ -1,15 +1,15 @@
 --- A device: the endpoints of the server's device API, a method each. Every method blocks in a plain script and
 -- suspends in a task.
 -- @module thingsboard.device
-local attributes = require "thingsboard.attributes"
-local backoff = require "thingsboard.backoff"
+local attributes = require "thingsboard.api.attribute_updates"
+local backoff = require "thingsboard.http.backoff"
 local check = require "thingsboard.check"
-local client = require "thingsboard.client"
+local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
-local json = require "thingsboard.json"
-local ota = require "thingsboard.ota"
-local payload = require "thingsboard.payload"
-local rpc = require "thingsboard.rpc"
+local json = require "thingsboard.json.decode"
+local ota = require "thingsboard.ota.download"
+local payload = require "thingsboard.json.payload"
+local rpc = require "thingsboard.api.rpc_requests"
 
 local device = {}
 device.__index = device
@@ -285,7 +285,7 @@ end
 -- @treturn ?table the error that ended it
 function device:updates(given)
   local client_here = client_of(self)
-  return require("thingsboard.update").run(self, client_here, given)
+  return require("thingsboard.ota.updater").run(self, client_here, given)
 end
 
 -- Why a module that is there cannot be read, which Lua calls not found as well.

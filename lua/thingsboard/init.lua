@@ -2,11 +2,11 @@
 -- @module thingsboard
 local core = require "thingsboard.core"
 local check = require "thingsboard.check"
-local clock = require "thingsboard.clock"
+local clock = require "thingsboard.outbox.record_clock"
 local device = require "thingsboard.device"
-local json = require "thingsboard.json"
+local json = require "thingsboard.json.decode"
 local loop = require "thingsboard.loop"
-local provision = require "thingsboard.provision"
+local provision = require "thingsboard.api.provision"
 
 local thingsboard = {
   version = "0.1.0",

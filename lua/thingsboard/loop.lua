@@ -6,7 +6,7 @@
 -- @module thingsboard.loop
 local core = require "thingsboard.core"
 local errors = require "thingsboard.error"
-local timers = require "thingsboard.timers"
+local timers = require "thingsboard.loop.timer_heap"
 
 local isyieldable, resume, running, status =
   coroutine.isyieldable, coroutine.resume, coroutine.running, coroutine.status

@@ -1,10 +1,10 @@
 -- Options of any kind: what comes of them is a device, or an error at the script's line that names the option at fault.
 -- An address that is taken means the same to libcurl. Nothing is sent: the clients' requests end before they start.
 local bytes = require "spec.fuzz.bytes"
-local client = require "thingsboard.client"
+local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
 local loop = require "thingsboard.loop"
-local ota = require "thingsboard.ota"
+local ota = require "thingsboard.ota.download"
 local tb = require "thingsboard"
 
 local SECRET = "S3CRET-"

@@ -2,7 +2,7 @@
 -- lua-cjson has them, and no harm: control characters but NUL, and bytes that are not UTF-8, may stand in a string; a
 -- number's size has no limit; 1000 levels are the most.
 local core = require "thingsboard.core"
-local json = require "thingsboard.json"
+local json = require "thingsboard.json.decode"
 
 local MOST_LEVELS = 1000
 

@@ -5,10 +5,11 @@ local uv = require "luv"
 
 -- What takes longest begins first, lest it end alone.
 local FIRST = {
-  "spec/rpc_window_spec.lua", "spec/idle_spec.lua", "spec/update_kill_spec.lua", "spec/network_spec.lua",
-  "spec/rpc_spec.lua", "spec/attributes_spec.lua", "spec/outbox_kill_spec.lua", "spec/lies_polls_spec.lua",
-  "spec/update_spec.lua", "spec/lies_spec.lua", "spec/outbox_sending_spec.lua", "spec/http2_spec.lua",
-  "spec/ota_spec.lua",
+  "spec/rpc_requests_window_spec.lua", "spec/idle_spec.lua", "spec/updater_kill_spec.lua",
+  "spec/network_spec.lua", "spec/rpc_requests_spec.lua", "spec/attribute_updates_spec.lua",
+  "spec/outbox_kill_spec.lua", "spec/lies_polls_spec.lua",
+  "spec/updater_spec.lua", "spec/lies_spec.lua", "spec/outbox_sending_spec.lua", "spec/http2_spec.lua",
+  "spec/download_spec.lua",
 }
 
 local SUMMARY = "(%d+) success%a* / (%d+) failures? / (%d+) errors? / (%d+) pending : [%d.]+ seconds"

@@ -7,7 +7,7 @@ local lines = 0
 if kill_at then
   local function count()
     local source = debug.getinfo(2, "S").short_src
-    if not source:find "update%.lua$" and not source:find "partial%.lua$" then return end
+    if not source:find "ota/updater%.lua$" and not source:find "ota/resume%.lua$" then return end
     lines = lines + 1
     if lines == kill_at then os.execute "kill -9 $PPID" end
   end
@@ -20,7 +20,7 @@ if kill_at then
 end
 
 local core = require "thingsboard.core"
-local json = require "thingsboard.json"
+local json = require "thingsboard.json.decode"
 local tb = require "thingsboard"
 
 local function read(name)

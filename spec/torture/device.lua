@@ -4,7 +4,7 @@
 -- `seconds` of posts and `settle` more until the end, when there is to be one; `passing`: one that comes and goes.
 io.stdout:setvbuf "line"
 local cjson = require "cjson"
-local client = require "thingsboard.client"
+local client = require "thingsboard.http.client"
 local core = require "thingsboard.core"
 local loop = require "thingsboard.loop"
 local descriptors = require "spec.support.descriptors"

@@ -1,0 +1,10 @@
+/* The monotonic clock, for waiting. */
+#ifndef TB_CLOCK_H
+#define TB_CLOCK_H
+
+#include <stdint.h>
+
+/* Microseconds since some moment before the process began; never goes back. */
+int64_t tb_monotonic(void);
+
+#endif

@@ -1,0 +1,21 @@
+/* Checksums of firmware, fed piece by piece. */
+#ifndef TB_CHECKSUM_H
+#define TB_CHECKSUM_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct tb_checksum;
+
+/* The checksum at `index`; raises when there is none, or when it was closed. */
+struct tb_checksum *tb_check_checksum(lua_State *L, int index);
+
+/* Takes in bytes. Calls nothing of Lua, so that curl's callbacks may call it. False when the crypto library
+ * failed, and when the checksum is closed. */
+bool tb_checksum_update(struct tb_checksum *checksum, const void *bytes, size_t count);
+
+/* Adds its functions to the module's table, which is on the top of the stack. */
+void tb_open_checksum(lua_State *L);
+
+#endif

@@ -1,0 +1,770 @@
+/*** The outbox's store: records that wait for the server, on disk and in memory. It knows nothing of sending.
+@module thingsboard.spool
+
+A binding of our own, not one of those that there are: a record is packed into a run (see run.h) before it is a row, and
+a batch is put together from rows, both without a Lua string for every record.
+
+What is put waits in memory, as runs, until `sync` writes it in one transaction: at once, or when the script's time for
+it has come. When the disk fails, it goes on waiting there. Each device's records are numbered.
+
+Where a method returns a failure, that is nil, what is wrong, and SQLite's name of the error: `BUSY` when another
+process has the file, `CORRUPT` or `NOTADB` when it is damaged, `MOVED` when it was removed or renamed. */
+#include "base/fork.h"
+#include "base/userdata.h"
+#include "spool/spool.h"
+#include "json/body.h"
+#include "json/writer.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char TYPE[] = "thingsboard.spool";
+
+static void check_free(lua_State *L, const struct spool *spool) {
+  if (spool->busy) luaL_error(L, "the outbox is in use: a finalizer has called it in the midst of another call");
+}
+
+static struct spool *check_spool(lua_State *L) {
+  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  check_free(L, spool);
+  if (spool->path == NULL) luaL_error(L, "the outbox is closed");
+  if (spool->forks != tb_forks()) luaL_error(L, "the outbox belongs to the parent process: make a new one after fork");
+  return spool;
+}
+
+/* lua_pcall of what may run the collector, and with it finalizers, while the store must stay as it is. */
+static int call_busy(lua_State *L, struct spool *spool, int arguments, int results) {
+  spool->busy = true;
+  int status = lua_pcall(L, arguments, results, 0);
+  spool->busy = false;
+  return status;
+}
+
+/* A time or a record's number; what is beyond all of them becomes one whose sums with others have room. */
+static int64_t check_number(lua_State *L, int index) {
+  const int64_t most = (int64_t)1 << 60;
+  int64_t number = luaL_checkinteger(L, index);
+  return number > most ? most : number < -most ? -most : number;
+}
+
+static struct device *check_device(lua_State *L, struct spool *spool, int index) {
+  lua_Integer number = luaL_checkinteger(L, index);
+  luaL_argcheck(L, number >= 1 && (lua_Unsigned)number <= spool->device_count, index, "no such device");
+  return &spool->devices[number - 1];
+}
+
+static const char *code_name(int code) {
+  if (code == SQLITE_READONLY_DBMOVED) return "MOVED";
+  switch (code & 0xFF) {
+#define NAME(name)                                                                                                     \
+  case SQLITE_##name:                                                                                                  \
+    return #name;
+    NAME(BUSY)
+    NAME(FULL)
+    NAME(READONLY)
+    NAME(IOERR)
+    NAME(CORRUPT)
+    NAME(NOTADB)
+    NAME(CANTOPEN)
+    NAME(NOMEM)
+#undef NAME
+  default:
+    return "ERROR";
+  }
+}
+
+/* Pushes nil, what went wrong, and the code's name. */
+static int failure(lua_State *L, const struct spool *spool, int code) {
+  const char *text =
+      spool->db != NULL && sqlite3_errcode(spool->db) == code ? sqlite3_errmsg(spool->db) : sqlite3_errstr(code);
+  lua_pushnil(L);
+  if (code == SQLITE_READONLY_DBMOVED)
+    lua_pushfstring(L, "%s: the file was removed, or has another name", spool->path);
+  else if ((code & 0xFF) == SQLITE_BUSY)
+    lua_pushfstring(L, "%s: another process has this outbox open", spool->path);
+  else
+    lua_pushfstring(L, "%s: %s", spool->path, text);
+  lua_pushstring(L, code_name(code));
+  return 3;
+}
+
+/*** A store, which is not open yet.
+@function spool
+@tparam string path of its file
+@treturn userdata */
+static int spool_new(lua_State *L) {
+  size_t length;
+  const char *path = luaL_checklstring(L, 1, &length);
+  luaL_argcheck(L, length > 0 && strlen(path) == length, 1, "not a file name");
+  struct spool *spool = tb_new(L, TYPE, sizeof *spool, 0);
+  spool->forks = tb_forks();
+  tb_buffer_init(&spool->keys, TB_MOST_RECORD);
+  tb_buffer_init(&spool->values, TB_MOST_RECORD);
+  tb_buffer_init(&spool->shape_keys, TB_MOST_RECORD);
+  tb_buffer_init(&spool->body, SIZE_MAX / 2);
+  spool->path = strdup(path);
+  if (spool->path == NULL) return luaL_error(L, "not enough memory");
+  return 1;
+}
+
+/*** Opens the file, or makes it. What has been put before comes behind what is there: numbers of records that were
+told before this call mean nothing after it.
+@function spool:open
+@treturn[1] integer this boot's number in the file, also when it is open already
+@return[2] failure */
+static int spool_open(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  const char *problem = NULL;
+  int code = spool->db != NULL ? SQLITE_OK : tb_disk_open(spool, &problem);
+  if (code == SQLITE_OK) {
+    lua_pushinteger(L, spool->boot);
+    return 1;
+  }
+  tb_disk_close(spool); /* first: to say what is wrong takes memory */
+  int results = failure(L, spool, code);
+  if (problem != NULL) {
+    lua_pushfstring(L, "%s: %s", spool->path, problem);
+    lua_replace(L, -3);
+  }
+  return results;
+}
+
+/*** Closes the file, to be opened again or set aside. What waits in memory stays.
+@function spool:shut */
+static int spool_shut(lua_State *L) {
+  tb_disk_close(check_spool(L));
+  return 0;
+}
+
+/*** A device whose records are kept here.
+@function spool:device
+@tparam string name
+@treturn[1] integer how the other methods know it
+@return[2] failure */
+static int spool_device(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  luaL_checktype(L, 2, LUA_TSTRING); /* where a number became one the collector might run */
+  const char *name = lua_tostring(L, 2);
+  for (size_t i = 0; i < spool->device_count; i++) {
+    if (strcmp(spool->devices[i].name, name) != 0) continue;
+    lua_pushinteger(L, (lua_Integer)i + 1);
+    return 1;
+  }
+  struct device *devices = realloc(spool->devices, (spool->device_count + 1) * sizeof *devices);
+  if (devices == NULL) return luaL_error(L, "not enough memory");
+  spool->devices = devices;
+  devices[spool->device_count] = (struct device){.name = strdup(name)};
+  if (devices[spool->device_count].name == NULL) return luaL_error(L, "not enough memory");
+  int code = spool->db == NULL ? SQLITE_OK : tb_disk_meet(spool, spool->device_count);
+  if (code != SQLITE_OK) {
+    free(devices[spool->device_count].name);
+    return failure(L, spool, code);
+  }
+  lua_pushinteger(L, (lua_Integer)++spool->device_count);
+  return 1;
+}
+
+/*** Writes what waits in memory to the disk, all of it or nothing.
+@function spool:sync
+@treturn[1] boolean true: it is there, whatever happens
+@return[2] failure */
+static int spool_sync(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  spool->due = 0;
+  int code = tb_disk_sync(spool);
+  if (tb_disk_makes_room(spool, code)) code = tb_disk_sync(spool);
+  if (code != SQLITE_OK) return failure(L, spool, code);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+struct batch {
+  int64_t wanted, last; /* records from the one to the other */
+  int64_t max_records, max_points;
+  size_t max_bytes;
+  int64_t first_taken, last_taken, records, points;
+  bool full;
+  int code; /* why it is full, when it is no good */
+};
+
+/* Adds a run's records to the body, as far as there is room. At least one record goes, however large. */
+static void add_run(struct spool *spool, struct batch *batch, const struct tb_run *run) {
+  struct tb_record record = {0};
+  int64_t keys = tb_run_keys(run);
+  for (int64_t number = run->first; number < run->first + run->count && !batch->full; number++) {
+    if (!tb_run_next(run, &record)) {
+      batch->full = true;
+      batch->code = SQLITE_CORRUPT;
+      return;
+    }
+    if (number < batch->wanted) continue;
+    size_t before = spool->body.length;
+    bool first = batch->records == 0;
+    if (number > batch->last ||
+        (!first && (batch->records >= batch->max_records || keys > batch->max_points - batch->points))) {
+      batch->full = true;
+    } else if (!tb_buffer_append(&spool->body, first ? "[" : ",", 1) || !tb_run_write(run, &record, &spool->body)) {
+      batch->full = true;
+      batch->code = SQLITE_NOMEM;
+    } else if (!first && spool->body.length >= batch->max_bytes) {
+      spool->body.length = before;
+      batch->full = true;
+    } else {
+      if (first) batch->first_taken = number;
+      batch->last_taken = number;
+      batch->records++;
+      batch->points += keys;
+    }
+  }
+}
+
+/* Undated records cannot be sent: those before the batch are passed over, those behind it end it. */
+static bool passed_over(struct batch *batch, bool undated) {
+  if (undated && batch->records > 0) batch->full = true;
+  return undated;
+}
+
+static int read_batch(struct spool *spool, size_t index, struct batch *batch) {
+  const struct device *device = &spool->devices[index];
+  int code = SQLITE_DONE;
+  if (spool->db != NULL) {
+    sqlite3_stmt *statement = spool->statements[TB_SELECT];
+    tb_disk_bind_range(device, statement, batch->wanted - TB_MOST_IN_RUN + 1, batch->last);
+    while (!batch->full && (code = sqlite3_step(statement)) == SQLITE_ROW) {
+      struct tb_run run = tb_disk_row(device, statement);
+      if (passed_over(batch, sqlite3_column_type(statement, 2) != SQLITE_NULL)) continue;
+      int loaded = tb_disk_load_keys(spool, sqlite3_column_int64(statement, 3), &run);
+      if (loaded != SQLITE_OK) {
+        code = loaded;
+        break;
+      }
+      add_run(spool, batch, &run);
+    }
+    sqlite3_reset(statement);
+    if (code != SQLITE_DONE && code != SQLITE_ROW) return code;
+  }
+  for (struct pending *p = spool->first; p != NULL && !batch->full; p = p->next)
+    if (p->device == index && !passed_over(batch, p->undated)) add_run(spool, batch, &p->run);
+  return batch->code;
+}
+
+/*** Puts a batch together, oldest record first, without taking anything away.
+@function spool:batch
+@tparam integer device
+@tparam integer first number of the first record that may be in it
+@tparam integer last and of the last
+@tparam integer max_bytes
+@tparam integer max_records
+@tparam integer max_points keys of all records together; one record goes whatever the bounds
+@tparam thingsboard.body body for the JSON, in place of what it holds
+@treturn[1] thingsboard.body the same
+@treturn[1] integer the first record's number
+@treturn[1] integer the last one's
+@treturn[1] integer how many records
+@treturn[1] integer how many points
+@treturn[2] boolean false: there is none
+@return[3] failure */
+static int spool_batch(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  const struct device *device = check_device(L, spool, 2);
+  struct batch batch = {.wanted = check_number(L, 3),
+                        .last = check_number(L, 4),
+                        .max_bytes = (size_t)check_number(L, 5),
+                        .max_records = check_number(L, 6),
+                        .max_points = check_number(L, 7)};
+  struct tb_body *body = luaL_checkudata(L, 8, TB_BODY);
+  luaL_argcheck(L, body->open, 8, "the body was closed");
+  if (batch.last >= device->next) batch.last = device->next - 1;
+  spool->body.length = 0;
+  int code = read_batch(spool, (size_t)(device - spool->devices), &batch);
+  if (code != SQLITE_OK) return failure(L, spool, code);
+  if (batch.records == 0) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  if (!tb_buffer_append(&spool->body, "]", 1)) return failure(L, spool, SQLITE_NOMEM);
+  tb_buffer_free(&body->buffer);
+  body->buffer = spool->body;
+  tb_buffer_init(&spool->body, spool->body.limit);
+  lua_pushvalue(L, 8);
+  lua_pushinteger(L, batch.first_taken);
+  lua_pushinteger(L, batch.last_taken);
+  lua_pushinteger(L, batch.records);
+  lua_pushinteger(L, batch.points);
+  return 5;
+}
+
+/*** Takes records away that are in memory, and nothing that is on disk.
+@function spool:unput
+@tparam integer device
+@tparam integer first number of the first
+@tparam integer last number of the last
+@treturn integer how many there were; raises when memory is short */
+static int spool_unput(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  struct device *device = check_device(L, spool, 2);
+  int64_t first = check_number(L, 3), last = check_number(L, 4), count = device->count;
+  if (!tb_memory_remove(spool, (size_t)(device - spool->devices), first, last))
+    return luaL_error(L, "not enough memory");
+  lua_pushinteger(L, count - device->count);
+  return 1;
+}
+
+/* The values of a record, and its time where it has one. A plain record never looks like an envelope: the JSON writer
+ * refuses keys that would make it one. */
+static const char *open_envelope(const char *at, const char *end, int64_t *ts) {
+  static const char begin[] = "{\"ts\":", middle[] = ",\"values\":";
+  char *rest;
+  if (memcmp(at, begin, sizeof begin - 1) != 0) return at;    /* the shortest record is longer: {"a":1} */
+  long long time = strtoll(at + sizeof begin - 1, &rest, 10); /* ends at what is no digit, before the text does */
+  if ((size_t)(end - rest) < sizeof middle || memcmp(rest, middle, sizeof middle - 1) != 0) return at;
+  *ts = time;
+  return rest + sizeof middle - 1;
+}
+
+/*** Says how the clock is to be judged.
+@function spool:believe
+@tparam ?boolean told whether it is known; nil: the year decides
+@tparam integer trusted_from milliseconds since 1970, from which on it is known
+@tparam ?integer learnt milliseconds to be added to the time since the system's start while the clock is not known */
+static int spool_believe(lua_State *L) {
+  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  struct tb_times *times = &spool->times;
+  times->told = lua_isnoneornil(L, 2) ? TB_BY_YEAR : lua_toboolean(L, 2) ? TB_KNOWN : TB_UNKNOWN;
+  times->trusted_from = check_number(L, 3);
+  times->learnt = !lua_isnoneornil(L, 4);
+  times->learnt_offset = lua_isnoneornil(L, 4) ? 0 : check_number(L, 4);
+  return 0;
+}
+
+/*** What has to be added to the time since the system's start.
+@function spool:offset
+@treturn ?integer milliseconds; nil when nobody knows */
+static int spool_offset(lua_State *L) {
+  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  int64_t offset;
+  if (tb_times_offset(&spool->times, tb_uptime(), &offset))
+    lua_pushinteger(L, offset);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
+/*** Goes on behind a time that was given before, unless that lies too far ahead to have been.
+@function spool:follow
+@tparam integer time milliseconds since 1970
+@tparam integer most milliseconds that it may lie ahead */
+static int spool_follow(lua_State *L) {
+  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  tb_times_follow(&spool->times, check_number(L, 2), check_number(L, 3));
+  return 0;
+}
+
+/*** The last time given, when it is later than the true one: more were asked for than there were milliseconds, or the
+clock was stepped back.
+@function spool:ahead
+@treturn ?integer milliseconds since 1970 */
+static int spool_ahead(lua_State *L) {
+  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  int64_t last;
+  if (!tb_times_ahead(&spool->times, &last)) return 0;
+  lua_pushinteger(L, last);
+  return 1;
+}
+
+/*** Lets what is put wait in memory for a while, as `put` tells; `sync` ends that.
+@function spool:wait
+@tparam integer time milliseconds */
+static int spool_wait(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  spool->due = tb_uptime() + check_number(L, 2);
+  return 0;
+}
+
+/*** Adds records, in memory: all or none. They are on disk after the next `sync`. Those that bring no time get the time
+of the call, each a millisecond later than the one before.
+@function spool:put
+@tparam integer device
+@tparam table values what `body:telemetry` takes
+@treturn[1] integer the number of the first record; raises when memory is short
+@treturn[1] integer the number of the last record
+@treturn[1] boolean whether they may wait in memory
+@treturn[1] integer how many records wait now
+@treturn[1] integer and how many bytes
+@treturn[1] boolean whether nobody knows what time it is
+@treturn[2] nil
+@treturn[2] string why they cannot be sent */
+static int spool_put(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  struct device *device = check_device(L, spool, 2);
+  /* At the line of the script that called the function that calls this one. */
+  const struct tb_json_call call = {.form = TB_JSON_TELEMETRY, .what = "put", .level = 2};
+  if (!lua_istable(L, 3)) {
+    luaL_where(L, call.level);
+    lua_pushfstring(L, "put: a table expected, got %s", luaL_typename(L, 3));
+    lua_concat(L, 2);
+    return lua_error(L);
+  }
+  spool->body.length = 0;
+  if (!tb_json_write(L, 3, &spool->body, &call)) {
+    lua_pop(L, 1); /* where it is: the reason says that */
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
+  }
+  int64_t first = device->next, up = tb_uptime();
+  bool stamped = false, ok = true;
+  const char *at = spool->body.data, *end = at + spool->body.length;
+  if (*at == '[') at++;
+  while (ok && at < end) {
+    int64_t ts;
+    const char *values = open_envelope(at, end, &ts);
+    bool own = values != at;
+    if (!own) ts = stamped ? ++spool->times.last : tb_times_next(&spool->times, up);
+    stamped = stamped || !own;
+    const struct pending *last = device->last;
+    at = last == NULL ? NULL : tb_run_split_values(&last->run, values, end, &spool->values);
+    bool same_keys = at != NULL;
+    if (!same_keys) at = tb_run_split(values, &spool->keys, &spool->values);
+    ok = at != NULL && tb_memory_put(spool, device, ts, !own && spool->times.undated, same_keys);
+    if (ok) at += own ? 2 : 1; /* the envelope's brace, and the comma or the bracket */
+  }
+  if (!ok) {
+    tb_memory_remove(spool, (size_t)(device - spool->devices), first, device->next - 1);
+    return luaL_error(L, "not enough memory");
+  }
+  lua_pushinteger(L, first);
+  lua_pushinteger(L, device->next - 1);
+  lua_pushboolean(L, up < spool->due);
+  lua_pushinteger(L, device->count);
+  lua_pushinteger(L, device->bytes);
+  lua_pushboolean(L, stamped && spool->times.undated);
+  return 6;
+}
+
+/*** Takes records away, on disk at once.
+@function spool:remove
+@tparam integer device
+@tparam integer first number of the first
+@tparam integer last number of the last
+@treturn[1] integer how many there were
+@return[2] failure */
+static int spool_remove(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  struct device *device = check_device(L, spool, 2);
+  int64_t first = check_number(L, 3), last = check_number(L, 4), count = device->count;
+  luaL_argcheck(L, first >= 0, 3, "negative");
+  if (last >= device->next) last = device->next - 1;
+  int code = spool->db == NULL || first > last ? SQLITE_OK : tb_disk_remove(spool, device, first, last);
+  if (tb_disk_makes_room(spool, code)) code = tb_disk_remove(spool, device, first, last);
+  if (code == SQLITE_OK && first <= last && !tb_memory_remove(spool, (size_t)(device - spool->devices), first, last))
+    code = SQLITE_NOMEM;
+  if (code != SQLITE_OK) return failure(L, spool, code);
+  lua_pushinteger(L, count - device->count);
+  return 1;
+}
+
+/*** Dates the records of this boot that have no date yet, in memory and on disk, those of all devices.
+@function spool:date
+@tparam integer offset milliseconds from the system's start in 1970's terms
+@treturn[1] boolean true
+@return[2] failure */
+static int spool_date(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  int64_t offset = check_number(L, 2);
+  if (spool->times.undated) tb_times_become_known(&spool->times, offset);
+  if (spool->times.became_known) offset = spool->times.known_offset;
+  tb_disk_forget_tails(spool);
+  if (spool->db != NULL) {
+    sqlite3_bind_int64(spool->statements[TB_DATE], 1, offset);
+    sqlite3_bind_int64(spool->statements[TB_DATE], 2, spool->boot);
+    int code = tb_disk_run(spool, TB_DATE);
+    if (code != SQLITE_OK) return failure(L, spool, code);
+  }
+  for (struct pending *p = spool->first; p != NULL; p = p->next) {
+    if (!p->undated) continue;
+    p->undated = false;
+    p->run.ts += offset;
+    p->run.last_ts += offset;
+  }
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/*** What waits of a device.
+@function spool:counts
+@tparam integer device
+@treturn integer records
+@treturn integer bytes
+@treturn integer number that the next record gets
+@treturn integer the device's number in the file, 0 while that is not open */
+static int spool_counts(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  const struct device *device = check_device(L, spool, 2);
+  lua_pushinteger(L, device->count);
+  lua_pushinteger(L, device->bytes);
+  lua_pushinteger(L, device->next);
+  lua_pushinteger(L, device->number);
+  return 4;
+}
+
+/* Pushes what `oldest` tells of a run. */
+static int push_run(lua_State *L, const struct tb_run *run, bool undated, int64_t before) {
+  struct tb_record record = {0}, next = {0};
+  int64_t count = 0;
+  while (tb_run_next(run, &next) && next.ts < before) {
+    record = next;
+    count++;
+  }
+  if (count == 0 || (undated && before < INT64_MAX)) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  lua_pushinteger(L, run->first);
+  lua_pushinteger(L, run->first + count - 1);
+  lua_pushinteger(L, record.ts);
+  lua_pushboolean(L, undated);
+  return 4;
+}
+
+/* Pushes what `oldest` tells of the first row that a statement finds: nothing when there is none. How much that is. */
+static int push_row(lua_State *L, struct spool *spool, const struct device *device, int which, int64_t before) {
+  sqlite3_stmt *statement = spool->statements[which];
+  tb_disk_bind_range(device, statement, 0, device->next);
+  int code = sqlite3_step(statement), results = 0;
+  if (code == SQLITE_ROW) {
+    struct tb_run run = tb_disk_row(device, statement);
+    results = push_run(L, &run, sqlite3_column_type(statement, 2) != SQLITE_NULL, before);
+  }
+  sqlite3_reset(statement);
+  return code == SQLITE_ROW || code == SQLITE_DONE ? results : failure(L, spool, code);
+}
+
+/*** The oldest records of a device, which were put together.
+@function spool:oldest
+@tparam integer device
+@tparam boolean in_memory only of those that are not on disk
+@tparam ?integer before milliseconds since 1970: of these, those that are older
+@treturn[1] integer the first one's number
+@treturn[1] integer the last one's number
+@treturn[1] integer the last one's time
+@treturn[1] boolean whether that is the one since a start of the system
+@treturn[2] boolean false: there are none
+@return[3] failure */
+static int spool_oldest(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  const struct device *device = check_device(L, spool, 2);
+  int64_t before = lua_isnoneornil(L, 4) ? INT64_MAX : check_number(L, 4);
+  int results = spool->db != NULL && !lua_toboolean(L, 3) ? push_row(L, spool, device, TB_SELECT, before) : 0;
+  if (results > 0) return results;
+  for (const struct pending *p = spool->first; p != NULL; p = p->next)
+    if (&spool->devices[p->device] == device) return push_run(L, &p->run, p->undated, before);
+  lua_pushboolean(L, 0);
+  return 1;
+}
+
+/*** The newest records of a device that are on disk.
+@function spool:newest
+@tparam integer device
+@return as `oldest` */
+static int spool_newest(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  const struct device *device = check_device(L, spool, 2);
+  int results = spool->db != NULL ? push_row(L, spool, device, TB_FIND, INT64_MAX) : 0;
+  if (results > 0) return results;
+  lua_pushboolean(L, 0);
+  return 1;
+}
+
+/*** The one name of a file, which may not be there yet.
+@function real_path
+@tparam string path
+@treturn[1] string without links and dots
+@treturn[2] nil
+@treturn[2] string what is wrong with its directory */
+static int real_path(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  char *real = realpath(path, NULL);
+  if (real == NULL && errno == ENOENT) {
+    const char *slash = strrchr(path, '/');
+    const char *directory = slash == NULL   ? "."
+                            : slash == path ? "/"
+                                            : lua_pushlstring(L, path, (size_t)(slash - path));
+    real = realpath(directory, NULL);
+    path = slash == NULL ? path : slash + 1;
+    if (real != NULL) {
+      lua_pushfstring(L, "%s/%s", real, path);
+      free(real);
+      return 1;
+    }
+  }
+  if (real == NULL) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s", path, strerror(errno));
+    return 2;
+  }
+  lua_pushstring(L, real);
+  free(real);
+  return 1;
+}
+
+/* The values from a stack index to the top. */
+static int bind_values(lua_State *L, sqlite3_stmt *statement, int from) {
+  int code = SQLITE_OK;
+  for (int i = from; i <= lua_gettop(L) && code == SQLITE_OK; i++) {
+    size_t length;
+    if (lua_type(L, i) == LUA_TNUMBER) {
+      code = sqlite3_bind_int64(statement, i - from + 1, luaL_checkinteger(L, i));
+    } else {
+      const char *text = luaL_checklstring(L, i, &length);
+      code = sqlite3_bind_blob64(statement, i - from + 1, text, length, SQLITE_STATIC);
+    }
+  }
+  return code;
+}
+
+static void push_column(lua_State *L, sqlite3_stmt *statement, int column) {
+  switch (sqlite3_column_type(statement, column)) {
+  case SQLITE_INTEGER:
+    lua_pushinteger(L, sqlite3_column_int64(statement, column));
+    return;
+  case SQLITE_NULL:
+    lua_pushnil(L);
+    return;
+  default: {
+    const char *bytes = sqlite3_column_blob(statement, column);
+    lua_pushlstring(L, bytes == NULL ? "" : bytes, (size_t)sqlite3_column_bytes(statement, column));
+  }
+  }
+}
+
+/* Binds the values behind a statement, and gives its rows, and SQLite's code. */
+static int read_rows(lua_State *L) {
+  sqlite3_stmt *statement = lua_touserdata(L, 1);
+  int code = bind_values(L, statement, 2);
+  lua_Integer rows = 0;
+  lua_newtable(L);
+  while (code == SQLITE_OK && (code = sqlite3_step(statement)) == SQLITE_ROW) {
+    lua_newtable(L);
+    for (int i = 0; i < sqlite3_column_count(statement); i++) {
+      push_column(L, statement, i);
+      lua_rawseti(L, -2, i + 1);
+    }
+    lua_rawseti(L, -2, ++rows);
+    code = SQLITE_OK;
+  }
+  lua_pushinteger(L, code);
+  return 2;
+}
+
+/*** Runs one SQL statement, for what is done seldom. Strings go as blobs.
+@function spool:query
+@tparam string sql
+@param ... integers and strings for its question marks
+@treturn[1] table a list of rows, each a list of columns
+@return[2] failure */
+static int spool_query(lua_State *L) {
+  struct spool *spool = check_spool(L);
+  luaL_checktype(L, 2, LUA_TSTRING);
+  int values = lua_gettop(L) - 2;
+  for (int i = 3; i <= values + 2; i++)
+    if (!lua_isinteger(L, i)) luaL_checktype(L, i, LUA_TSTRING);
+  if (spool->db == NULL) return failure(L, spool, SQLITE_CANTOPEN);
+  sqlite3_stmt *statement = NULL;
+  int code = sqlite3_prepare_v2(spool->db, lua_tostring(L, 2), -1, &statement, NULL);
+  if (code != SQLITE_OK) return failure(L, spool, code);
+  lua_pushcfunction(L, read_rows);
+  lua_insert(L, 3);
+  lua_pushlightuserdata(L, statement);
+  lua_insert(L, 4);
+  int status = call_busy(L, spool, values + 1, 2);
+  if (status == LUA_OK) code = (int)lua_tointeger(L, -1);
+  sqlite3_finalize(statement);
+  if (status != LUA_OK) return lua_error(L);
+  if (code != SQLITE_DONE) return failure(L, spool, code);
+  lua_pop(L, 1);
+  return 1;
+}
+
+/*** Numbers that a device's records may have: a run's id, in the file, is its device's number times this, and the
+number of its first record.
+@field NUMBERS */
+
+/*** Time since the system's start.
+@function uptime
+@treturn integer milliseconds, those asleep too */
+static int uptime(lua_State *L) {
+  lua_pushinteger(L, tb_uptime());
+  return 1;
+}
+
+/*** Whether a method runs, and this one is called by a finalizer in its midst: all others raise then.
+@function spool:busy
+@treturn boolean */
+static int spool_busy(lua_State *L) {
+  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  lua_pushboolean(L, spool->busy);
+  return 1;
+}
+
+/*** Closes the file. What waits in memory is lost: `sync` before. Idempotent.
+@function spool:close */
+static int spool_close(lua_State *L) {
+  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  check_free(L, spool);
+  if (spool->path == NULL) return 0;
+  if (spool->forks == tb_forks()) tb_disk_close(spool); /* a forked child's would drop the parent's locks */
+  while (spool->first != NULL) {
+    struct pending *p = spool->first;
+    spool->first = p->next;
+    tb_memory_free(p);
+  }
+  for (size_t i = 0; i < spool->device_count; i++) free(spool->devices[i].name);
+  free(spool->devices);
+  free(spool->path);
+  spool->path = NULL;
+  spool->device_count = 0;
+  spool->devices = NULL;
+  tb_buffer_free(&spool->keys);
+  tb_buffer_free(&spool->values);
+  tb_buffer_free(&spool->shape_keys);
+  tb_buffer_free(&spool->body);
+  return 0;
+}
+
+static int spool_tostring(lua_State *L) {
+  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  if (spool->path == NULL)
+    lua_pushfstring(L, "%s (closed)", TYPE);
+  else
+    lua_pushfstring(L, "%s (%s)", TYPE, spool->path);
+  return 1;
+}
+
+static const luaL_Reg METHODS[] = {{"open", spool_open},     {"shut", spool_shut},       {"device", spool_device},
+                                   {"put", spool_put},       {"unput", spool_unput},     {"sync", spool_sync},
+                                   {"batch", spool_batch},   {"remove", spool_remove},   {"date", spool_date},
+                                   {"counts", spool_counts}, {"oldest", spool_oldest},   {"newest", spool_newest},
+                                   {"query", spool_query},   {"believe", spool_believe}, {"offset", spool_offset},
+                                   {"follow", spool_follow}, {"ahead", spool_ahead},     {"wait", spool_wait},
+                                   {"busy", spool_busy},     {"close", spool_close},     {NULL, NULL}};
+
+static const luaL_Reg METAMETHODS[] = {
+    {"__gc", spool_close}, {"__close", spool_close}, {"__tostring", spool_tostring}, {NULL, NULL}};
+
+__attribute__((visibility("default"))) int luaopen_thingsboard_spool(lua_State *L); /* all else is hidden */
+
+int luaopen_thingsboard_spool(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"spool", spool_new}, {"uptime", uptime}, {"real_path", real_path}, {NULL, NULL}};
+  tb_count_forks(L);
+  tb_json_open(L);
+  tb_new_type(L, TYPE, METHODS, METAMETHODS);
+  luaL_newlib(L, functions);
+  lua_pushinteger(L, TB_NUMBERS);
+  lua_setfield(L, -2, "NUMBERS");
+  return 1;
+}

@@ -1,0 +1,25 @@
+--- How long to wait after a failure: full jitter, so that a thousand devices do not come back in step.
+-- @module thingsboard.http.backoff
+local backoff = {}
+backoff.__index = backoff
+
+--- @tparam number first seconds that the first wait takes at most
+-- @tparam number most seconds that any wait takes at most
+function backoff.new(first, most)
+  return setmetatable({ first = first, most = most, ceiling = first }, backoff)
+end
+
+--- The next wait: anything between nothing and a ceiling that doubles.
+-- @treturn number seconds
+function backoff:next()
+  local wait = math.random() * self.ceiling
+  self.ceiling = math.min(self.most, self.ceiling * 2)
+  return wait
+end
+
+--- After a success.
+function backoff:reset()
+  self.ceiling = self.first
+end
+
+return backoff

@@ -1,0 +1,182 @@
+--- One server, and one call to it: options, start, wait, status.
+-- @module thingsboard.http.client
+local core = require "thingsboard.core"
+local errors = require "thingsboard.error"
+local json = require "thingsboard.json.decode"
+local loop = require "thingsboard.loop"
+
+local client = {}
+client.__index = client
+
+--- What every function that talks to a server takes.
+client.options = {
+  url = "text!", -- http:// or https://, host, perhaps a port and a path
+  timeout = "positive number", -- seconds for a whole call
+  connect_timeout = "positive number", -- seconds
+  ca_file = "text", ca_path = "text", pinned_key = "text", verify = "boolean",
+  client_cert = "text", client_key = "text",
+  proxy = "text", interface = "text", user_agent = "text",
+  max_response = "positive integer", -- bytes
+}
+
+-- The server answers what it could not do within 30 s: a little more, and its word is heard.
+local TIMEOUT = 35
+local CONNECT_TIMEOUT = 10
+local MAX_RESPONSE = 4 * 1024 * 1024
+local USER_AGENT = "thingsboard-lua"
+
+local handed_on = { "ca_file", "ca_path", "pinned_key", "verify", "client_cert", "client_key", "proxy", "interface" }
+
+--- Percent-encodes a text for a URL.
+function client.escape(text)
+  return (text:gsub("[^A-Za-z0-9%-._~]", function(c) return ("%%%02X"):format(c:byte()) end))
+end
+
+-- A server's address: no user, no query, no fragment, and a port that exists. A longer name than any can be has made
+-- libcurl overflow a buffer (CVE-2023-38545).
+local function is_url(url)
+  local authority = url:match("^[Hh][Tt][Tt][Pp][Ss]?://([^/?#@%s\\]+)[^?#@%s\\]*$")
+  if not authority or #authority > 255 then return false end
+  local port = authority:match("^[%w%-._\x80-\xFF]+(.*)$") or authority:match("^%[[%x:.]+%%?%w*%](.*)$") -- or IPv6
+  if port == "" then return true end
+  local number = port and tonumber(port:match("^:(%d+)$"))
+  return number ~= nil and number >= 1 and number <= 65535
+end
+
+local function is_proxy(url)
+  local scheme = url:lower():match("^(.-)://")
+  return not scheme or scheme:find("^https?$") or scheme:find("^socks4a?$") or scheme:find("^socks5h?$")
+end
+
+local function milliseconds(seconds)
+  return math.ceil(seconds * 1000)
+end
+
+local weak = { __mode = "k" }
+
+--- @tparam string what for messages
+-- @tparam table options checked already
+-- @tparam string path what every path of this client begins with
+-- @tparam table secrets strings that no error may show
+function client.new(what, options, path, secrets)
+  local base = options.url:gsub("/+$", "")
+  if not is_url(base) then
+    error(what .. ": option 'url' must be like https://host or http://host:port, without user, query or fragment", 3)
+  end
+  if options.client_key and not options.client_cert then
+    error(what .. ": option 'client_cert' is missing beside 'client_key'", 3)
+  end
+  if options.proxy then
+    if not is_proxy(options.proxy) then
+      error(what .. ": option 'proxy' must be like http://host:port or socks5h://host:port", 3)
+    end
+    secrets[#secrets + 1] = options.proxy:gsub("^.-://", ""):match("^(.*)@")
+  end
+  local config = { prefix = base .. path }
+  for _, secret in next, secrets do config[#config + 1] = secret end
+  config.connect_timeout = milliseconds(options.connect_timeout or CONNECT_TIMEOUT)
+  for _, name in ipairs(handed_on) do config[name] = options[name] end
+  local on = loop.default()
+  local max_response = options.max_response or MAX_RESPONSE
+  local self = setmetatable({
+    core = core.client(on.reactor, config, max_response, options.user_agent or USER_AGENT),
+    loop = on,
+    timeout = milliseconds(options.timeout or TIMEOUT),
+    max_response = max_response,
+    closed = false,
+    -- Once there are any: the set of what polls, which ends with the client; functions that hear of answers, by whom
+    -- they serve.
+    iterators = false,
+    listeners = false,
+  }, client)
+  on.clients[self] = true
+  return self
+end
+
+--- Starts a request without waiting for it.
+-- @tparam ?number timeout seconds; the device's when absent
+-- @param file see `start` of the core's client
+-- @param checksum
+-- @param limit
+-- @param range
+-- @treturn[1] userdata the exchange, to be closed by the caller
+-- @treturn[2] nil
+-- @treturn[2] table the error: the client is closed
+function client:start(method, path, body, timeout, file, checksum, limit, range)
+  if self.closed then return nil, errors.new("closed", "the device is closed") end
+  timeout = timeout and milliseconds(timeout) or self.timeout
+  return self.core:start(method, path, body, timeout, file, checksum, limit, range)
+end
+
+--- Lets an iterator end with the client, if it lives as long; at once where that is closed.
+-- @tparam table iterator with `close()`
+function client:bind(iterator)
+  if self.closed then return iterator:close() end
+  self.iterators = self.iterators or setmetatable({}, weak)
+  self.iterators[iterator] = true
+end
+
+--- Lets a function hear of every answer, as long as somebody lives.
+-- @param whom it serves
+-- @tparam function listener called with the status, nil when there was no answer, and the exchange
+function client:listen(whom, listener)
+  self.listeners = self.listeners or setmetatable({}, weak)
+  self.listeners[whom] = listener
+end
+
+--- What came of an exchange that has ended.
+-- @tparam string what the method's name, for messages
+-- @tparam userdata exchange
+-- @tparam ?table meanings of statuses, see `error.of_status`
+-- @treturn[1] string the body of a 200
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function client:outcome(what, exchange, meanings)
+  local status, body, text = exchange:result()
+  if self.listeners then
+    for _, listener in next, self.listeners do listener(status, exchange) end
+  end
+  if status == 200 then return body end
+  if status then return nil, errors.of_status(what, status, self:quote(body), meanings) end
+  return nil, errors.of_code(what, body, text)
+end
+
+-- The words in the body of an error: the server's own JSON has them as `message`, the separate transport's as `error`.
+local function words(body)
+  local value = json.decode(body)
+  if type(value) == "string" then return value end
+  if type(value) ~= "table" then return body end
+  if type(value.message) == "string" then return value.message end
+  if type(value.error) == "string" then return value.error end
+  return value.message == json.null and "" or body
+end
+
+--- A part of what the server said, fit for a message: one line, no page of HTML, no secret.
+function client:quote(body)
+  local text = self.core:redact(words(body)):gsub("%s+", " "):gsub("%c", "?")
+  text = utf8.len(text) and text:gsub("\xC2[\x80-\x9F]", "?") or text:gsub("[\x80-\xFF]", "?")
+  if text:find("^ ?<") then return "a page of HTML" end
+  if #text > 300 then text = text:sub(1, utf8.offset(text, 0, 300) - 1) .. " ..." end
+  return text
+end
+
+--- One call: sends, waits, judges.
+-- @tparam string what the method's name, for messages
+-- @treturn[1] string the body of a 200
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function client:call(what, method, path, body, timeout, meanings)
+  local exchange <close>, err = self:start(method, path, body, timeout)
+  if not exchange then return nil, err end
+  self.loop:wait(exchange)
+  return self:outcome(what, exchange, meanings)
+end
+
+--- Ends what is in flight, as `closed`, and the iterators. Idempotent.
+function client:close()
+  self.closed = true
+  local _ <close> = self.core -- whatever an iterator raises
+  for iterator in next, self.iterators or {} do iterator:close() end
+end
+
+return client

@@ -1,0 +1,158 @@
+--- The long poll that both RPC and attribute updates use, and the iterator that hands out what they bring.
+-- @module thingsboard.http.long_poll
+local core = require "thingsboard.core"
+local backoff = require "thingsboard.http.backoff"
+local errors = require "thingsboard.error"
+local json = require "thingsboard.json.decode"
+
+local poll = {}
+poll.__index = poll
+
+-- The client waits this much longer than the server was asked to, seconds.
+local GRACE = 10
+
+-- A poll that broke after so many seconds was one that worked: shorter ones may have been broken from the start, far
+-- away as the server may be.
+local HELD = 2
+
+-- Seconds until the next try, when memory has run out.
+local SHORT_OF_MEMORY = 1
+
+-- The server's ways to say that nothing came.
+local nothing_came = { [408] = true, [503] = true, [504] = true }
+
+--- A poll of a path, sent again and again; one at a time.
+-- @tparam table client
+-- @tparam string what for messages
+-- @tparam string path
+-- @tparam function check given what came, a table; false when it is no message of the server's
+function poll.new(client, what, path, check)
+  return setmetatable({ client = client, what = what, path = path, check = check, backoff = backoff.new(0.1, 60) },
+    poll)
+end
+
+--- Whether another poll is of no use: the server knows no such device, or the device was closed. All else may pass: a
+-- clock that is not set yet, a portal or a gateway that answers in the server's place.
+function poll.is_final(err)
+  return err.status == 401 or err.kind == "closed"
+end
+
+--- Sends the poll. From now on `opened_at` says when it was sent and `ends_at` when the server will end it, in seconds
+-- of the monotonic clock.
+-- @tparam number seconds that the server is asked to wait; below 30, which no server exceeds
+-- @treturn[1] userdata the exchange, to be handed to `receive` and closed
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function poll:send(seconds)
+  local path = ("%s?timeout=%d"):format(self.path, math.ceil(seconds * 1000))
+  local exchange, err = self.client:start("GET", path, nil, seconds + GRACE)
+  if not exchange then return nil, err end
+  self.opened_at = core.monotonic()
+  self.ends_at = self.opened_at + seconds
+  return exchange
+end
+
+--- Waits for the end of the poll.
+-- @treturn[1] table what came
+-- @treturn[1] nil
+-- @treturn[1] string its text
+-- @treturn[2] nil the server says that nothing came; the next poll may go out at once
+-- @treturn[3] nil
+-- @treturn[3] table the error
+function poll:receive(exchange)
+  local client = self.client
+  client.loop:wait(exchange)
+  local open_for = core.monotonic() - self.opened_at
+  local in_time = open_for >= (self.ends_at - self.opened_at) * 0.9
+  self.ends_at = nil
+  -- A link that held for a while, and broke. To wait for a connection that does not come about is no such thing.
+  if exchange:sent() and open_for > math.max(HELD, self.backoff.ceiling) then self.backoff:reset() end
+  local body, err = client:outcome(self.what, exchange)
+  if body then
+    local message, reason = json.decode(body)
+    if type(message) == "table" and self.check(message) then
+      self.backoff:reset()
+      return message, nil, body
+    end
+    local what = self.what .. ": the answer is no message of the server's" .. (reason and ": " .. reason or "")
+    return nil, errors.new("answer", what, { retryable = true })
+  end
+  -- A server that is down says the same words at once: what ends before its time is a failure. So is the client's own
+  -- time-out: the server would have answered, and who knows whether the poll ever reached it.
+  if nothing_came[err.status] and in_time then
+    self.backoff:reset()
+    return nil
+  end
+  return nil, err
+end
+
+--- After a failure: waits for a while, ever longer.
+function poll:recover()
+  self.client.loop:sleep(self.backoff:next())
+end
+
+-- Made beforehand: when it is needed there is no memory for it.
+local no_memory = errors.new("memory", "the polls ended: not enough memory", { retryable = true })
+
+--- Runs what polls for an iterator, again when memory runs out in it: that may pass. If it does not, the iterator ends
+-- instead of waiting for ever.
+-- @tparam table loop
+-- @tparam function finish ends the iterator, with an error if there is one
+-- @tparam function body
+-- @param ... its arguments
+function poll.keep(loop, finish, body, ...)
+  while true do
+    local ok, raised = pcall(body, ...)
+    if ok then return end
+    local short = type(raised) == "string" and raised:find("memory", 1, true)
+    if not short or not pcall(loop.sleep, loop, SHORT_OF_MEMORY) then
+      finish(short and no_memory or nil)
+      if not short then error(raised, 0) end
+      return
+    end
+  end
+end
+
+--- Ends a task of an iterator. In the one that runs, the collector has come to the iterator, and it sees by itself that
+-- the iterator has ended.
+function poll.stop(task)
+  if not task:is_running() then task:cancel() end
+end
+
+local iterator = {}
+iterator.__index = iterator
+iterator.__name = "thingsboard.iterator"
+
+--- What a `for` iterates over. Leaving the `for` closes it; so does closing the device, and the collector.
+-- When it has ended by itself, `error` says why; that it was closed is no error.
+-- @tparam table client
+-- @tparam function next_values what to hand out; nil and perhaps an error at the end. It returns nil after `close`
+-- @tparam function close called once
+function poll.iterator(client, next_values, close)
+  local it = setmetatable({ next_values = next_values, on_close = close }, iterator)
+  client:bind(it)
+  return it, nil, nil, it
+end
+
+function iterator:__call()
+  if not self.on_close then return nil, self.error end
+  local first, second = self.next_values()
+  if first == nil then
+    self.error = second
+    self:close()
+    return nil, second
+  end
+  return first, second
+end
+
+--- Ends the polls. Idempotent.
+function iterator:close()
+  local close = self.on_close
+  self.on_close = nil
+  if close then close() end
+end
+
+iterator.__close = iterator.close
+iterator.__gc = iterator.close
+
+return poll

@@ -1,0 +1,105 @@
+--- Reads JSON, exactly: integers are integers to the last of 64 bits, 42.0 is a float. lua-cjson does the parsing;
+-- where it is not exact by itself, it is given every number as a string, marked by a leading U+0001.
+-- @module thingsboard.json.decode
+local cjson = require("cjson").new()
+cjson.decode_invalid_numbers(false)
+
+local json = {}
+
+--- JSON's null as lua-cjson has it.
+json.null = cjson.null
+
+-- Finds where the string that begins at `from` ends.
+local function string_end(text, from)
+  local at = from + 1
+  while true do
+    at = text:find('["\\]', at)
+    if not at then return #text end
+    if text:byte(at) == 34 then return at end
+    at = at + 2
+  end
+end
+
+-- Makes a string of each number. A string that begins with the mark already is given a second one. Nil and the reason
+-- for what is no number of JSON's, which lua-cjson might let pass.
+local function mark_numbers(text)
+  local out, copied, at = {}, 1, 1
+  while true do
+    at = text:find('["%d-]', at)
+    if not at then break end
+    if text:byte(at) == 34 then
+      local last = string_end(text, at)
+      if text:find("^\1", at + 1) or text:find("^\\u0001", at + 1) then
+        out[#out + 1] = text:sub(copied, at) .. "\\u0001"
+        copied = at + 1
+      end
+      at = last + 1
+    else
+      local number = text:match("^-?%d[%d.eE+-]*", at)
+      if not number or number:find("^-?0%d") or not tonumber(number) or number:find("%.[eE]") or number:find("%.$") then
+        return nil, "invalid number at character " .. at
+      end
+      out[#out + 1] = text:sub(copied, at - 1) .. '"\\u0001' .. number .. '"'
+      at = at + #number
+      if text:find("^[ \t\r\n]*:", at) then return nil, "a number for a key at character " .. at - #number end
+      copied = at
+    end
+  end
+  out[#out + 1] = text:sub(copied)
+  return table.concat(out)
+end
+
+local function unmark(value)
+  if type(value) == "string" and value:byte(1) == 1 then
+    if value:byte(2) == 1 then return value:sub(2) end
+    return tonumber(value:sub(2))
+  elseif type(value) == "table" then
+    local renamed = {}
+    for key, inner in next, value do
+      value[key] = unmark(inner)
+      if type(key) == "string" and key:byte(1) == 1 then renamed[key:sub(2)] = value[key] end
+    end
+    -- All go before the first comes: without its mark, a key may read as another with it.
+    for key in next, renamed do value["\1" .. key] = nil end
+    for key, inner in next, renamed do value[key] = inner end
+  end
+  return value
+end
+
+local function is_exact()
+  local probe = cjson.decode "[1,42.0,9223372036854775807,9007199254740993]"
+  return math.type(probe[1]) == "integer" and math.type(probe[2]) == "float" and probe[3] == math.maxinteger
+    and probe[4] == 9007199254740993
+end
+
+local exact = is_exact()
+
+-- Of integers beyond 64 bits the builds that are exact otherwise make the largest of 64.
+local NINETEEN_DIGITS = ("%d"):rep(19)
+
+--- Reads a JSON text.
+-- @tparam string text
+-- @return[1] the value; `json.null` for null
+-- @treturn[2] nil
+-- @treturn[2] string what is wrong with it
+function json.decode(text)
+  if text:find("\0", 1, true) then return nil, "a NUL character" end -- lua-cjson would take it for the text's end
+  local marked, reason = text, nil
+  if not exact or text:find(NINETEEN_DIGITS) then marked, reason = mark_numbers(text) end
+  if not marked then return nil, reason end
+  local ok, value = pcall(cjson.decode, marked)
+  if not ok then return nil, value end
+  if marked == text then return value end
+  return unmark(value)
+end
+
+--- Whether a value that was read may be an object: of an empty one and an empty array nothing is known.
+function json.is_object(value)
+  if type(value) ~= "table" then return false end
+  for key in next, value do
+    if type(key) ~= "string" then return false end
+  end
+  return true
+end
+
+return json

@@ -1,0 +1,211 @@
+--- Downloads of firmware and software packages, whole and verified or not at all.
+-- @module thingsboard.ota.download
+local core = require "thingsboard.core"
+local check = require "thingsboard.check"
+local client = require "thingsboard.http.client"
+local errors = require "thingsboard.error"
+
+local ota = {}
+
+--- What `firmware` and `software` take.
+ota.options = {
+  title = "text!", version = "text!", -- of the package that is assigned
+  size = "non-negative integer", -- bytes
+  checksum = "text", checksum_algorithm = "text", -- as in the shared attributes fw_checksum, fw_checksum_algorithm
+  path = "text", -- a file to write; without it the package is returned as a string, and held to `max_response`
+  chunk_size = "positive integer", -- bytes of a request; without it one request brings all
+  progress = "function", -- called with the bytes that have come, and those in all, when known
+}
+
+local PROGRESS_PERIOD = 0.2 -- seconds
+local LARGEST_CHUNKED = 2 ^ 31 - 1 -- the server counts in 32 bits
+
+-- What the server's statuses mean here.
+local function meanings(what, prefix)
+  return {
+    [400] = ("another %s than this title and version is assigned; read the shared attributes again"):format(what),
+    [404] = ("the server has no %s for this device; if the shared attribute %s_url is set, it lies there"):format(what,
+      prefix),
+    [500] = ("the server has lost the %s, or is over a rate limit; try again in a while"):format(what),
+  }
+end
+
+local kinds = { firmware = meanings("firmware", "fw"), software = meanings("software", "sw") }
+
+local function fail(what, message, ...)
+  return nil, errors.new("package", what .. ": " .. message:format(...))
+end
+
+local function file_error(what, reason)
+  return nil, errors.new("file", what .. ": " .. reason)
+end
+
+local function too_large(what, limit)
+  local message = "%s: the package has more than the %d bytes of max_response; give a path, and it goes to a file"
+  return nil, errors.new("answer", message:format(what, limit), { code = "BODY_TOO_LARGE" })
+end
+
+-- Waits for the exchange, and tells how far it has come meanwhile.
+local function wait(loop, exchange, progress, total)
+  while not loop:wait(exchange, progress and core.monotonic() + PROGRESS_PERIOD) do
+    local received, announced = exchange:received()
+    progress(received, total or announced)
+  end
+end
+
+-- Where the package goes: a file or memory, and past the checksum.
+local function new_sink(what, given, checksum)
+  local sink = { received = 0, parts = {}, checksum = checksum }
+  if given.path then
+    local file, reason = core.file(given.path, given.temporary)
+    if not file then return file_error(what, reason) end
+    sink.file = file
+  end
+  return sink
+end
+
+local function put(what, sink, bytes)
+  sink.received = sink.received + #bytes
+  if sink.checksum then sink.checksum:update(bytes) end
+  if not sink.file then
+    sink.parts[#sink.parts + 1] = bytes
+    return true
+  end
+  local ok, reason = sink.file:write(bytes)
+  if not ok then return file_error(what, reason) end
+  return true
+end
+
+local function fetch_whole(from, what, path, options, sink)
+  local exchange <close>, closed = from:start("GET", path, nil, nil, sink.file, sink.checksum, options.size)
+  if not exchange then return nil, closed end
+  wait(from.loop, exchange, options.progress, options.size)
+  local body, err = from:outcome(what, exchange, kinds[what])
+  if not body then
+    if err.code ~= "BODY_TOO_LARGE" then return nil, err end
+    if options.size then return fail(what, "the package has more bytes than the %d expected", options.size) end
+    if options.path then return nil, err end -- without an end: a server says how long a package is
+    return too_large(what, from.max_response)
+  end
+  if sink.file then
+    sink.received = exchange:received()
+    return true
+  end
+  return put(what, sink, body)
+end
+
+local function path_of(what, package)
+  return ("/%s?title=%s&version=%s"):format(what, client.escape(package.title), client.escape(package.version))
+end
+
+--- One chunk of a package.
+-- @tparam table from client
+-- @tparam string what `firmware` or `software`
+-- @tparam table package `title`, `version`, `size`
+-- @tparam integer chunk_size bytes
+-- @tparam integer chunk the first being 0
+-- @treturn[1] string as long as it must be
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function ota.chunk(from, what, package, chunk_size, chunk)
+  local path = ("%s&size=%d&chunk=%d"):format(path_of(what, package), chunk_size, chunk)
+  local body, err = from:call(what, "GET", path, nil, nil, kinds[what])
+  if not body then return nil, err end
+  local expected = math.min(chunk_size, package.size - chunk * chunk_size)
+  if #body == expected then return body end
+  local message = "%s: chunk %d has %d bytes where %d were expected; ask again, and check the size"
+  -- Retryable: the server's cache may have lost the package, and fetches it for the next request.
+  return nil, errors.new("package", message:format(what, chunk, #body, expected), { retryable = true })
+end
+
+local function fetch_chunks(from, what, _, options, sink)
+  local size, chunk_size = options.size, options.chunk_size
+  for chunk = 0, math.max(0, (size - 1) // chunk_size) do
+    local bytes, err = ota.chunk(from, what, options, chunk_size, chunk)
+    if not bytes then return nil, err end
+    local ok
+    ok, err = put(what, sink, bytes)
+    if not ok then return nil, err end
+    if options.progress then options.progress(sink.received, size) end
+  end
+  return true
+end
+
+local function verify(what, options, sink)
+  if options.size and sink.received ~= options.size then
+    return fail(what, "the package has %d bytes where %d were expected", sink.received, options.size)
+  end
+  if sink.checksum then
+    local found, wanted = sink.checksum:hex(), options.checksum:lower()
+    if found ~= wanted then
+      return fail(what, "the package's %s is %s where %s was expected", options.checksum_algorithm, found, wanted)
+    end
+  end
+  return true
+end
+
+-- What no type tells. The methods of the device call `download` last of all, so level 3 is the script.
+local function check_together(what, options, max_response)
+  for name, other in next, { checksum = "checksum_algorithm", checksum_algorithm = "checksum" } do
+    if options[name] and not options[other] then
+      error(("%s: option '%s' is missing beside '%s'"):format(what, other, name), 3)
+    end
+  end
+  if not options.chunk_size then return end
+  if not options.size then
+    error(what .. ": option 'size' is missing beside 'chunk_size': only by it a short chunk is told from the last", 3)
+  end
+  if options.size > LARGEST_CHUNKED then
+    error(what .. ": the server cuts no package of 2 GiB or more into chunks", 3)
+  end
+  if options.chunk_size > math.min(max_response, LARGEST_CHUNKED) then
+    error(("%s: option 'chunk_size' is above the %d bytes of max_response"):format(what, max_response), 3)
+  end
+end
+
+local function new_checksum(what, options)
+  if not options.checksum then return nil end
+  local ok, made = pcall(core.checksum, options.checksum_algorithm)
+  if ok then return made end
+  error(("%s: option 'checksum_algorithm': %s"):format(what, made:match("%((.+)%)$") or made), 3)
+end
+
+--- Fetches what a path has, to a file or a string, and verifies it.
+-- @tparam table from client
+-- @tparam string what for messages
+-- @tparam string path
+-- @tparam table given see `ota.options`; `temporary`: the file's name until it is whole
+-- @tparam ?userdata checksum
+-- @treturn as `ota.download`
+function ota.fetch(from, what, path, given, checksum)
+  local sink, err = new_sink(what, given, checksum)
+  if not sink then return nil, err end
+  local file <close> = sink.file
+  local fetch = given.chunk_size and fetch_chunks or fetch_whole
+  local ok
+  ok, err = fetch(from, what, path, given, sink)
+  if ok then ok, err = verify(what, given, sink) end
+  if not ok then return nil, err end
+  if given.progress and not given.chunk_size then given.progress(sink.received, sink.received) end
+  if not file then return table.concat(sink.parts) end
+  local committed, reason = file:commit()
+  if not committed then return file_error(what, reason) end
+  return given.path
+end
+
+--- Downloads a package.
+-- @tparam table from client
+-- @tparam string what `firmware` or `software`: the method, and the path
+-- @tparam table options see `ota.options`
+-- @treturn[1] string the package, or the path of the file that holds it
+-- @treturn[2] nil
+-- @treturn[2] table the error; no file has been written, and one that stood at the path stands there still
+function ota.download(from, what, options)
+  check.options(what, options, ota.options)
+  check_together(what, options, from.max_response)
+  local checksum = new_checksum(what, options)
+  if not options.path and (options.size or 0) > from.max_response then return too_large(what, from.max_response) end
+  return ota.fetch(from, what, path_of(what, options), options, checksum)
+end
+
+return ota

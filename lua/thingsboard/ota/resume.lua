@@ -1,0 +1,171 @@
+--- A package on its way to disk, piece by piece: what has been synced is kept, whatever interrupts.
+-- @module thingsboard.ota.resume
+local core = require "thingsboard.core"
+local client = require "thingsboard.http.client"
+local errors = require "thingsboard.error"
+local ota = require "thingsboard.ota.download"
+
+local partial = {}
+
+local READ = 256 * 1024 -- bytes at once
+local SMALLEST_LIMIT = 64 * 1024 -- bytes of an answer: so much may an error have to say
+
+--- Removes what has come.
+function partial.remove(path)
+  os.remove(path)
+  os.remove(path .. ".new")
+end
+
+local function file_error(reason)
+  return nil, errors.new("file", "updates: " .. reason)
+end
+
+local function has_room(self, bytes)
+  local free, reason = core.free_space(self.given.directory)
+  if not free then return file_error(reason) end
+  if free >= bytes then return true end
+  return file_error(("%d bytes are needed in %s, and %d are free"):format(bytes, self.given.directory, free))
+end
+
+-- Appends at the place that the state tells, never where the file happens to end.
+local function put(self, file, chunk, total)
+  local ok, reason = file:seek("set", self.state.received)
+  if ok then ok, reason = file:write(chunk) end
+  if ok then ok, reason = file:flush() end
+  if ok then ok, reason = core.sync(self.part_path) end
+  if not ok then return file_error(reason) end
+  self.state.received = self.state.received + #chunk
+  self.save()
+  if self.given.progress then self.given.progress(self.state.received, total) end
+  return true
+end
+
+local function open(self)
+  local file = io.open(self.part_path, "r+b")
+  if file and file:seek "end" < self.state.received then self.state.received = 0 end
+  if file then return file end
+  self.state.received = 0
+  local reason
+  file, reason = io.open(self.part_path, "w+b")
+  if not file then return file_error(reason) end
+  return file
+end
+
+local function fetch_chunks(self, package, file)
+  -- A chunk begins at a multiple of its size: one that was set anew may make it begin before what is there.
+  self.state.received = self.state.received // self.chunk_size * self.chunk_size
+  while self.state.received < package.size do
+    local number = self.state.received // self.chunk_size
+    local chunk, err = ota.chunk(self.client, self.kind, package, self.chunk_size, number)
+    if not chunk then return nil, err end
+    local ok
+    ok, err = put(self, file, chunk, package.size)
+    if not ok then return nil, err end
+  end
+  return true
+end
+
+-- One piece: empty when there is nothing more; "whole" from a server that knows no pieces; nil and the error.
+local function fetch_piece(self, package, from)
+  local first = self.state.received
+  local last = math.min(first + self.chunk_size, package.size or math.maxinteger) - 1
+  local exchange <close>, closed = from:start("GET", "", nil, nil, nil, nil, nil, ("%d-%d"):format(first, last))
+  if not exchange then return nil, closed end
+  self.loop:wait(exchange)
+  local status, body, text = exchange:result()
+  if status == 206 then return body end
+  if status == 416 and first > 0 then return "" end
+  if status == 200 or status == 416 or not status and body == "BODY_TOO_LARGE" then return "whole" end
+  if status then return nil, errors.of_status("updates", status, from:quote(body)) end
+  return nil, errors.of_code("updates", body, text)
+end
+
+-- Piece by piece, as far as the server can; true once all is there, "whole" where it cannot.
+local function fetch_pieces(self, package, from)
+  local file <close>, reason = open(self)
+  if not file then return nil, reason end
+  while not package.size or self.state.received < package.size do
+    local piece, err = fetch_piece(self, package, from)
+    if not piece or piece == "whole" then return piece, err end
+    if piece == "" then break end
+    local ok
+    ok, err = has_room(self, #piece)
+    if ok then ok, err = put(self, file, piece, package.size) end
+    if not ok then return nil, err end
+    if #piece < self.chunk_size and not package.size then break end
+  end
+  return true
+end
+
+-- A package that lies elsewhere comes without the device's token. It comes in pieces where the server has them, and a
+-- checksum tells whether all are of one package; else at once.
+local function fetch_url(self, package)
+  local base, path = package.url:match("^(%a+://[^/?#]+)([^#]*)")
+  if not base then return nil, errors.new("package", "updates: the package's URL makes no sense") end
+  local given = { url = base, max_response = math.max(self.chunk_size, SMALLEST_LIMIT) }
+  for name, value in next, self.given.url_options or {} do given[name] = value end
+  local well, from = pcall(client.new, "updates", given, path, {})
+  if not well then return nil, errors.new("package", tostring(from)) end
+  local ok, err = "whole", nil
+  if package.checksum then ok, err = fetch_pieces(self, package, from) end
+  if ok == "whole" then
+    ok, err = ota.fetch(from, "updates", "", {
+      path = self.part_path, temporary = self.part_path .. ".new", size = package.size, progress = self.given.progress,
+    })
+  end
+  from:close()
+  return ok, err
+end
+
+--- Brings what is missing. An error that is retryable leaves what has come; the next call goes on from there.
+-- @tparam table self of the update: `state.received` is kept by `save`
+-- @tparam table package
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function partial.fetch(self, package)
+  local room, err = has_room(self, (package.size or 0) - self.state.received)
+  if not room then return nil, err end
+  if package.url then return fetch_url(self, package) end
+  local file <close>, reason = open(self)
+  if not file then return nil, reason end
+  local ok
+  ok, err = fetch_chunks(self, package, file)
+  return ok, err
+end
+
+--- How many bytes of it there are.
+-- @tparam string path
+-- @treturn ?integer
+function partial.size(path)
+  local file <close> = io.open(path, "rb")
+  return file and file:seek "end"
+end
+
+--- Whether what is on disk is the package: its length, and its checksum where it has one. Other tasks go on meanwhile.
+-- @tparam table self of the update
+-- @tparam table package
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] string why not
+function partial.verify(self, package)
+  local file <close>, reason = io.open(self.part_path, "rb")
+  if not file then return nil, reason end
+  local size = file:seek "end"
+  if package.size and size ~= package.size then
+    return nil, ("the package has %d bytes where %d were expected"):format(size, package.size)
+  end
+  if not package.checksum then return true end
+  local checksum <close> = core.checksum(package.checksum_algorithm)
+  file:seek "set"
+  for chunk in function() return file:read(READ) end do
+    checksum:update(chunk)
+    self.loop:sleep(0)
+  end
+  local found = checksum:hex()
+  if found == package.checksum:lower() then return true end
+  return nil, ("the package's %s is %s where %s was expected"):format(package.checksum_algorithm, found,
+    package.checksum)
+end
+
+return partial

@@ -1,0 +1,370 @@
+--- Updates of firmware and software: learns of packages, downloads them so that nothing interrupts for good, applies
+-- each at most once, and tells the server how it went.
+--
+-- What has been reached is in a state file, written whole or not at all before anything is done that depends on it:
+-- after a kill or a power cut the next start goes on from there.
+-- @module thingsboard.ota.updater
+local core = require "thingsboard.core"
+local backoff = require "thingsboard.http.backoff"
+local check = require "thingsboard.check"
+local clock = require "thingsboard.outbox.record_clock"
+local errors = require "thingsboard.error"
+local json = require "thingsboard.json.decode"
+local partial = require "thingsboard.ota.resume"
+
+local update = {}
+
+local options = {
+  kind = "non-empty string!", -- firmware or software
+  current = "table!", -- title and version of what runs
+  directory = "text!", -- where the state and the package are kept
+  apply = "function!",
+  chunk_size = "positive integer", -- bytes
+  progress = "function",
+  strong = "boolean", -- refuse checksums that protect from accidents only
+  unverified = "text", -- "https": take packages by URL that have no checksum
+  allow_http = "boolean", -- take packages by URL without TLS
+  url_options = "table", -- the connection's options for packages by URL, as of tb.device
+  outbox = "table", -- by which states are told
+}
+
+local prefixes = { firmware = "fw_", software = "sw_" }
+local names = { "title", "version", "tag", "size", "checksum", "checksum_algorithm", "url" }
+local strong = { SHA256 = true, SHA384 = true, SHA512 = true }
+
+local CHUNK = 256 * 1024
+local FIRST_PAUSE, LAST_PAUSE = 1, 300 -- seconds, after failures that may pass
+local MOST_TRIES = 6 -- without progress, of what is wrong rather than broken
+local TOLD_BEFORE_APPLY = 10 -- seconds that applying waits for the server to hear of it
+
+-- What a user sets by hand can be anything, and what is no UTF-8 could not be written down.
+local function makes_sense(name, value)
+  if name == "size" then return math.type(value) == "integer" and value >= 0 end
+  return type(value) == "string" and utf8.len(value) ~= nil
+end
+
+-- The package that the attributes tell of; nil while they tell of none, or not all of it. Its `nonsense` is the name of
+-- one that cannot be.
+local function package_of(told, prefix)
+  local package = {}
+  for _, name in ipairs(names) do
+    local value = told[prefix .. name]
+    if value ~= nil and value ~= json.null then
+      if makes_sense(name, value) then package[name] = value else package.nonsense = prefix .. name end
+    end
+  end
+  if not package.title or not package.version then return nil end
+  if package.url == "" then package.url = nil end
+  if not package.url and not package.size and not package.nonsense then return nil end
+  return package
+end
+
+local function is_same(one, other)
+  for _, name in ipairs { "tag", "title", "version", "checksum", "url", "nonsense" } do
+    if one[name] ~= other[name] then return false end
+  end
+  return true
+end
+
+-- Raises: nothing may go on that is not on disk.
+local function save(self)
+  local file, reason = core.file(self.state_path, self.state_path .. ".new")
+  local ok
+  if file then
+    ok, reason = file:write(core.body():value(self.state):text())
+    if ok then ok, reason = file:commit() end
+    file:close()
+  end
+  if not ok then error(errors.new("file", "updates: " .. reason), 0) end
+end
+
+local function load(self)
+  local file = io.open(self.state_path, "rb")
+  local text = file and file:read "a"
+  if file then file:close() end
+  local state = text and json.decode(text)
+  if type(state) ~= "table" or type(state.untold) ~= "table" then state = { untold = {} } end
+  core.array(state.untold)
+  self.state = state
+end
+
+local function record_of(self, state, reason)
+  local values = {
+    ["current_" .. self.prefix .. "title"] = self.given.current.title,
+    ["current_" .. self.prefix .. "version"] = self.given.current.version,
+    [self.prefix .. "state"] = state,
+    [self.prefix .. "error"] = reason,
+  }
+  if not clock.known() then return values end
+  -- Each its own time, later than the last one's: of two with one time the server would keep one, and of an older one
+  -- it would not take the state for the device's, though the clock was set back meanwhile.
+  self.state.told_at = math.max(core.now(), (self.state.told_at or 0) + 1)
+  return { ts = self.state.told_at, values = values }
+end
+
+-- Reached: on disk first, together with what is still to be told of it.
+local function reach(self, phase, told, reason)
+  self.state.phase = phase
+  if told then
+    table.insert(self.state.untold, record_of(self, told, reason))
+    self.all_told:lower()
+  end
+  save(self)
+  self.news:raise()
+end
+
+-- Tells the server what it has not heard, in order, for ever.
+local function tell(self)
+  local pause = backoff.new(FIRST_PAUSE, LAST_PAUSE)
+  while true do
+    local record = self.state.untold[1]
+    if record then
+      local ok, err
+      if self.given.outbox then
+        ok, err = self.given.outbox:put(record, true)
+      else
+        ok, err = self.device:send_telemetry(record)
+      end
+      if ok or not err.retryable and err.kind ~= "closed" and err.status ~= 401 then
+        table.remove(self.state.untold, 1)
+        save(self)
+        pause:reset()
+      else
+        self.loop:sleep(pause:next())
+      end
+    else
+      self.all_told:raise()
+      self.news:lower()
+      self.loop:wait(self.news)
+    end
+  end
+end
+
+local function why_refused(self, package)
+  local given = self.given
+  if package.nonsense then return ("the shared attribute %s makes no sense"):format(package.nonsense) end
+  local https = package.url and package.url:lower():find("^https://")
+  if package.url and not https and not (given.allow_http and package.url:lower():find("^http://")) then
+    return "the package's URL is not https"
+  end
+  if not package.checksum then
+    if https and given.unverified == "https" then return nil end
+    return "the package has no checksum; give it one, or allow unverified packages by https"
+  end
+  if not package.checksum_algorithm or not pcall(core.checksum, package.checksum_algorithm) then
+    return ("the package's checksum algorithm '%s' is unknown"):format(tostring(package.checksum_algorithm))
+  end
+  if given.strong and not strong[package.checksum_algorithm:upper()] then
+    return ("the package's %s protects from accidents only, and strong ones are demanded"):format(
+      package.checksum_algorithm)
+  end
+end
+
+local function fail(self, reason)
+  partial.remove(self.part_path)
+  reach(self, "failed", "FAILED", self.client:quote(reason)) -- fit to be sent, whatever `apply` or the server said
+end
+
+-- Whether the same request may bring the package later. An answer that is wrong may be the first word of a change that
+-- the attributes are about to tell, or of a cache that has lost the package; it is not believed at once.
+local function may_pass(err, tries)
+  if err.kind == "package" or err.status == 400 or err.status == 404 then return tries < MOST_TRIES end
+  return err.retryable
+end
+
+-- Brings the whole package to disk, from wherever it stood. Returns nil and the reason when it cannot be had.
+local function download(self)
+  local state, package = self.state, self.state.package
+  local pause = backoff.new(FIRST_PAUSE, LAST_PAUSE)
+  local resumed = state.received > 0
+  local tries = 0 -- without progress
+  while true do
+    local before = state.received
+    local ok, err = partial.fetch(self, package)
+    if ok then
+      local well, reason = partial.verify(self, package)
+      if well then return true end
+      if not resumed then return nil, reason end
+      resumed = false -- what a cut has left on disk may be at fault: once more, from the start
+      state.received = 0
+      save(self)
+    else
+      tries = state.received > before and 0 or tries + 1
+      if tries == 0 then pause:reset() end
+      if not may_pass(err, tries) then return nil, err.message end
+      resumed = true
+      self.loop:sleep(pause:next())
+    end
+  end
+end
+
+local function apply(self)
+  local state = self.state
+  local package = {}
+  for _, name in ipairs(names) do package[name] = state.package[name] end
+  package.path = self.part_path
+  package.size = package.size or partial.size(self.part_path)
+  local pause = backoff.new(FIRST_PAUSE, LAST_PAUSE)
+  while true do
+    reach(self, "updating", "UPDATING") -- from here on a restart takes it for done or failed, never for undone
+    self.loop:wait(self.all_told, core.monotonic() + TOLD_BEFORE_APPLY)
+    self.applying = true
+    local ok, result, reason = pcall(self.given.apply, package)
+    self.applying = false
+    if ok and result == true then
+      self.given.current = { title = package.title, version = package.version }
+      partial.remove(self.part_path)
+      return reach(self, "updated", "UPDATED")
+    end
+    if not ok or result ~= "again" then
+      return fail(self, errors.text_of(not ok and result or reason or "applying the package failed"))
+    end
+    state.phase = "verified"
+    save(self)
+    if self.next_package then return end
+    self.loop:sleep(pause:next())
+  end
+end
+
+-- Takes the package from where it stands to its end.
+local function work(self)
+  local state = self.state
+  local package = state.package
+  if state.phase == "new" then
+    local refused = why_refused(self, package)
+    if refused then return fail(self, refused) end
+    partial.remove(self.part_path)
+    state.received = 0
+    reach(self, "downloading", "DOWNLOADING")
+  end
+  if state.phase == "downloading" then
+    local ok, reason = download(self)
+    if not ok then return fail(self, reason) end
+    reach(self, "downloaded", "DOWNLOADED")
+    reach(self, "verified", "VERIFIED")
+  elseif state.phase == "downloaded" or state.phase == "verified" then -- after a restart: is it still what it was?
+    local ok, reason = partial.verify(self, package)
+    if not ok then return fail(self, reason) end
+    if state.phase == "downloaded" then reach(self, "verified", "VERIFIED") end
+  end
+  if state.phase == "verified" then apply(self) end
+end
+
+-- What the last run was applying when it ended: does it run now?
+local function settle(self)
+  local state, current = self.state, self.given.current
+  if state.phase ~= "updating" then return end
+  if current.title == state.package.title and current.version == state.package.version then
+    partial.remove(self.part_path)
+    reach(self, "updated", "UPDATED")
+  else
+    fail(self, ("version %s runs after the update, not %s"):format(current.version, state.package.version))
+  end
+end
+
+local function consider(self, package)
+  local state, current = self.state, self.given.current
+  if state.package and is_same(package, state.package) then return end
+  if self.applying then -- what is being applied comes to its end first
+    self.next_package = package
+    return
+  end
+  if self.worker then self.worker:cancel() end
+  self.worker = nil
+  state.package = package
+  if package.title == current.title and package.version == current.version then
+    return reach(self, "updated")
+  end
+  reach(self, "new")
+end
+
+local function start_worker(self)
+  local unfinished = { new = true, downloading = true, downloaded = true, verified = true }
+  if not unfinished[self.state.phase] or self.worker and not self.worker:done() then return end
+  self.worker = self.loop:spawn_background(function()
+    local ok, err = pcall(work, self)
+    if not ok then
+      self.failure = err
+      self.updates:close()
+      return
+    end
+    local package = self.next_package
+    if package then
+      self.next_package = nil
+      self.worker = nil
+      consider(self, package)
+      start_worker(self)
+    end
+  end)
+end
+
+--- Runs until the device is closed, or the server knows it no more, or the state cannot be written.
+-- @tparam table device
+-- @tparam table client the device's
+-- @tparam table given see `device:updates`
+-- @treturn nil
+-- @treturn ?table the error that ended it
+function update.run(device, client, given)
+  check.options("updates", given, options)
+  local prefix = prefixes[given.kind]
+  if not prefix then error("updates: option 'kind' must be 'firmware' or 'software'", 2) end
+  for _, name in ipairs { "title", "version" } do
+    if type(given.current[name]) ~= "string" then
+      error(("updates: option 'current' must have a string '%s'"):format(name), 2)
+    end
+  end
+  if given.unverified and given.unverified ~= "https" then
+    error("updates: option 'unverified' can only be 'https'", 2)
+  end
+  if given.chunk_size and given.chunk_size > client.max_response then
+    error(("updates: option 'chunk_size' is above the %d bytes of the device's max_response"):format(
+      client.max_response), 2)
+  end
+  local copy = {}
+  for name, value in next, given do copy[name] = value end
+  local loop = client.loop
+  local self = {
+    device = device, client = client, given = copy, prefix = prefix, loop = loop, kind = given.kind,
+    chunk_size = given.chunk_size or math.min(CHUNK, client.max_response),
+    state_path = given.directory .. "/" .. given.kind .. ".state",
+    part_path = given.directory .. "/" .. given.kind .. ".package",
+    news = loop:signal(), all_told = loop:signal(),
+  }
+  self.save = function() save(self) end
+  load(self)
+  local keys = {}
+  for n, name in ipairs(names) do keys[n] = prefix .. name end
+  self.updates = device:attribute_updates(keys)
+  local ok, err = pcall(function()
+    settle(self)
+    save(self) -- a directory that cannot be written to shows now
+    local teller = loop:spawn_background(function()
+      local well, failure = pcall(tell, self)
+      if not well then
+        self.failure = failure
+        self.updates:close()
+      end
+    end)
+    local _ <close> = setmetatable({}, { __close = function()
+      teller:cancel()
+      if self.worker then self.worker:cancel() end
+    end })
+    local told = {}
+    start_worker(self)
+    for values, deleted in self.updates, nil, nil, self.updates do
+      for _, key in ipairs(deleted) do told[key] = nil end
+      for key, value in next, values do told[key] = value end
+      local package = package_of(told, prefix)
+      if package then
+        consider(self, package)
+        start_worker(self)
+      end
+    end
+  end)
+  self.updates:close()
+  err = self.failure or (not ok and err) or self.updates.error
+  if err and not errors.is(err) then error(err, 0) end
+  return nil, err
+end
+
+return update

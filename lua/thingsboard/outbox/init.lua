@@ -1,0 +1,473 @@
+--- The outbox: records and attributes are kept on disk until the server has them.
+-- @module thingsboard.outbox
+local core = require "thingsboard.core"
+local budget = require "thingsboard.outbox.rate_limit"
+local check = require "thingsboard.check"
+local errors = require "thingsboard.error"
+local json = require "thingsboard.json.decode"
+local payload = require "thingsboard.json.payload"
+local sender = require "thingsboard.outbox.sender"
+local spool = require "thingsboard.spool"
+local store = require "thingsboard.outbox.file"
+
+local outbox = {}
+outbox.__index = outbox
+outbox.__name = "thingsboard.outbox"
+
+local options = {
+  path = "text!", -- of the file
+  name = "text", -- of the device in a file that several share
+  sync_every = "positive number", -- seconds; without it a record is on disk when `put` returns
+  batch_bytes = "positive integer", batch_records = "positive integer", batch_points = "positive integer",
+  messages = "text", points = "text", -- budgets, in the notation of the server's rate limits
+  max_records = "positive integer", max_bytes = "positive integer",
+  max_age = "age", -- seconds
+  when_full = "text", -- drop_oldest or refuse
+  on_trouble = "text", -- error or memory
+  server_time = "boolean", -- believe the server's Date while the clock is not known
+}
+
+local BATCH_BYTES, BATCH_RECORDS, BATCH_POINTS = 256 * 1024, 10000, 100000
+local MOST_BYTES = 64 * 1024 * 1024
+local MOST_IN_MEMORY = 10000 -- records, while the disk fails
+local MOST_REJECTED = 1000
+
+local function check_choice(name, value, one, other)
+  if value and value ~= one and value ~= other then
+    error(("outbox: option '%s' must be '%s' or '%s'"):format(name, one, other), 3)
+  end
+end
+
+local function check_budget(name, notation)
+  return budget.new(notation) or
+    error(("outbox: option '%s' must be like \"20:1,600:60\", amounts and seconds"):format(name), 3)
+end
+
+--- Opens an outbox; see `device:outbox`.
+-- @tparam table client
+-- @tparam table given
+function outbox.new(client, given)
+  check.options("outbox", given, options)
+  check_choice("when_full", given.when_full, "drop_oldest", "refuse")
+  check_choice("on_trouble", given.on_trouble, "error", "memory")
+  local messages, points = check_budget("messages", given.messages), check_budget("points", given.points)
+  if client.closed then return nil, errors.new("closed", "outbox: the device is closed") end
+  local on, reason = store.of(given.path) -- before the outbox: at the end of all, that is collected first
+  if not on then return nil, errors.new("file", "outbox: " .. reason) end
+  on:check_free(3)
+  local name = given.name or "device"
+  if on.users[name] then -- before there is an outbox whose end would close the other
+    error("outbox: this file is open for this device already; devices that share one need a 'name' each", 2)
+  end
+  local self = setmetatable({
+    store = on, spool = on.spool,
+    client = client, loop = client.loop, name = name,
+    sync_every = given.sync_every, in_memory = given.on_trouble == "memory", refuse = given.when_full == "refuse",
+    max_records = given.max_records or math.maxinteger, max_bytes = given.max_bytes or MOST_BYTES,
+    max_age = given.max_age, server_time = given.server_time,
+    batch = {
+      bytes = given.batch_bytes or BATCH_BYTES, records = given.batch_records or BATCH_RECORDS,
+      points = given.batch_points or BATCH_POINTS,
+    },
+    messages = messages, points = points,
+    body = core.body(), -- for what is sent: no string of its size for each post
+    pending = {}, versions = 0, -- attributes, by JSON text of the key: `value`, `version`, `on_disk`
+    lost = {}, -- by cause
+    sent = { records = 0, attributes = 0, posts = 0 },
+    most_attributes = math.maxinteger, -- of a post
+    unsynced = 0, -- records in memory because the disk fails
+    closed = false,
+    news = client.loop:signal(), wake = client.loop:signal(),
+  }, outbox)
+  self:renumbered()
+  on.users[name] = self
+  local ok
+  self.number, reason = on.spool:device(self.name)
+  if self.number then ok, reason = on:take_in(self) end
+  -- It can wait in memory, but not where the file is open and nobody knows what that has of it.
+  if not ok and not (self.in_memory and (self.file_number or not on.is_open)) then
+    self.closed = true
+    on:leave(self)
+    return nil, errors.new("file", "outbox: " .. reason, { retryable = true })
+  end
+  client:bind(self)
+  sender.listen(self)
+  return self
+end
+
+--- What was known of records by their numbers: those are others from now on.
+function outbox:renumbered()
+  self.kept = {} -- ranges of records that are sent and could not be removed yet
+  self.suspect = nil -- the range in which there is one that the server will not take: see the sender
+  self.mark = 0 -- records from this number on are fresh
+end
+
+--- What the file has of this outbox, for `opened`.
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] string what is wrong
+-- @treturn[2] string its code
+function outbox:read()
+  local _, _, following, file_number = self.spool:counts(self.number)
+  local found = { following = following, file_number = file_number }
+  local reason, code, first, last, undated
+  found.counters, reason, code = self.spool:query("SELECT cause, count FROM counters WHERE device = ?", file_number)
+  if not found.counters then return nil, reason, code end
+  found.attributes, reason, code = self.spool:query("SELECT key, value FROM attributes WHERE device = ?", file_number)
+  if not found.attributes then return nil, reason, code end
+  first, last, found.newest, undated = self.spool:newest(self.number)
+  if first == nil then return nil, last, found.newest end
+  if undated then found.newest = nil end
+  return found
+end
+
+--- The file has been opened: what it has joins what is here.
+-- @tparam table found
+function outbox:opened(found)
+  self.file_number, self.mark = found.file_number, found.following
+  for _, row in ipairs(found.counters) do
+    if row[1] == "last known time" then
+      self.store.clock:follow(row[2])
+    else
+      self.lost[row[1]] = (self.lost[row[1]] or 0) + row[2]
+    end
+  end
+  if found.newest then self.store.clock:follow(found.newest) end
+  for _, attribute in next, self.pending do attribute.on_disk = false end
+  for _, row in ipairs(found.attributes) do
+    if not self.pending[row[1]] then self.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end
+  end
+  self.lost_changed = true
+end
+
+function outbox:has_changes()
+  return self.lost_changed or self.attributes_changed
+end
+
+--- Writes what has changed beside the records, within a transaction.
+function outbox:write_changes()
+  local ok, reason, code = true, nil, nil
+  for cause, count in next, self.lost do
+    if ok then
+      ok, reason, code = self.spool:query("INSERT OR REPLACE INTO counters VALUES (?, CAST(? AS TEXT), ?)",
+        self.file_number, cause, count)
+    end
+  end
+  for key, attribute in next, self.pending do
+    if ok and not attribute.on_disk then
+      ok, reason, code = self.spool:query("INSERT OR REPLACE INTO attributes VALUES (?, ?, ?)", self.file_number, key,
+        attribute.value)
+    end
+  end
+  return ok, reason, code
+end
+
+function outbox:changes_written()
+  for _, attribute in next, self.pending do attribute.on_disk = true end
+  self.lost_changed, self.attributes_changed = false, false
+end
+
+--- Notes how late it is, for records that are found undated after another start.
+function outbox:note_time()
+  local on = self.store
+  if not on.is_open or not on.clock:offset_now() then return end
+  self.spool:query("INSERT OR REPLACE INTO counters VALUES (?, 'last known time', ?)", self.file_number,
+    on.clock:ahead() or on.clock:offset_now() + spool.uptime())
+end
+
+--- Counts what is lost.
+function outbox:lose(cause, count)
+  if count == 0 then return end
+  self.lost[cause] = (self.lost[cause] or 0) + count
+  self.lost_changed = true
+end
+
+local function check_self(self, level)
+  if getmetatable(self) ~= outbox then error("an outbox expected: call its methods with a colon", level) end
+end
+
+local function check_open(self, what)
+  check_self(self, 4)
+  if self.closed then return nil, errors.new("closed", what .. ": the outbox is closed") end
+  self.store:check_free(4)
+  return true
+end
+
+local function drop(self, count)
+  while count > 0 do
+    local first, last = self.spool:oldest(self.number)
+    if not first then return end
+    local dropped = self.spool:remove(self.number, first, math.min(last, first + count - 1))
+    if not dropped then return end
+    self:lose("full", dropped)
+    count = count - dropped
+  end
+end
+
+-- Drops the oldest while there are too many, and those that are too old.
+local function keep_bounds(self)
+  local count, bytes = self.spool:counts(self.number)
+  if count > self.max_records then drop(self, count - self.max_records) end
+  while bytes > self.max_bytes and count > 1 do
+    drop(self, math.max(1, math.ceil((bytes - self.max_bytes) * count / bytes)))
+    local left
+    left, bytes = self.spool:counts(self.number)
+    if left == count then return end
+    count = left
+  end
+end
+
+--- Drops what is too old.
+function outbox:expire()
+  local offset = self.max_age and self.store.clock:offset_now()
+  if not offset then return end
+  local oldest = spool.uptime() + offset - math.ceil(self.max_age * 1000)
+  while true do
+    local first, last = self.spool:oldest(self.number, false, oldest)
+    if not first then return end
+    local removed = self.spool:remove(self.number, first, last)
+    if not removed then return end
+    self:lose("expired", removed)
+  end
+end
+
+-- Sees to it that what was put gets to the disk: now, or when its time has come.
+local function settle(self)
+  local on = self.store
+  if self.sync_every and not on.trouble then
+    local now = core.monotonic()
+    if not on.sync_at then on:sync_at_last(now + self.sync_every, self.loop) end
+    if now < on.sync_at then
+      self.spool:wait(math.ceil((on.sync_at - now) * 1000))
+      return true
+    end
+  end
+  return on:sync()
+end
+
+--- What has been lost is counted on disk, too, though nothing is put.
+function outbox:write_losses()
+  if self.lost_changed then settle(self) end
+end
+
+local function is_full(self, more)
+  local count, bytes = self.spool:counts(self.number)
+  return count + more > self.max_records or bytes >= self.max_bytes
+end
+
+-- Sees to the records that were put last, so many.
+local function keep(self, count)
+  local ok, reason = settle(self)
+  if ok then
+    self.unsynced = 0
+    return true
+  elseif not self.in_memory then
+    local _, _, following = self.spool:counts(self.number) -- the file may be another, and their numbers, too
+    self.spool:unput(self.number, following - count, following - 1)
+    return nil, errors.new("file", "put: the record cannot be kept: " .. reason, { retryable = true })
+  end
+  self.unsynced = self.unsynced + count
+  while self.unsynced > MOST_IN_MEMORY do
+    local oldest = self.spool:oldest(self.number, true)
+    if not oldest then break end
+    self:lose("memory", self.spool:unput(self.number, oldest, oldest))
+    self.unsynced = self.unsynced - 1
+  end
+  return true
+end
+
+--- Records values. They are on disk when this returns, unless `sync_every` is set.
+-- @tparam table values a table of values, which get the time of this call; `{ts=, values=}` with `ts` in milliseconds;
+-- or a list of both
+-- @tparam ?boolean in_order they are sent behind all that waits, not before it
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] table the error: kind `value` for what the server would not take, `full`, `file`
+function outbox:put(values, in_order)
+  local ok, err
+  if not self or self.closed ~= false or self.store.inside then -- where it is open, nothing is called for this
+    ok, err = check_open(self, "put")
+    if not ok then return nil, err end
+  end
+  if self.refuse and type(values) == "table" then
+    local more = values[1] ~= nil and #values or 1
+    if is_full(self, more) then
+      self:lose("refused", more)
+      return nil, errors.new("full", "put: the outbox is full", { retryable = true })
+    end
+  end
+  local first, last, may_wait, count, bytes, undated = self.spool:put(self.number, values)
+  if not first then return nil, errors.new("value", "put: " .. last) end
+  if undated then self.store.undated = true end
+  if not may_wait or not self.sync_every then
+    ok, err = keep(self, last - first + 1)
+    if not ok then return nil, err end
+  end
+  if in_order then self.mark = select(3, self.spool:counts(self.number)) end
+  if count > self.max_records or bytes > self.max_bytes then keep_bounds(self) end
+  if self.running then self.news:raise() end
+  return true
+end
+
+--- Writes at once what `sync_every` holds back.
+-- @treturn[1] boolean true: it is on the disk
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function outbox:sync()
+  local ok, err = check_open(self, "sync")
+  if not ok then return nil, err end
+  local reason
+  ok, reason = self.store:sync()
+  if ok then return true end
+  return nil, errors.new("file", "sync: " .. reason, { retryable = true })
+end
+
+--- Records client attributes. Of each key only the last value is kept, and sent.
+-- @tparam table values
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function outbox:attributes(values)
+  local ok, err = check_open(self, "attributes")
+  if not ok then return nil, err end
+  if type(values) ~= "table" then error("attributes: a table expected, got " .. type(values), 2) end
+  ok, err = payload.attributes("attributes", values)
+  if not ok then return nil, err end
+  local new, before = {}, {}
+  for key, value in next, values do
+    local name, text = payload.value("attributes", key), "null"
+    if value ~= json.null then text = payload.attributes("attributes", { [key] = value }):sub(#name + 3, -2) end
+    new[name] = { value = text, on_disk = false }
+  end
+  for name, attribute in next, new do -- here the collector cannot run
+    self.versions = self.versions + 1
+    attribute.version = self.versions
+    before[name] = self.pending[name] or false
+    self.pending[name] = attribute
+  end
+  self.attributes_changed = true
+  local reason
+  ok, reason = settle(self)
+  if not ok and not self.in_memory then
+    for key, attribute in next, before do self.pending[key] = attribute or nil end
+    return nil, errors.new("file", "attributes: they cannot be kept: " .. reason, { retryable = true })
+  end
+  if self.running then self.news:raise() end
+  return true
+end
+
+--- Attributes that the server has: they go, unless they have another value by now.
+-- @tparam table sent versions by key
+function outbox:attributes_sent(sent)
+  for key, version in next, sent do
+    local attribute = self.pending[key]
+    if attribute and attribute.version == version then
+      self.pending[key] = nil
+      if self.store.is_open then
+        self.spool:query("DELETE FROM attributes WHERE device = ? AND key = ?", self.file_number, key)
+      end
+    end
+  end
+end
+
+--- Sets records aside that the server will not take.
+-- @tparam integer first number of the first
+-- @tparam integer last number of the last
+-- @tparam integer records how many
+-- @tparam string body their JSON
+-- @tparam string reason the server's words
+-- @treturn boolean whether that is on the disk
+function outbox:reject(first, last, records, body, reason)
+  if not self.store.is_open then return false end
+  local ok = self.spool:query("INSERT INTO rejected (device, body, reason, at) VALUES (?, ?, ?, ?)", self.file_number,
+    body, reason, core.now())
+  if not ok or not self.spool:remove(self.number, first, last) then return false end
+  self:lose("rejected", records)
+  self.spool:query("DELETE FROM rejected WHERE device = ? AND id <= (SELECT max(id) FROM rejected) - ?",
+    self.file_number, MOST_REJECTED)
+  return true
+end
+
+--- What was set aside, because the server would not take it: the last thousand posts.
+-- @treturn[1] table a list, oldest first: `body` (JSON text of a list of records), `reason`, `at` (milliseconds)
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function outbox:rejected()
+  local ok, err = check_open(self, "rejected")
+  if not ok then return nil, err end
+  if not self.store.is_open then return {} end
+  local rows, reason = self.spool:query(
+    "SELECT body, reason, at FROM rejected WHERE device = ? ORDER BY id", self.file_number)
+  if not rows then return nil, errors.new("file", "rejected: " .. reason) end
+  for i, row in ipairs(rows) do rows[i] = { body = row[1], reason = row[2], at = row[3] } end
+  return rows
+end
+
+--- How it stands.
+-- @treturn table `records`, `bytes`, `attributes` that wait; `sent`: `records`, `attributes` and `posts` since it was
+-- opened; `lost`: records by cause, since the file was made: `full`, `refused`, `expired`, `memory`, `rejected` (set
+-- aside); `undated` (sent with the last time known); `damaged` (files set aside); `trouble`: why the disk cannot be
+-- written, if so; `err`: the last error of sending, if the last post failed
+function outbox:stats()
+  check_self(self, 3)
+  local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.store.trouble,
+    err = self.err }
+  if not self.closed then stats.records, stats.bytes = self.spool:counts(self.number) end
+  for _, range in ipairs(self.kept) do stats.records = stats.records - range.records end
+  for _ in next, self.pending do stats.attributes = stats.attributes + 1 end
+  for what, count in next, self.sent do stats.sent[what] = count end
+  for cause, count in next, self.lost do stats.lost[cause] = count end
+  return stats
+end
+
+--- Sends what waits and what comes, until the outbox or its device is closed: run it in a task.
+-- @treturn nil
+-- @treturn ?table the error that ended it: the server knows no such device (401, 404). Recording goes on
+function outbox:run()
+  local ok, err = check_open(self, "run")
+  if not ok then return nil, err end
+  err = select(2, sender.run(self))
+  return nil, err
+end
+
+--- Sends what waits.
+-- @tparam ?table given `deadline`: seconds after which it gives up
+-- @treturn[1] boolean true: nothing waits any more
+-- @treturn[2] nil
+-- @treturn[2] table the error that was in the way
+function outbox:drain(given)
+  local ok, err = check_open(self, "drain")
+  if not ok then return nil, err end
+  check.options("drain", given or {}, { deadline = "positive number" })
+  ok, err = sender.run(self, core.monotonic() + (given and given.deadline or math.huge))
+  return ok, err
+end
+
+--- Writes what waits in memory, and closes the file. Idempotent.
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] table the error: what waited in memory is lost
+function outbox:close()
+  check_self(self, 3)
+  if self.closed then return true end
+  self.store:check_free(3)
+  -- Closed it is, though memory is short, or this a forked child.
+  local well, ok, reason = pcall(self.store.sync, self.store)
+  pcall(self.note_time, self)
+  self.closed = true
+  self.news:raise()
+  self.wake:raise()
+  self.client.iterators[self] = nil
+  self.store:leave(self)
+  if well and ok then return true end
+  return nil, errors.new("file", "close: what waited in memory is lost: " .. (well and reason or ok))
+end
+
+outbox.__close = outbox.close
+outbox.__gc = outbox.close
+
+function outbox:__tostring()
+  return ("thingsboard.outbox (%s)"):format(self.closed and "closed" or self.store.path)
+end
+
+return outbox

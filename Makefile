@@ -225,6 +225,8 @@ $(BUILD)/bench/%: bench/%.c bench/post.h
 bench: all $(BENCH_PROGRAMS)
 	-@for bench in $(BENCHES); do BUILD=$(BUILD) $(PATHS) $(LUA) bench/bench_$$bench.lua || true; done
 
+include packaging/packages.mk
+
 clean:
 	rm -rf $(BUILD)
 

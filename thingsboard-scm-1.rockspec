@@ -46,6 +46,7 @@ build = {
     ["thingsboard.outbox.rate_limit"] = "lua/thingsboard/outbox/rate_limit.lua",
     ["thingsboard.outbox.record_clock"] = "lua/thingsboard/outbox/record_clock.lua",
     ["thingsboard.outbox.sender"] = "lua/thingsboard/outbox/sender.lua",
+    ["thingsboard.version"] = "lua/thingsboard/version.lua",
     ["thingsboard.core"] = {
       sources = {
         "csrc/base/buffer.c",

@@ -7,9 +7,10 @@ local device = require "thingsboard.device"
 local json = require "thingsboard.json.decode"
 local loop = require "thingsboard.loop"
 local provision = require "thingsboard.api.provision"
+local version = require "thingsboard.version"
 
 local thingsboard = {
-  version = "0.1.0",
+  version = version,
   device = device.new,
   provision = provision,
   --- JSON's null.

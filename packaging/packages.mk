@@ -1,0 +1,40 @@
+# What a release is made of: `make dist` the tarball, the rockspec and the source rock.
+
+VERSION := $(shell sed -n 's/^return "\(.*\)"$$/\1/p' lua/thingsboard/version.lua)
+DIST = $(BUILD)/dist
+RELEASE = thingsboard-$(VERSION)
+# Where the release's rockspec says that the source is; LuaRocks clones it into a folder of that name, and looks for that
+# folder in a source rock too.
+SOURCE_URL ?= $(patsubst https://%,git+https://%,$(or $(shell git config remote.origin.url),git+file://thingsboard))
+SOURCE_FOLDER = $(notdir $(SOURCE_URL:%.git=%))
+
+# The same commit gives the same bytes: no names, no times but the commit's.
+COMMIT_TIME = $$(git log -1 --format=%ct)
+
+dist: $(DIST)/$(RELEASE).tar.gz $(DIST)/$(RELEASE)-1.rockspec $(DIST)/$(RELEASE)-1.src.rock
+
+.PHONY: $(DIST)/$(RELEASE).tar.gz
+$(DIST)/$(RELEASE).tar.gz:
+	@mkdir -p $(@D)
+	$(call run,DIST,git archive --prefix=$(RELEASE)/ HEAD | gzip -9n >$@)
+
+$(DIST)/$(RELEASE)-1.rockspec: thingsboard-scm-1.rockspec packaging/luarocks/release.lua lua/thingsboard/version.lua
+	@mkdir -p $(@D)
+	$(call run,DIST,$(LUA) packaging/luarocks/release.lua $< $(VERSION) $(SOURCE_URL) >$@)
+
+$(DIST)/$(RELEASE)-1.src.rock: $(DIST)/$(RELEASE).tar.gz $(DIST)/$(RELEASE)-1.rockspec
+	$(call run,DIST,rm -rf $(DIST)/rock $@ && mkdir -p $(DIST)/rock/$(SOURCE_FOLDER) && \
+	  tar -xzf $< --strip-components=1 -C $(DIST)/rock/$(SOURCE_FOLDER) && cp $(DIST)/$(RELEASE)-1.rockspec $(DIST)/rock && cd $(DIST)/rock && \
+	  find . -exec touch -h -d @$(COMMIT_TIME) {} + && \
+	  find . -mindepth 1 | LC_ALL=C sort | TZ=UTC zip -qX@ ../$(@F) && rm -rf ../rock)
+
+# The source rock, installed into an empty tree without a network, passes the specs.
+ROCK_TREE = $(CURDIR)/$(DIST)/tree
+rock-test: ready-for-test dist
+	rm -rf $(ROCK_TREE)
+	luarocks --lua-version 5.4 --tree $(ROCK_TREE) install --deps-mode=none $(DIST)/$(RELEASE)-1.src.rock
+	$(MAKE) --no-print-directory test \
+	  PATHS='LUA_PATH="$(ROCK_TREE)/share/lua/5.4/?.lua;$(ROCK_TREE)/share/lua/5.4/?/init.lua;./?.lua;;" \
+	    LUA_CPATH="$(ROCK_TREE)/lib/lua/5.4/?.so;;"'
+
+.PHONY: dist rock-test

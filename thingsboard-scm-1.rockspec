@@ -26,6 +26,7 @@ build = {
     ["thingsboard.adapter.eco"] = "lua/thingsboard/adapter/eco.lua",
     ["thingsboard.adapter.luv"] = "lua/thingsboard/adapter/luv.lua",
     ["thingsboard.api.attribute_updates"] = "lua/thingsboard/api/attribute_updates.lua",
+    ["thingsboard.api.derive_token"] = "lua/thingsboard/api/derive_token.lua",
     ["thingsboard.api.provision"] = "lua/thingsboard/api/provision.lua",
     ["thingsboard.api.rpc_requests"] = "lua/thingsboard/api/rpc_requests.lua",
     ["thingsboard.check"] = "lua/thingsboard/check.lua",

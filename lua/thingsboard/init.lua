@@ -3,6 +3,7 @@
 local core = require "thingsboard.core"
 local check = require "thingsboard.check"
 local clock = require "thingsboard.outbox.record_clock"
+local derive_token = require "thingsboard.api.derive_token"
 local device = require "thingsboard.device"
 local json = require "thingsboard.json.decode"
 local loop = require "thingsboard.loop"
@@ -13,6 +14,7 @@ local thingsboard = {
   version = version,
   device = device.new,
   provision = provision,
+  derive_token = derive_token,
   --- JSON's null.
   null = json.null,
   --- Marks a table as an array, so that an empty one is written `[]`.

@@ -173,6 +173,25 @@ describe("the core", function()
       assert.truthy(said == "an answer\n" or said == "answer\n", said)
     end)
 
+    it("tells whether an answer asks for credentials", function()
+      local function answered(header)
+        e:fault { path = "/attributes", how = "raw", count = 1,
+          raw = "HTTP/1.1 401 Unauthorized\r\n" .. header .. "Content-Length: 0\r\n\r\n" }
+        local exchange = client:start("GET", "/attributes", nil, 10000)
+        assert.is_false(exchange:challenged())
+        assert.equal(401, (finish(exchange)))
+        return exchange:challenged()
+      end
+      assert.is_true(answered 'WWW-Authenticate: Basic realm="portal"\r\n')
+      assert.is_true(answered 'Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nwww-authenticate: Basic realm="portal"\r\n')
+      assert.is_true(answered "proxy-authenticate:Negotiate\r\nX-A: b\r\n")
+      assert.is_false(answered "")
+      assert.is_false(answered "X-WWW-Authenticate: Basic\r\nWWW-Authenticated: no\r\nProxy: WWW-Authenticate: x\r\n")
+      local exchange = client:start("POST", "/telemetry", '{"a":1}', 10000)
+      finish(exchange)
+      assert.is_false(exchange:challenged())
+    end)
+
     it("follows no redirect", function()
       e:fault { path = "/attributes", how = "redirect", count = 1, headers = { Location = "file:///etc/passwd" } }
       assert.equal(302, (get "/attributes"))

@@ -35,11 +35,20 @@ enum { OVERDUE_MICROSECONDS = 100000 };
  * looks at it, and such an answer ends here. */
 static bool has_stale_headers;
 
-/* A line that begins with "Date: ". */
-static void keep_date(struct tb_exchange *exchange, const char *line) {
-  const char *from = line + sizeof "Date: " - 1;
-  size_t length = strcspn(from, "\r\n"); /* curl ends each line so, and with a zero */
-  if (length < sizeof exchange->date) memcpy(exchange->date, from, length);
+/* Takes what is kept of a header line, which ends in a line break and a zero. */
+static void keep_header(struct tb_exchange *exchange, const char *line) {
+  switch (*line | 0x20) {
+  case 'd':
+    if (strncasecmp(line, "Date: ", 6) == 0) {
+      size_t length = strcspn(line + 6, "\r\n");
+      if (length < sizeof exchange->date) memcpy(exchange->date, line + 6, length);
+    }
+    return;
+  case 'w':
+  case 'p':
+    if (strncasecmp(line, "WWW-Authenticate:", 17) == 0 || strncasecmp(line, "Proxy-Authenticate:", 19) == 0)
+      exchange->challenged = true;
+  }
 }
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
@@ -58,9 +67,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
     exchange->headed = !exchange->interim;
   } else {
     exchange->has_header = true;
-    if ((*bytes == 'D' || *bytes == 'd') && length > sizeof "Date: " &&
-        strncasecmp(bytes, "Date: ", sizeof "Date: " - 1) == 0)
-      keep_date(exchange, bytes);
+    keep_header(exchange, bytes);
   }
   return length;
 }
@@ -521,6 +528,14 @@ static int exchange_date(lua_State *L) {
   return 1;
 }
 
+/*** Whether the answer asks for other credentials, which ThingsBoard never does: a proxy or a portal answered.
+@function exchange:challenged
+@treturn boolean true when it has a header `WWW-Authenticate` or `Proxy-Authenticate` */
+static int exchange_challenged(lua_State *L) {
+  lua_pushboolean(L, check_exchange(L)->challenged);
+  return 1;
+}
+
 /*** How much of the answer's body has come.
 @function exchange:received
 @treturn integer bytes
@@ -588,6 +603,7 @@ static const luaL_Reg methods[] = {{"done", exchange_done},
                                    {"sent", exchange_sent},
                                    {"result", exchange_result},
                                    {"date", exchange_date},
+                                   {"challenged", exchange_challenged},
                                    {"received", exchange_received},
                                    {"close", exchange_close},
                                    {NULL, NULL}};

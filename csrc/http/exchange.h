@@ -30,6 +30,7 @@ struct tb_exchange {
   struct tb_handle *handle;         /* while in flight */
   char date[32];                    /* when the server answered, by its own word; empty without one */
   size_t header_bytes;              /* that came, those of interim answers too */
+  bool challenged;                  /* a header asks for credentials */
   bool has_header;                  /* one came, beside the status line */
   bool interim;                     /* the headers that come are those of an answer before the answer */
   bool headed;                      /* all of the headers came */

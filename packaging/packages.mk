@@ -37,4 +37,7 @@ rock-test: ready-for-test dist
 	  PATHS='LUA_PATH="$(ROCK_TREE)/share/lua/5.4/?.lua;$(ROCK_TREE)/share/lua/5.4/?/init.lua;./?.lua;;" \
 	    LUA_CPATH="$(ROCK_TREE)/lib/lua/5.4/?.so;;"'
 
-.PHONY: dist rock-test
+release-check:
+	@packaging/release-check
+
+.PHONY: dist rock-test release-check

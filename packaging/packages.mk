@@ -24,7 +24,8 @@ $(DIST)/$(RELEASE)-1.rockspec: thingsboard-scm-1.rockspec packaging/luarocks/rel
 
 $(DIST)/$(RELEASE)-1.src.rock: $(DIST)/$(RELEASE).tar.gz $(DIST)/$(RELEASE)-1.rockspec
 	$(call run,DIST,rm -rf $(DIST)/rock $@ && mkdir -p $(DIST)/rock/$(SOURCE_FOLDER) && \
-	  tar -xzf $< --strip-components=1 -C $(DIST)/rock/$(SOURCE_FOLDER) && cp $(DIST)/$(RELEASE)-1.rockspec $(DIST)/rock && cd $(DIST)/rock && \
+	  tar -xzf $< --strip-components=1 -C $(DIST)/rock/$(SOURCE_FOLDER) && \
+	  cp $(DIST)/$(RELEASE)-1.rockspec $(DIST)/rock && cd $(DIST)/rock && \
 	  find . -exec touch -h -d @$(COMMIT_TIME) {} + && \
 	  find . -mindepth 1 | LC_ALL=C sort | TZ=UTC zip -qX@ ../$(@F) && rm -rf ../rock)
 
@@ -37,7 +38,19 @@ rock-test: ready-for-test dist
 	  PATHS='LUA_PATH="$(ROCK_TREE)/share/lua/5.4/?.lua;$(ROCK_TREE)/share/lua/5.4/?/init.lua;./?.lua;;" \
 	    LUA_CPATH="$(ROCK_TREE)/lib/lua/5.4/?.so;;"'
 
+# Debian's packages, of the tarball and packaging/debian, below build/deb.
+DEB = $(BUILD)/deb
+deb: $(DIST)/$(RELEASE).tar.gz
+	rm -rf $(DEB)
+	mkdir -p $(DEB)
+	tar -xzf $< -C $(DEB)
+	cp -r packaging/debian $(DEB)/$(RELEASE)/debian
+	printf 'lua-thingsboard (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' $(VERSION) \
+	  "$$(sed -n 's/^Maintainer: //p' packaging/debian/control)" "$$(date -uRd @$(COMMIT_TIME))" \
+	  >$(DEB)/$(RELEASE)/debian/changelog
+	cd $(DEB)/$(RELEASE) && dpkg-buildpackage -us -uc -b
+
 release-check:
 	@packaging/release-check
 
-.PHONY: dist rock-test release-check
+.PHONY: dist rock-test deb release-check

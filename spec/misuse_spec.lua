@@ -66,7 +66,7 @@ describe("the core, misused,", function()
 
   -- Arguments with which a method works, each of which is then replaced; where none are given here it gets nil.
   local base = {
-    start = { "GET", "/", nil, 50 }, write = { "x" }, update = { "x" }, raw = { "x" }, value = { 1 },
+    start = { "GET", "/", nil, 50 }, write = { "x" }, update = { "x" }, value = { 1 },
     values = { { a = 1 } }, redact = { "x" }, step = { 0 },
     device = { "x" }, put = { 1, { a = 1 } }, unput = { 1, 0, 0 }, batch = { 1, 0, 9, 99, 9, 9 }, remove = { 1, 0, 0 },
     counts = { 1 }, oldest = { 1, false }, newest = { 1 }, query = { "SELECT 1" }, date = { 0 },

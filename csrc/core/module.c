@@ -8,7 +8,7 @@
 #include "http/client.h"
 #include "http/exchange.h"
 #include "http/reactor.h"
-#include "json/body.h"
+#include "http/request_body.h"
 
 #include <curl/curl.h>
 #include <dlfcn.h>

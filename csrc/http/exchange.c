@@ -7,7 +7,7 @@
 #include "core/file.h"
 #include "digest/checksum.h"
 #include "http/pool.h"
-#include "json/body.h"
+#include "http/request_body.h"
 
 #include <stdlib.h>
 #include <string.h>

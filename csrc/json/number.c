@@ -96,8 +96,9 @@ static uint64_t multiply(uint64_t a, uint64_t b, uint64_t *high) {
 #endif
 }
 
-/* a * b / 2^shift, which must fit 64 bits, its lowest bit set when anything was cut off: compared with even numbers it
- * answers as the exact quotient would. */
+/* a * b / 2^shift, which must fit 64 bits, rounded to odd: the lowest bit is set when anything was cut off, so that it
+ * compares with even numbers as the exact quotient would (Boldo and Melquiond, "Emulation of a FMA and correctly
+ * rounded sums: proved algorithms using rounding to odd", IEEE Transactions on Computers 57, 2008). */
 static uint64_t scale(uint64_t a, uint64_t b, unsigned shift) {
   uint64_t high, cut = 0;
   uint64_t low = multiply(a, b, &high);
@@ -147,33 +148,46 @@ static bool shortest_by_division(double value, struct decimal *result) {
   return false;
 }
 
-/* The shortest by exact integers, in the range that sensors use. The texts that read back as the double lie between the
- * midpoints to its neighbours. In units of 10^-n, the largest power of ten that is not above the distance of the
- * neighbours, there is one at least, and the rounder the shorter: so a multiple of ten there, or else the nearer one of
- * the two next to the value. Everything is taken times four, which makes the midpoints whole. */
-static bool shortest_by_integers(double value, struct decimal *result) {
+/* The numbers that read back as a double, and the double itself: in quarters of a unit of 10^-n, so that the midpoints
+ * to its neighbours are whole. */
+struct interval {
+  uint64_t low, value, high;
+};
+
+static bool contains(const struct interval *interval, uint64_t units) {
+  return interval->low <= 4 * units && 4 * units <= interval->high;
+}
+
+static bool is_nearer_to_the_next(const struct interval *interval, uint64_t units) {
+  uint64_t middle = 2 * (units + units + 1);
+  return interval->value > middle || (interval->value == middle && units % 2 == 1);
+}
+
+/* The shortest by exact integers, in the range that sensors use: Schubfach (Raffaello Giulietti, "The Schubfach way to
+ * render doubles", 2020). A unit is the largest power of ten that is not above the distance of the neighbours. So the
+ * interval has one multiple of ten units at most, which is shorter than all others in it, and otherwise one of the two
+ * units around the value. */
+static bool shortest_by_schubfach(double value, struct decimal *result) {
   int halvings;
   uint64_t mantissa = take_apart(value, &halvings);
   if (halvings < 1 || halvings > MOST_HALVINGS) return false;
   bool power = mantissa == UINT64_C(1) << 52; /* of two: the neighbour below is half as far as the one above */
   int n = (halvings * 1233 + (power ? 512 : 0)) / 4096 + 1; /* log10(2) is 1233 / 4096, log10(4/3) 512 / 4096 */
   unsigned shift = (unsigned)(halvings - n);
-  uint64_t four = scale(4 * mantissa, FIVES[n], shift);
   uint64_t odd = mantissa & 1; /* the midpoints themselves read back as the even neighbour */
-  uint64_t low = scale(4 * mantissa - (power ? 1 : 2), FIVES[n], shift) + odd;
-  uint64_t high = scale(4 * mantissa + 2, FIVES[n], shift) - odd;
-  uint64_t below = four / 4, above = below + 1;
-  uint64_t round_below = below / 10 * 10, round_above = round_below + 10;
-  bool below_fits = low <= 4 * round_below, above_fits = 4 * round_above <= high;
-  if (below_fits != above_fits) {
-    *result = without_zeros((struct decimal){below_fits ? round_below : round_above, n});
+  const struct interval interval = {
+      .low = scale(4 * mantissa - (power ? 1 : 2), FIVES[n], shift) + odd,
+      .value = scale(4 * mantissa, FIVES[n], shift),
+      .high = scale(4 * mantissa + 2, FIVES[n], shift) - odd,
+  };
+  uint64_t below = interval.value / 4, ten = below / 10 * 10;
+  if (contains(&interval, ten) != contains(&interval, ten + 10)) {
+    *result = without_zeros((struct decimal){contains(&interval, ten) ? ten : ten + 10, n});
     return true;
   }
-  below_fits = low <= 4 * below;
-  above_fits = 4 * above <= high;
-  bool up = below_fits == above_fits ? four > 2 * (below + above) || (four == 2 * (below + above) && below % 2 == 1)
-                                     : above_fits;
-  *result = without_zeros((struct decimal){up ? above : below, n});
+  bool both = contains(&interval, below) == contains(&interval, below + 1);
+  bool next = both ? is_nearer_to_the_next(&interval, below) : contains(&interval, below + 1);
+  *result = without_zeros((struct decimal){below + next, n});
   return true;
 }
 
@@ -199,7 +213,7 @@ static struct decimal shortest_by_trying(double value) {
 
 static struct decimal shortest(double value) {
   struct decimal result;
-  if (shortest_by_division(value, &result) || shortest_by_integers(value, &result)) return result;
+  if (shortest_by_division(value, &result) || shortest_by_schubfach(value, &result)) return result;
   return shortest_by_trying(value);
 }
 

@@ -1,6 +1,6 @@
-/* Writing Lua values as JSON under the server's rules, and the userdata that holds what was written. */
-#ifndef TB_JSON_H
-#define TB_JSON_H
+/* Writes Lua values as JSON, such that ThingsBoard stores what the script has. */
+#ifndef TB_WRITER_H
+#define TB_WRITER_H
 
 #include "base/buffer.h"
 
@@ -12,23 +12,24 @@
  * both. */
 enum tb_json_form { TB_JSON_VALUE, TB_JSON_RECORD, TB_JSON_TELEMETRY };
 
-/* A programmer's mistake raises: in whose name (or NULL), and at the line of which level of the stack. */
+/* How a programmer's mistake is raised: `what` is the function that is named in the message (or NULL), `level` the
+ * level of the stack whose line it shows. */
 struct tb_json_call {
   enum tb_json_form form;
   const char *what;
   int level;
 };
 
-/* Makes what writing takes, so that Lua makes nothing meanwhile: its collector would run finalizers, and one of them
- * might write to the same buffer. To be called when a module is opened. */
+/* Call this when a module is opened. It makes the strings that writing needs: while tb_json_write runs, Lua allocates
+ * nothing, so its collector runs no finalizer that might write to the same buffer. */
 void tb_json_open(lua_State *L);
 
-/* Appends the value at `index`. False for a value of the world that cannot be sent, with two values pushed: the reason,
- * and the path of the key at fault or nil. A programmer's mistake raises. In both cases out->length is what it was.
- * The buffer's limit must be above 0. */
+/* Appends the value at `index`. Where a value cannot be sent (NaN, a string that is not UTF-8), it returns false and
+ * pushes two values: the reason, and the path of the key, or nil. A programmer's mistake raises. In both cases
+ * out->length is what it was. The buffer's limit must be above 0. */
 bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct tb_json_call *call);
 
-/* Makes the metatable that marks a table as an array, and leaves it on the stack; the same one every time. */
+/* Pushes the metatable that marks a table as an array. There is one, which both libraries share. */
 void tb_json_push_array_mt(lua_State *L);
 
 #endif

@@ -56,7 +56,7 @@ end
 local read
 
 local function read_array(text, at, level)
-  local list = setmetatable({}, core.array_mt)
+  local list = core.array {}
   at = blanks(text, at + 1)
   if text:sub(at, at) == "]" then return list, at + 1 end
   while true do

@@ -1,7 +1,7 @@
-/*** Request bodies: JSON that is being written.
+/*** Request bodies: JSON that is written from Lua values, and then sent.
 @module thingsboard.core
 */
-#include "json/body.h"
+#include "http/request_body.h"
 
 #include "base/buffer.h"
 #include "base/userdata.h"
@@ -53,22 +53,6 @@ static int result(lua_State *L, bool written) {
   lua_pushnil(L);
   lua_insert(L, -3);
   return 3;
-}
-
-/*** Appends text as it is.
-@function body:raw
-@tparam string text
-@treturn thingsboard.body itself; or nil and the reason when the limit is reached: then nothing was appended
-*/
-static int body_raw(lua_State *L) {
-  struct tb_buffer *buffer = check_buffer(L);
-  size_t length;
-  const char *text = luaL_checklstring(L, 2, &length);
-  if (tb_buffer_append(buffer, text, length)) return result(L, true);
-  if (length <= buffer->limit - buffer->length) return luaL_error(L, "not enough memory");
-  lua_pushfstring(L, "larger than the limit of %I bytes", (LUAI_UACINT)buffer->limit);
-  lua_pushnil(L);
-  return result(L, false);
 }
 
 static int write(lua_State *L, enum tb_json_form form) {
@@ -149,15 +133,6 @@ static int body_take(lua_State *L) {
   return 1;
 }
 
-/*** Empties the body. Its memory stays, for what is written next.
-@function body:clear
-@treturn thingsboard.body itself
-*/
-static int body_clear(lua_State *L) {
-  check_buffer(L)->length = 0;
-  return result(L, true);
-}
-
 /*** Gives the memory back. Closing again does nothing; everything else raises from then on.
 @function body:close
 */
@@ -201,9 +176,8 @@ static int array(lua_State *L) {
 }
 
 static const luaL_Reg METHODS[] = {
-    {"raw", body_raw},     {"telemetry", body_telemetry}, {"values", body_values},
-    {"value", body_value}, {"text", body_text},           {"take", body_take},
-    {"clear", body_clear}, {"close", body_close},         {NULL, NULL},
+    {"telemetry", body_telemetry}, {"values", body_values}, {"value", body_value}, {"text", body_text},
+    {"take", body_take},           {"close", body_close},   {NULL, NULL},
 };
 
 static const luaL_Reg METAMETHODS[] = {
@@ -216,8 +190,4 @@ void tb_open_body(lua_State *L) {
   tb_json_open(L);
   tb_new_type(L, TYPE, METHODS, METAMETHODS);
   luaL_setfuncs(L, FUNCTIONS, 0);
-  /*** The metatable of arrays, for tables that are made elsewhere.
-  @field array_mt */
-  tb_json_push_array_mt(L);
-  lua_setfield(L, -2, "array_mt");
 }

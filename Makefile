@@ -25,8 +25,10 @@ BUILD = build
 # A library is its folders.
 CORE = $(BUILD)/thingsboard/core.so
 SPOOL = $(BUILD)/thingsboard/spool.so
+PROCESS = $(BUILD)/thingsboard/process.so
 CORE_FOLDERS = base json http digest core
 SPOOL_FOLDERS = base json spool
+PROCESS_FOLDERS = base process
 SOURCES = $(wildcard csrc/*/*.c)
 HEADERS = $(wildcard csrc/*/*.h)
 CORE_SOURCES = $(wildcard $(CORE_FOLDERS:%=csrc/%/*.c))
@@ -46,7 +48,7 @@ endif
 
 # Only the outbox needs SQLite: without it, all the rest is built.
 SQLITE := $(shell echo '\#include <sqlite3.h>' | $(CC) $(CFLAGS) -E - >/dev/null 2>&1 && echo yes)
-MODULES = $(CORE) $(if $(SQLITE),$(SPOOL))
+MODULES = $(CORE) $(PROCESS) $(if $(SQLITE),$(SPOOL))
 
 all: $(MODULES)
 	@$(if $(SQLITE),,echo "sqlite3.h is missing: built without thingsboard.spool, which the outbox needs")
@@ -54,6 +56,10 @@ all: $(MODULES)
 $(SPOOL): $(call OBJECTS_OF,$(SPOOL_FOLDERS))
 	@mkdir -p $(@D)
 	$(call run,LINK,$(CC) -shared $(LDFLAGS) -o $@ $^ -lsqlite3)
+
+$(PROCESS): $(call OBJECTS_OF,$(PROCESS_FOLDERS))
+	@mkdir -p $(@D)
+	$(call run,LINK,$(CC) -shared -Wl$(comma)-z$(comma)noseparate-code $(LDFLAGS) -o $@ $^)
 
 $(CORE): $(call OBJECTS_OF,$(CORE_FOLDERS))
 	@mkdir -p $(@D)

@@ -38,7 +38,9 @@ build = {
     ["thingsboard.json.decode"] = "lua/thingsboard/json/decode.lua",
     ["thingsboard.json.payload"] = "lua/thingsboard/json/payload.lua",
     ["thingsboard.loop"] = "lua/thingsboard/loop.lua",
+    ["thingsboard.loop.child"] = "lua/thingsboard/loop/child.lua",
     ["thingsboard.loop.timer_heap"] = "lua/thingsboard/loop/timer_heap.lua",
+    ["thingsboard.loop.watcher"] = "lua/thingsboard/loop/watcher.lua",
     ["thingsboard.ota.download"] = "lua/thingsboard/ota/download.lua",
     ["thingsboard.ota.resume"] = "lua/thingsboard/ota/resume.lua",
     ["thingsboard.ota.updater"] = "lua/thingsboard/ota/updater.lua",
@@ -48,6 +50,7 @@ build = {
     ["thingsboard.outbox.record_clock"] = "lua/thingsboard/outbox/record_clock.lua",
     ["thingsboard.outbox.sender"] = "lua/thingsboard/outbox/sender.lua",
     ["thingsboard.version"] = "lua/thingsboard/version.lua",
+    ["thingsboard.secret_file"] = "lua/thingsboard/secret_file.lua",
     ["thingsboard.core"] = {
       sources = {
         "csrc/base/buffer.c",
@@ -72,6 +75,20 @@ build = {
       incdirs = { "csrc", "$(CURL_INCDIR)", "$(CRYPTO_INCDIR)", "$(ZLIB_INCDIR)" },
       libdirs = { "$(CURL_LIBDIR)", "$(CRYPTO_LIBDIR)", "$(ZLIB_LIBDIR)" },
       libraries = { "curl", "crypto", "z" },
+    },
+    ["thingsboard.process"] = {
+      sources = {
+        "csrc/base/buffer.c",
+        "csrc/base/clock.c",
+        "csrc/base/fork.c",
+        "csrc/base/userdata.c",
+        "csrc/process/child.c",
+        "csrc/process/file.c",
+        "csrc/process/module.c",
+        "csrc/process/poller.c",
+      },
+      defines = { "_GNU_SOURCE" },
+      incdirs = { "csrc" },
     },
     ["thingsboard.spool"] = {
       sources = {

@@ -24,6 +24,9 @@ enum {
   LONGEST_WAIT = 1000 * MICROSECONDS, /* of epoll; a longer step waits again */
 };
 
+/* In place of a pool's number: a descriptor that Lua asked to be woken for. */
+static const size_t WATCHED = UINT32_MAX;
+
 const char TB_REACTOR[] = "thingsboard.reactor";
 
 static int64_t next_wake(const struct tb_reactor *reactor) {
@@ -152,6 +155,16 @@ static int reactor_max_connections(lua_State *L) {
   return 0;
 }
 
+/*** Lets `step` return when a descriptor is readable, as often as it is. Closing the descriptor ends that.
+@function reactor:watch
+@tparam integer fd
+@treturn boolean false when the system cannot watch it */
+static int reactor_watch(lua_State *L) {
+  const struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  lua_pushboolean(L, tb_reactor_watch(reactor, (int)luaL_checkinteger(L, 2), EPOLLIN, WATCHED));
+  return 1;
+}
+
 /* Gives curl its turn where its time has come. */
 static void work_where_due(struct tb_reactor *reactor, int64_t now) {
   reactor->curl_wake = TB_NEVER;
@@ -183,13 +196,18 @@ static void end_unwatched(struct tb_reactor *reactor) {
     tb_client_end_unwatched(client);
 }
 
-/* Waits until a descriptor stirs or the time has come, and lets curl work. Returns what epoll_wait returned. */
-static int turn(struct tb_reactor *reactor, int64_t now, int64_t until) {
+enum turn { GO_ON, RETURN, FAILED };
+
+/* Waits until a descriptor is ready or the time has come, and lets curl work. RETURN: Lua is to see what has happened,
+ * a descriptor of its own or a signal. FAILED: as errno says. */
+static enum turn turn(struct tb_reactor *reactor, int64_t now, int64_t until) {
   struct epoll_event events[EVENTS_A_STEP];
   int64_t wake = next_wake(reactor);
   int64_t left = (wake < until ? wake : until) - now;
   int milliseconds = left <= 0 ? 0 : left < LONGEST_WAIT ? (int)((left + 999) / 1000) : LONGEST_WAIT / 1000;
   int count = epoll_wait(reactor->epoll, events, EVENTS_A_STEP, milliseconds);
+  if (count < 0) return errno == EINTR ? RETURN : FAILED;
+  enum turn next = GO_ON;
   for (int i = 0; i < count; i++) {
     int fd = (int)(uint32_t)events[i].data.u64;
     if (fd == reactor->timer) {
@@ -197,12 +215,17 @@ static int turn(struct tb_reactor *reactor, int64_t now, int64_t until) {
       if (read(reactor->timer, &expirations, sizeof expirations) > 0) reactor->armed = TB_NEVER;
       continue;
     }
+    size_t pool = (size_t)(events[i].data.u64 >> 32);
+    if (pool == WATCHED) {
+      next = RETURN;
+      continue;
+    }
     int what = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
                (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
                (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
-    tb_pool_work(reactor->pools[events[i].data.u64 >> 32], fd, what);
+    tb_pool_work(reactor->pools[pool], fd, what);
   }
-  return count;
+  return next;
 }
 
 /* Pushes the exchange that has ended first, which nobody but Lua keeps from now on, and whether there is another. */
@@ -217,9 +240,9 @@ static int hand_over(lua_State *L, struct tb_reactor *reactor) {
   return 2;
 }
 
-/*** Waits and lets curl work until an exchange has ended, the time of `wake_at` or the time-out has come, or a signal
-interrupts. Hands over what has ended, one exchange at a time, each once, in order of their ends; it does not wait as
-long as there is one.
+/*** Waits and lets curl work until an exchange has ended, the time of `wake_at` or the time-out has come, a descriptor
+of `watch` is readable, or a signal interrupts. Hands over what has ended, one exchange at a time, each once, in order
+of their ends; it does not wait as long as there is one.
 @function reactor:step
 @tparam ?number timeout seconds to wait at most; nil for as long as it takes
 @treturn ?userdata an exchange that has ended; nil when there is none for now
@@ -231,16 +254,16 @@ static int reactor_step(lua_State *L) {
   if (reactor->finished != NULL) return hand_over(L, reactor);
   int64_t now = tb_monotonic(), until = TB_NEVER;
   if (timeout < 1e9) until = timeout > 0 ? now + (int64_t)ceil(timeout * MICROSECONDS) : now;
-  int count;
+  enum turn next;
   do {
     work_if_due(reactor, now);
     if (reactor->unwatched) end_unwatched(reactor); /* before it is waited for */
-    count = turn(reactor, now, until);
+    next = turn(reactor, now, until);
     if (reactor->unwatched) end_unwatched(reactor);
-    if (count < 0 && errno != EINTR) return luaL_error(L, "cannot wait: %s", strerror(errno));
+    if (next == FAILED) return luaL_error(L, "cannot wait: %s", strerror(errno));
     if (reactor->finished != NULL) return hand_over(L, reactor);
     now = tb_monotonic();
-  } while (count >= 0 && now < until && now < reactor->lua_wake);
+  } while (next == GO_ON && now < until && now < reactor->lua_wake);
   tb_reactor_arm(reactor);
   return 0;
 }
@@ -272,10 +295,15 @@ static int reactor_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {{"pollfd", reactor_pollfd},   {"events", reactor_events},
-                                   {"timeout", reactor_timeout}, {"max_connections", reactor_max_connections},
-                                   {"wake_at", reactor_wake_at}, {"step", reactor_step},
-                                   {"close", reactor_close},     {NULL, NULL}};
+static const luaL_Reg methods[] = {{"pollfd", reactor_pollfd},
+                                   {"events", reactor_events},
+                                   {"timeout", reactor_timeout},
+                                   {"max_connections", reactor_max_connections},
+                                   {"wake_at", reactor_wake_at},
+                                   {"step", reactor_step},
+                                   {"watch", reactor_watch},
+                                   {"close", reactor_close},
+                                   {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
     {"__gc", reactor_close}, {"__close", reactor_close}, {"__tostring", reactor_tostring}, {NULL, NULL}};

@@ -10,12 +10,13 @@ local json = require "thingsboard.json.decode"
 local ota = require "thingsboard.ota.download"
 local payload = require "thingsboard.json.payload"
 local rpc = require "thingsboard.api.rpc_requests"
+local secret_file = require "thingsboard.secret_file"
 
 local device = {}
 device.__index = device
 device.__name = "thingsboard.device"
 
-local options = { token = "non-empty string!" }
+local options = { token = "non-empty string", token_file = "text" }
 for name, wanted in next, client.options do options[name] = wanted end
 
 local ENOENT <const>, ENOTDIR <const> = 2, 20
@@ -23,16 +24,48 @@ local ENOENT <const>, ENOTDIR <const> = 2, 20
 -- Methods find the client here, not in the device: what a script prints of a device shows nothing of it.
 local clients = setmetatable({}, { __mode = "k" })
 
+local function prefix_of(token)
+  return "/api/v1/" .. client.escape(token)
+end
+
+-- The token in a file, checked.
+local function read_token(path)
+  local token, err = secret_file.read("device", path)
+  if not token then return nil, err end
+  local ok, reason = pcall(check.token, "device", token)
+  if not ok then return nil, errors.new("value", ("%s, read from %s"):format(reason, path)) end
+  return token
+end
+
 --- A device.
--- @tparam table given `url` and `token`; `timeout`, `connect_timeout` (seconds), `ca_file`, `ca_path`, `pinned_key`,
--- `verify` (true), `client_cert`, `client_key`, `proxy`, `interface`, `max_response` (bytes), `user_agent`
--- @treturn device
+-- @tparam table given `url`; `token`, or `token_file`, the path of a file that holds it, which nobody but its owner and
+-- group can read: it is read now, and again after a 401, when another token in it is used from then on; `timeout`,
+-- `connect_timeout` (seconds), `ca_file`, `ca_path`, `pinned_key`, `verify` (true), `client_cert`, `client_key`,
+-- `proxy`, `interface`, `max_response` (bytes), `user_agent`
+-- @treturn[1] device
+-- @treturn[2] nil
+-- @treturn[2] table the error: `token_file` cannot be used
 function device.new(given)
   check.options("device", given, options)
-  check.token("device", given.token)
-  local escaped = client.escape(given.token)
+  local token, path = given.token, given.token_file
+  if token and path then error("device: option 'token' must not stand beside 'token_file'", 2) end
+  if not token and not path then error("device: option 'token' is missing, or 'token_file'", 2) end
+  if path then
+    local err
+    token, err = read_token(path)
+    if not token then return nil, err end
+  else
+    check.token("device", token)
+  end
+  local function renewed()
+    local new = read_token(path)
+    if not new or new == token then return nil end
+    local old = token
+    token = new
+    return prefix_of(new), { new, old }
+  end
   local self = setmetatable({}, device)
-  clients[self] = client.new("device", given, "/api/v1/" .. escaped, { given.token })
+  clients[self] = client.new("device", given, prefix_of(token), { token }, path and renewed)
   return self
 end
 

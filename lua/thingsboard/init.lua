@@ -10,6 +10,8 @@ local loop = require "thingsboard.loop"
 local provision = require "thingsboard.api.provision"
 local version = require "thingsboard.version"
 
+local signals = { HUP = true, INT = true, TERM = true, QUIT = true, USR1 = true, USR2 = true, PIPE = true, CHLD = true }
+
 local thingsboard = {
   version = version,
   device = device.new,
@@ -54,6 +56,17 @@ function thingsboard.sleep(seconds)
     error("sleep: seconds must be a number, not negative", 2)
   end
   return loop.default():sleep(seconds)
+end
+
+--- Calls a function, in a task of its own, whenever the process gets a signal; `run` does not wait for signals. Several
+-- functions may be called for one signal.
+-- @tparam string name `"HUP"`, `"INT"`, `"TERM"`, `"QUIT"`, `"USR1"`, `"USR2"`, `"PIPE"` or `"CHLD"`
+-- @tparam function handler called with the name
+-- @treturn table with `close()`: when the last one is closed, the system's default applies again
+function thingsboard.on_signal(name, handler)
+  check.argument("on_signal", "handler", handler, "function")
+  if not signals[name] then error("on_signal: there is no signal " .. tostring(name), 2) end
+  return require("thingsboard.loop.watcher").of(loop.default()):on_signal(name, handler)
 end
 
 --- Runs until no task is left.

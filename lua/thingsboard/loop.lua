@@ -70,6 +70,7 @@ function loop.new()
     served = false, -- that watches the descriptor
     closed = false,
     armed = false, -- what the reactor was told last
+    watcher = false, -- of descriptors and signals, once one is asked for
     on_error = report,
   }, loop)
   self.idle = { done = function() return self.count == 0 end }
@@ -249,6 +250,7 @@ function loop:step(timeout)
     exchange, more = reactor:step(0)
     wake(self, self.waiting[exchange])
   end
+  if self.watcher then self.watcher:step() end
   if self.timers.n > 0 then wake_sleepers(self) end
   if self.first then run_ready(self) elseif self.watched and depth == 0 then arm(self) end
   self.unfinished = self.unfinished - 1
@@ -410,6 +412,7 @@ function loop:close()
     for _, which in ipairs(tasks) do which:cancel() end
   end
   for client in next, self.clients do client:close() end
+  if self.watcher then self.watcher:close() end
   self.closed = true
   if default == self then default = nil end
   if not self.served then return self.reactor:close() end

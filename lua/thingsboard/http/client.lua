@@ -54,11 +54,35 @@ end
 
 local weak = { __mode = "k" }
 
+-- The core's client, whose URLs begin with the prefix.
+local function new_core(on, options, prefix, secrets)
+  local config = { prefix = prefix, connect_timeout = milliseconds(options.connect_timeout or CONNECT_TIMEOUT) }
+  for _, secret in next, secrets do config[#config + 1] = secret end
+  for _, name in ipairs(handed_on) do config[name] = options[name] end
+  return core.client(on.reactor, config, options.max_response or MAX_RESPONSE, options.user_agent or USER_AGENT)
+end
+
+-- What a client needs to take up another token after a 401.
+local function new_renewal(on, options, base, proxy_secret, renewed)
+  local copy = {}
+  for name, value in next, options do copy[name] = value end
+  return {
+    cores = setmetatable({}, weak), -- by exchange, the core's client that started it
+    core = function()
+      local path, secrets = renewed()
+      if not path then return nil end
+      secrets[#secrets + 1] = proxy_secret
+      return new_core(on, copy, base .. path, secrets)
+    end,
+  }
+end
+
 --- @tparam string what for messages
 -- @tparam table options checked already
 -- @tparam string path what every path of this client begins with
 -- @tparam table secrets strings that no error may show
-function client.new(what, options, path, secrets)
+-- @tparam ?function renewed called after a 401: returns another path and other secrets, to be used from then on, or nil
+function client.new(what, options, path, secrets, renewed)
   local base = options.url:gsub("/+$", "")
   if not is_url(base) then
     error(what .. ": option 'url' must be like https://host or http://host:port, without user, query or fragment", 3)
@@ -66,31 +90,39 @@ function client.new(what, options, path, secrets)
   if options.client_key and not options.client_cert then
     error(what .. ": option 'client_cert' is missing beside 'client_key'", 3)
   end
+  local proxy_secret
   if options.proxy then
     if not is_proxy(options.proxy) then
       error(what .. ": option 'proxy' must be like http://host:port or socks5h://host:port", 3)
     end
-    secrets[#secrets + 1] = options.proxy:gsub("^.-://", ""):match("^(.*)@")
+    proxy_secret = options.proxy:gsub("^.-://", ""):match("^(.*)@")
+    secrets[#secrets + 1] = proxy_secret
   end
-  local config = { prefix = base .. path }
-  for _, secret in next, secrets do config[#config + 1] = secret end
-  config.connect_timeout = milliseconds(options.connect_timeout or CONNECT_TIMEOUT)
-  for _, name in ipairs(handed_on) do config[name] = options[name] end
   local on = loop.default()
-  local max_response = options.max_response or MAX_RESPONSE
   local self = setmetatable({
-    core = core.client(on.reactor, config, max_response, options.user_agent or USER_AGENT),
+    core = new_core(on, options, base .. path, secrets),
     loop = on,
     timeout = milliseconds(options.timeout or TIMEOUT),
-    max_response = max_response,
+    max_response = options.max_response or MAX_RESPONSE,
     closed = false,
     -- Once there are any: the set of what polls, which ends with the client; functions that hear of answers, by whom
     -- they serve.
     iterators = false,
     listeners = false,
+    renewal = renewed and new_renewal(on, options, base, proxy_secret, renewed) or false,
   }, client)
   on.clients[self] = true
   return self
+end
+
+-- Whether a request that was answered 401 is to be tried again, for there is another token now.
+local function is_renewed(self, exchange)
+  local renewal = self.renewal
+  if renewal.cores[exchange] ~= self.core then return true end
+  local renewed = not self.closed and renewal.core()
+  if not renewed then return false end
+  self.core = renewed
+  return true
 end
 
 --- Starts a request without waiting for it.
@@ -105,7 +137,9 @@ end
 function client:start(method, path, body, timeout, file, checksum, limit, range)
   if self.closed then return nil, errors.new("closed", "the device is closed") end
   timeout = timeout and milliseconds(timeout) or self.timeout
-  return self.core:start(method, path, body, timeout, file, checksum, limit, range)
+  local exchange = self.core:start(method, path, body, timeout, file, checksum, limit, range)
+  if self.renewal then self.renewal.cores[exchange] = self.core end
+  return exchange
 end
 
 --- Lets an iterator end with the client, if it lives as long; at once where that is closed.
@@ -137,7 +171,11 @@ function client:outcome(what, exchange, meanings)
     for _, listener in next, self.listeners do listener(status, exchange) end
   end
   if status == 200 then return body end
-  if status then return nil, errors.of_status(what, status, self:quote(body), meanings) end
+  if status then
+    local err = errors.of_status(what, status, self:quote(body), meanings)
+    if status == 401 and self.renewal then err.retryable = is_renewed(self, exchange) end
+    return nil, err
+  end
   return nil, errors.of_code(what, body, text)
 end
 
@@ -166,16 +204,21 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function client:call(what, method, path, body, timeout, meanings)
-  local exchange <close>, err = self:start(method, path, body, timeout)
-  if not exchange then return nil, err end
-  self.loop:wait(exchange)
-  return self:outcome(what, exchange, meanings)
+  local answer, err
+  repeat
+    local exchange <close>, closed = self:start(method, path, body, timeout)
+    if not exchange then return nil, closed end
+    self.loop:wait(exchange)
+    answer, err = self:outcome(what, exchange, meanings)
+  until answer or not (err.status == 401 and err.retryable) -- where the token has changed
+  return answer, err
 end
 
 --- Ends what is in flight, as `closed`, and the iterators. Idempotent.
 function client:close()
   self.closed = true
   local _ <close> = self.core -- whatever an iterator raises
+  for _, core_client in next, self.renewal and self.renewal.cores or {} do core_client:close() end
   for iterator in next, self.iterators or {} do iterator:close() end
 end
 

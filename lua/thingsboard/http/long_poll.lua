@@ -31,10 +31,11 @@ function poll.new(client, what, path, check)
     poll)
 end
 
---- Whether another poll is of no use: the server knows no such device, or the device was closed. All else may pass: a
+--- Whether another poll is of no use: the server knows no device of this token, nor is there another token, or the
+-- device was closed. All else may pass: a
 -- clock that is not set yet, a portal or a gateway that answers in the server's place.
 function poll.is_final(err)
-  return err.status == 401 or err.kind == "closed"
+  return err.status == 401 and not err.retryable or err.kind == "closed"
 end
 
 --- Sends the poll. From now on `opened_at` says when it was sent and `ends_at` when the server will end it, in seconds

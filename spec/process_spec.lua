@@ -1,0 +1,191 @@
+-- Signals and child processes in the loop.
+local spec_child = require "spec.support.child"
+local count_descriptors = require "spec.support.descriptors"
+local child = require "thingsboard.loop.child"
+local loop = require "thingsboard.loop"
+local process = require "thingsboard.process"
+local scratch = require "spec.support.scratch"
+local tb = require "thingsboard"
+
+describe("a child process", function()
+  local directory
+
+  before_each(function() directory = scratch.new() end)
+  after_each(function() scratch.remove(directory) end)
+
+  local function run(given) return child.run(loop.default(), given) end
+
+  local function is_running(pattern)
+    local found <close> = io.popen("pgrep -f '" .. pattern .. "'")
+    for pid in found:lines() do
+      local status = io.open("/proc/" .. pid .. "/cmdline")
+      local words = status and status:read "a" or ""
+      if status then status:close() end
+      if words:find "^sleep" then return true end
+    end
+    return false
+  end
+
+  it("gets its input, gives its output and code", function()
+    local text = ("x"):rep(300000) -- more than a pipe holds, both ways
+    local result = assert(run { "cat", input = text, max_output = 400000 })
+    assert.same({ 0, true, false }, { result.code, result.output == text, result.too_long })
+    assert.equal(3, run({ "sh", "-c", "exit 3" }).code)
+    assert.equal(9, run({ "sh", "-c", "kill -9 $$" }).signal)
+    assert.equal(0, run({ "true", input = text }).code) -- which reads nothing
+    assert.equal(directory .. "\n", run({ "pwd", directory = directory }).output)
+  end)
+
+  it("is given words, never to a shell", function()
+    assert.equal("$(id) `id` ; id\n", run({ "echo", "$(id) `id` ; id" }).output)
+  end)
+
+  it("that cannot be started is an error that names it", function()
+    local result, reason = run { directory .. "/none" }
+    assert.is_nil(result)
+    assert.equal(("cannot run %s/none: No such file or directory"):format(directory), reason)
+    assert.matches("cannot run echo: ", select(2, run { "echo", directory = directory .. "/none" }))
+    assert.error_matches(function() run { "echo", "a\0b" } end, "without NUL")
+    assert.error_matches(function() run {} end, "a list of arguments expected")
+  end)
+
+  it("is ended when it takes too long, with all that it has started, though it will not hear", function()
+    local result = run { "sh", "-c", "sleep 4711 & sleep 4711", timeout = 0.2 }
+    assert.same({ true, 15 }, { result.timed_out, result.signal })
+    assert.is_false(is_running "sleep 4711")
+    result = run { "sh", "-c", "trap '' TERM; sleep 4712; sleep 4712", timeout = 0.2 }
+    assert.same({ true, 9 }, { result.timed_out, result.signal })
+    assert.is_false(is_running "sleep 4712")
+  end)
+
+  it("is ended when it writes too much", function()
+    local result = run { "yes", max_output = 1000 }
+    assert.same({ true, 1000, 9 }, { result.too_long, #result.output, result.signal })
+  end)
+
+  it("has ended, though another keeps its output open", function()
+    local from = tb.now()
+    local result = run { "sh", "-c", "echo done; sleep 4 &" }
+    assert.same({ 0, "done\n" }, { result.code, result.output })
+    assert.is_true(tb.now() - from < 3000)
+  end)
+
+  it("ends with the task that waits for it, unless it is detached", function()
+    for detached, number in pairs { [false] = 4713, [true] = 4714 } do
+      local task = tb.spawn(run, { "sleep", number, detached = detached })
+      tb.sleep(0.1)
+      task:cancel()
+      assert.equal(detached, is_running("sleep " .. number))
+    end
+    os.execute "pkill -xf 'sleep 4714'"
+  end)
+
+  it("lets others go on meanwhile, and many run beside each other", function()
+    local ticks, ended = 0, 0
+    local ticker = tb.spawn(function() while true do tb.sleep(0.01) ticks = ticks + 1 end end)
+    for _ = 1, 20 do
+      tb.spawn(function()
+        assert(run { "sleep", "0.3" })
+        ended = ended + 1
+      end)
+    end
+    local deadline = tb.now() + 20000
+    while ended < 20 and tb.now() < deadline do tb.sleep(0.02) end
+    ticker:cancel()
+    assert.equal(20, ended)
+    assert.is_true(ticks > 10)
+  end)
+
+  it("inherits no descriptor and no blocked signal", function()
+    local open <close> = assert(io.open("/etc/passwd")) -- which Lua does not mark as close-on-exec
+    local on <close> = tb.on_signal("USR1", function() end)
+    local result = run { "sh", "-c", "ls /proc/self/fd; grep SigBlk /proc/self/status" }
+    assert.matches("^0\n1\n2\n3\nSigBlk:%s*0+\n$", result.output) -- 3: the folder that ls reads
+    assert.truthy(open and on)
+  end)
+
+  it("leaves no descriptor behind", function()
+    run { "true" }
+    local before = count_descriptors()
+    for _ = 1, 5 do
+      run { "true" }
+      run { directory .. "/none" }
+    end
+    assert.equal(before, count_descriptors())
+  end)
+end)
+
+describe("a signal", function()
+  it("calls each handler in a task of its own, until that is closed", function()
+    local said = spec_child.run [[
+      local tb = require "thingsboard"
+      local function raise(name) io.popen("kill -" .. name .. " $PPID"):close() end
+      local first = tb.on_signal("HUP", function(name) tb.sleep(0.01) print("first", name) end)
+      local second = tb.on_signal("HUP", function(name) print("second", name) end)
+      raise "HUP"
+      tb.sleep(0.2)
+      first:close()
+      raise "HUP"
+      tb.sleep(0.2)
+      second:close()
+      second:close()
+      io.stdout:flush()
+      raise "HUP"
+      print "not reached"
+    ]]
+    assert.equal("second\tHUP\nfirst\tHUP\nsecond\tHUP\n", said)
+  end)
+
+  it("wakes a loop that waits for something else, also in a foreign one", function()
+    local said = spec_child.run [[
+      local tb = require "thingsboard"
+      local cq = require "cqueues".new()
+      require "thingsboard.adapter.cqueues".attach(cq)
+      tb.on_signal("TERM", function() print "told" os.exit(true, true) end)
+      cq:wrap(function() tb.spawn(function() tb.sleep(20) end) tb.sleep(20) end)
+      os.execute("(sleep 0.2; kill -TERM $PPID) &")
+      local from = tb.now()
+      cq:loop()
+    ]]
+    assert.equal("told\n", said)
+  end)
+
+  it("that is unknown, or handled by nothing, is the script's mistake", function()
+    assert.error_matches(function() tb.on_signal("KILL", print) end, "there is no signal KILL")
+    assert.error_matches(function() tb.on_signal("TERM") end, "handler must be a function")
+  end)
+
+  it("of a loop that is closed has the system's default again", function()
+    local said = spec_child.run [[
+      local tb = require "thingsboard"
+      tb.on_signal("USR2", print)
+      require "thingsboard.loop".default():close()
+      io.popen("kill -USR2 $PPID"):close()
+      print "not reached"
+    ]]
+    assert.equal("", said)
+  end)
+end)
+
+describe("of files", function()
+  it("it tells modes, names and room, or what is wrong", function()
+    local directory = scratch.new()
+    os.execute(("cd '%s' && echo hello > a && chmod 604 a && mkdir b && chmod 711 b"):format(directory))
+    local about = process.stat(directory .. "/a")
+    assert.same({ "file", tonumber("604", 8), 6 }, { about.type, about.mode, about.size })
+    assert.same({ "directory", tonumber("711", 8) },
+      { process.stat(directory .. "/b").type, process.stat(directory .. "/b").mode })
+    os.execute(("echo hello again > '%s/a'"):format(directory))
+    assert.not_equal(about.changed, process.stat(directory .. "/a").changed)
+    local names = process.list(directory)
+    table.sort(names)
+    assert.same({ "a", "b" }, names)
+    local all, free = process.room(directory)
+    assert.is_true(all >= free and free > 0)
+    local _, reason, code = process.stat(directory .. "/c")
+    assert.same({ directory .. "/c: No such file or directory", 2 }, { reason, code })
+    assert.equal(directory .. "/a: Not a directory", select(2, process.list(directory .. "/a")))
+    assert.matches("No such file", select(2, process.room(directory .. "/c")))
+    scratch.remove(directory)
+  end)
+end)

@@ -1,0 +1,120 @@
+-- A token that is kept in a file: read when the device is made, and again when the server does not know it.
+local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
+local tb = require "thingsboard"
+
+describe("token_file", function()
+  local e, directory, path
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+  before_each(function()
+    directory = scratch.new()
+    path = directory .. "/token"
+  end)
+  after_each(function() scratch.remove(directory) end)
+
+  local function write(text, mode)
+    local file = assert(io.open(path, "w"))
+    file:write(text)
+    file:close()
+    os.execute(("chmod %s '%s'"):format(mode or "600", path))
+  end
+
+  it("is read, without the line's end", function()
+    write("  " .. e.token .. "\n")
+    local dev <close> = tb.device { url = e.url, token_file = path }
+    assert(dev:send_telemetry { from_file = 1 })
+  end)
+
+  it("is refused when others can read or write it, whatever its group may", function()
+    for mode, well in pairs { ["604"] = false, ["602"] = false, ["640"] = true, ["400"] = true } do
+      write(e.token, mode)
+      local dev, err = tb.device { url = e.url, token_file = path }
+      assert.equal(well, dev ~= nil, mode)
+      if well then
+        dev:close()
+      else
+        assert.equal("file", err.kind)
+        assert.truthy(err.message:find("every user can read", 1, true))
+        assert.falsy(err.message:find(e.token, 1, true))
+      end
+    end
+  end)
+
+  it("that is missing, empty or no token is an error that names it", function()
+    local _, err = tb.device { url = e.url, token_file = path }
+    assert.same({ "file", true }, { err.kind, err.retryable })
+    assert.truthy(err.message:find(path, 1, true))
+    write " \n"
+    _, err = tb.device { url = e.url, token_file = path }
+    assert.truthy(err.message:find("is empty", 1, true))
+    write "two/parts"
+    _, err = tb.device { url = e.url, token_file = path }
+    assert.equal("value", err.kind)
+    assert.truthy(err.message:find("the token contains '/'", 1, true))
+    assert.truthy(err.message:find(path, 1, true))
+  end)
+
+  it("stands alone", function()
+    assert.error_matches(function() tb.device { url = e.url, token = "T", token_file = path } end,
+      "'token' must not stand beside 'token_file'")
+    assert.error_matches(function() tb.device { url = e.url } end, "'token' is missing")
+  end)
+
+  it("is read again after a 401: calls go on with the new token, the old one is in no error", function()
+    local token = e:create_device {}
+    write(token)
+    local dev <close> = tb.device { url = e.url, token_file = path }
+    assert(dev:send_telemetry { n = 1 })
+    e:change_token(token, "ANOTHER_TOKEN")
+    local ok, err = dev:send_telemetry { n = 2 }
+    assert.is_nil(ok)
+    assert.same({ 401, false }, { err.status, err.retryable })
+    write "ANOTHER_TOKEN"
+    assert(dev:send_telemetry { n = 3 })
+    assert.equal(2, #e:telemetry "ANOTHER_TOKEN")
+    e:change_token("ANOTHER_TOKEN", token)
+    write "ONE_MORE_TOKEN" -- unknown as well: it is tried once
+    e:clear()
+    ok, err = dev:send_telemetry { n = 4 }
+    assert.is_nil(ok)
+    assert.same({ 401, false }, { err.status, err.retryable })
+    assert.equal(2, #e:requests())
+    assert.falsy(tostring(err):find "TOKEN")
+  end)
+
+  it("is read again by polls: they go on", function()
+    local token = e:create_device {}
+    write(token)
+    local dev <close> = tb.device { url = e.url, token_file = path }
+    local heard = {}
+    local server = tb.spawn(function()
+      dev:serve_rpc({ first = function() heard.first = true end, second = function() heard.second = true end },
+        { period = 1 })
+    end)
+    local values
+    local watching = tb.spawn(function()
+      for told in dev:attribute_updates({ "a" }, { period = 1 }) do values = told.a or values end
+    end)
+    local function until_true(condition)
+      local deadline = tb.now() + 10000
+      while not condition() do
+        assert(tb.now() < deadline, "in vain")
+        tb.sleep(0.02)
+      end
+    end
+    e:set_shared(token, '{"a":1}')
+    e:rpc(token, { method = "first", params = "{}" })
+    until_true(function() return heard.first and values == 1 end)
+    write "RENEWED_TOKEN"
+    e:change_token(token, "RENEWED_TOKEN")
+    e:set_shared("RENEWED_TOKEN", '{"a":2}')
+    until_true(function() return values == 2 end)
+    e:rpc("RENEWED_TOKEN", { method = "second", params = "{}" })
+    until_true(function() return heard.second end)
+    assert.is_false(server:done() or watching:done())
+    server:cancel()
+    watching:cancel()
+  end)
+end)

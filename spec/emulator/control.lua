@@ -147,7 +147,7 @@ end
 
 local function serve(world, socket)
   socket:setmode("b", "bn")
-  socket:setmaxline(math.maxinteger)
+  socket:setmaxline(1 << 30) -- fits a 32-bit size_t
   socket:onerror(function(_, _, why) return why end)
   local state = { handles = {} }
   while true do

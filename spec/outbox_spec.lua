@@ -102,7 +102,7 @@ describe("an outbox", function()
 
     it("is not closed", function()
       local outbox = assert(dev:outbox { path = path })
-      local on = outbox.store
+      local on = outbox.file
       local refused = nest(function() return outbox:put { n = 1 } and outbox:attributes { a = 1 } end, function()
         return not (on.inside or on.spool:busy()) or outbox:close()
       end)

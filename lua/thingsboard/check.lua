@@ -28,7 +28,31 @@ local names = {
 }
 
 local function named(wanted)
+  if wanted:find("|", 1, true) then return "'" .. wanted:gsub("|", "' or '") .. "'" end
   return names[wanted] or "a " .. wanted
+end
+
+-- A type is the name of a test, or a choice of texts: `one|other`.
+local function fits(value, wanted)
+  if tests[wanted] then return tests[wanted](value) end
+  return type(value) == "string" and not value:find("|", 1, true)
+    and ("|" .. wanted .. "|"):find("|" .. value .. "|", 1, true) ~= nil
+end
+
+local function check_options(what, options, types, level)
+  if type(options) ~= "table" then error(what .. ": a table of options expected, got " .. type(options), level) end
+  for name in next, options do
+    if not types[name] then error(("%s: unknown option '%s'"):format(what, tostring(name)), level) end
+  end
+  for name, wanted in next, types do -- not `options`: what a metatable of theirs provides is to be checked as well
+    local kind, required = wanted:match("^([^!]*)(!?)$")
+    local value = options[name]
+    if value == nil then
+      if required ~= "" then error(("%s: option '%s' is missing"):format(what, name), level) end
+    elseif not fits(value, kind) then
+      error(("%s: option '%s' must be %s"):format(what, name, named(kind)), level)
+    end
+  end
 end
 
 --- Checks a table of options against their types.
@@ -36,19 +60,23 @@ end
 -- @tparam table options
 -- @tparam table types by name; a type with a trailing `!` is required
 function check.options(what, options, types)
-  if type(options) ~= "table" then error(what .. ": a table of options expected, got " .. type(options), 3) end
-  for name in next, options do
-    if not types[name] then error(("%s: unknown option '%s'"):format(what, tostring(name)), 3) end
+  check_options(what, options, types, 4)
+end
+
+--- Reads a table of options that are described by a list. Raises at the caller's caller, as `options` does.
+-- @tparam string what whose options they are, for the message
+-- @tparam table options
+-- @tparam table list of `name`, `type`, `default` and `doc`
+-- @treturn table the options by name, with the defaults for those that are absent
+function check.read(what, options, list)
+  local types, values = {}, {}
+  for _, option in ipairs(list) do types[option.name] = option.type end
+  check_options(what, options, types, 4)
+  for _, option in ipairs(list) do
+    values[option.name] = options[option.name]
+    if values[option.name] == nil then values[option.name] = option.default end
   end
-  for name, wanted in next, types do -- not `options`: what a metatable of theirs provides is to be checked as well
-    local kind, required = wanted:match("^([^!]*)(!?)$")
-    local value = options[name]
-    if value == nil then
-      if required ~= "" then error(("%s: option '%s' is missing"):format(what, name), 3) end
-    elseif not tests[kind](value) then
-      error(("%s: option '%s' must be %s"):format(what, name, named(kind)), 3)
-    end
-  end
+  return values
 end
 
 --- Checks one argument.

@@ -330,16 +330,7 @@ local function unreadable(name)
 end
 
 --- An outbox: what is recorded is on disk when `put` returns, and is sent when the server can be reached.
--- @tparam table given
--- `path`: of the file, which one process has at a time;
--- `name`: of this device, where several share the file ("device");
--- `sync_every`: seconds between writes to the disk, for flash that wears; a cut costs what was put since the last;
--- `batch_bytes` (256 KiB), `batch_records`, `batch_points`: bounds of a post;
--- `messages`, `points`: budgets like `"20:1,600:60"`, 20 in any second and 600 in any minute;
--- `max_records`, `max_bytes` (64 MiB), `max_age` (seconds): bounds of what waits;
--- `when_full`: `"drop_oldest"` or `"refuse"`;
--- `on_trouble`: with `"error"`, `put` fails while the disk does; with `"memory"`, records wait in memory;
--- `server_time`: believe the server's clock, good to a second, while ours is not known
+-- @tparam table given see `thingsboard.outbox.options`
 -- @treturn[1] outbox with `put`, `attributes`, `run`, `drain`, `sync`, `stats`, `rejected`, `close`
 -- @treturn[2] nil
 -- @treturn[2] table the error: kind `file`

@@ -1,56 +1,88 @@
---- A file of an outbox, which devices may share: opened, written, set aside when it is damaged.
+--- The file of an outbox, which several devices may share: opens it, writes it, and replaces it when it is damaged.
 -- @module thingsboard.outbox.file
 local core = require "thingsboard.core"
 local clock = require "thingsboard.outbox.record_clock"
+local schema = require "thingsboard.outbox.schema"
 local spool = require "thingsboard.spool"
 
-local store = {}
-store.__index = store
+local file = {}
+file.__index = file
 
-local DAMAGED = { CORRUPT = true, NOTADB = true }
+-- SQLite's names of errors that tell of a damaged file, and the outbox's own of one that was taken away.
+local DAMAGE = { CORRUPT = true, NOTADB = true, MOVED = true }
 
 local TAKEN_AT_ONCE = 1000 -- milliseconds
 local RETRY_EVERY = 1 -- seconds, when the disk fails
 
-local stores = setmetatable({}, { __mode = "v" }) -- those of this process, by path
+local files = setmetatable({}, { __mode = "v" }) -- those of this process, by path
 
---- The store of a path; one for all who ask.
+--- The file of a path: one object for all who ask.
 -- @tparam string path
 -- @treturn[1] table
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong
-function store.of(path)
+function file.of(path)
   local real, reason = spool.real_path(path)
   if not real then return nil, reason end
-  local self = stores[real]
+  local self = files[real]
   if self then return self end
-  local on = spool.spool(real)
+  local records = spool.spool(real)
   self = setmetatable({
-    path = real, spool = on, clock = clock.new(on),
+    path = real,
+    spool = records, -- the C side of it
+    clock = clock.new(records), -- which dates the records
+    state = "closed", -- see `move`
+    trouble = nil, -- why it is not "open", in words
+    damage = nil, -- what kind of damage, while it is "damaged": a key of DAMAGE
+    boot = nil, -- the number of this start of the system; set by opening the file
+    taken = nil, -- times up to this one are reserved, see `take_times`; set by opening the file
+    undated = false, -- whether some of its records wait for a date
     users = {}, -- the outboxes, by name
-    busy = 0, -- batches in flight: the numbers of their records must not change under them
-    inside = false, -- a transaction, or another step that a finalizer in its midst must not get into
-  }, store)
-  stores[real] = self
+    in_flight = 0, -- posts: the numbers of their records must not change meanwhile
+    inside = false, -- in a transaction or another step that no finalizer may interrupt by one of its own
+    sync_at = nil, -- when `task` is to write, seconds of the monotonic clock
+    task = nil, -- writes in the background, where `sync_every` is used
+    left = nil, -- the signal that ends the task
+  }, file)
+  files[real] = self
   return self
+end
+
+-- The states of a file. This is the one place that changes them.
+--   closed   it has not been opened, or could not be
+--   open     all that was written is on the disk
+--   failing  it is open, but the last write failed: what could not be written waits in memory
+--   damaged  it is open, but SQLite finds it damaged, or it was taken away: it is replaced once no post is in flight
+-- In all but "open", `trouble` says what is wrong, if anything has been tried.
+local function move(self, state, trouble, damage)
+  if self.state ~= "closed" and state == "closed" then
+    self.spool:shut()
+    for _, outbox in next, self.users do outbox:renumbered() end
+  end
+  self.state, self.trouble, self.damage = state, trouble, damage
+end
+
+--- Whether statements can be run on it.
+function file:is_open()
+  return self.state ~= "closed"
 end
 
 --- Raises where a finalizer has called this in the midst of another call, which could not go on.
 -- @tparam integer level as `error` takes
-function store:check_free(level)
+function file:check_free(level)
   if self.inside or self.spool:busy() then
     error("the outbox is in use: a finalizer has called it in the midst of another call", level)
   end
 end
 
--- Begins what finalizers must not get into; the variable that is to be closed ends it.
+-- Begins what no finalizer may interrupt; the variable that is to be closed ends it.
 local function enter(self)
   self:check_free(4)
   self.inside = true
   return self
 end
 
-function store:__close()
+function file:__close()
   self.inside = false
 end
 
@@ -58,8 +90,8 @@ end
 local function set_aside(path)
   local stem, n = ("%s.damaged-%d"):format(path, core.now() // 1000), 0
   local name = stem
-  for file in function() return io.open(name, "rb") end do
-    file:close()
+  for existing in function() return io.open(name, "rb") end do
+    existing:close()
     n = n + 1
     name = stem .. "-" .. n
   end
@@ -68,37 +100,31 @@ local function set_aside(path)
   return ok, reason
 end
 
--- Records of earlier starts of the system that nobody has dated follow the last time that is known, as they followed
--- one another.
+-- Dates records of earlier starts of the system that nobody has dated: they follow the last time that is known, each
+-- start behind the one before it.
 local function date_lost(self)
-  local at = self.spool:query("SELECT max(at) FROM (SELECT max(ts) AS at FROM runs WHERE boot IS NULL UNION ALL " ..
-    "SELECT max(count) FROM counters WHERE cause = 'last known time')")
+  local at = self.spool:query(schema.latest_time)
   at = at and at[1][1] or self.clock:offset_now() and core.now()
   if not at then return end -- nobody has ever known
-  local lost = self.spool:query("SELECT boot, min(ts), max(ts) FROM runs WHERE boot <> ? GROUP BY boot ORDER BY boot",
-    self.boot) or {}
-  for _, boot in ipairs(lost) do
+  for _, boot in ipairs(self.spool:query(schema.boots_before, self.boot) or {}) do
+    local number, first, last = table.unpack(boot, 1, 3)
     -- Of every device that shares the file, whether it is here or not.
-    local ok = self.spool:query "BEGIN" and
-      self.spool:query("INSERT INTO counters SELECT id / ?, 'undated', sum(count) FROM runs WHERE boot = ? " ..
-        "GROUP BY 1 ON CONFLICT (device, cause) DO UPDATE SET count = count + excluded.count",
-        spool.NUMBERS, boot[1]) and
-      self.spool:query("UPDATE runs SET ts = ts + ?, boot = NULL WHERE boot = ?", at + 1 - boot[2], boot[1]) and
-      self.spool:query "COMMIT"
-    if not ok then return self.spool:query "ROLLBACK" end
-    at = at + 1 + boot[3] - boot[2]
+    local ok = self.spool:query(schema.begin) and self.spool:query(schema.count_undated, spool.NUMBERS, number)
+      and self.spool:query(schema.date_boot, at + 1 - first, number) and self.spool:query(schema.commit)
+    if not ok then return self.spool:query(schema.rollback) end
+    at = at + 1 + last - first
   end
 end
 
 -- Takes up what the file has, for all its users or, on failure, for none.
 local function take_up(self)
-  local taken, reason, code = self.spool:query "SELECT count FROM counters WHERE device = 0 AND cause = 'times taken'"
+  local taken, reason, code = self.spool:query(schema.times_taken)
   if not taken then return nil, reason, code end
   self.taken = taken[1] and taken[1][1] or 0
   self.clock:follow(self.taken, math.maxinteger)
   date_lost(self)
   local undated
-  undated, reason, code = self.spool:query("SELECT 1 FROM runs WHERE boot = ? LIMIT 1", self.boot)
+  undated, reason, code = self.spool:query(schema.is_undated, self.boot)
   if not undated then return nil, reason, code end
   local found = {}
   for _, outbox in next, self.users do
@@ -111,8 +137,7 @@ local function take_up(self)
 end
 
 local function open(self)
-  if self.is_open then return true end
-  if self.busy > 0 then return nil, self.trouble end
+  if self.in_flight > 0 then return nil, self.trouble end
   local boot, reason, code = self.spool:open()
   for _, outbox in next, self.users do outbox:renumbered() end
   if not boot then return nil, reason, code end
@@ -123,63 +148,76 @@ local function open(self)
     self.spool:shut()
     return nil, reason, code
   end
-  self.is_open = true
+  move(self, "open")
   return true
 end
 
-local function mend(self, code)
-  if not DAMAGED[code] and code ~= "MOVED" or self.busy > 0 then return false end
-  self.spool:shut()
-  self.is_open = false
-  for _, outbox in next, self.users do outbox:renumbered() end
+-- Begins a new file in place of one that is damaged, or was taken away.
+local function replace(self)
+  local damage = self.damage
+  move(self, "closed")
   local ok, reason = true, nil
-  if DAMAGED[code] then ok, reason = set_aside(self.path) end
+  if damage ~= "MOVED" then ok, reason = set_aside(self.path) end
   if ok then
     for _, outbox in next, self.users do outbox:lose("damaged", 1) end
     ok, reason = open(self)
   end
-  if not ok then self.trouble = reason end -- while it lasts, the file is not open
+  if not ok then move(self, "closed", reason) end
   return ok == true
+end
+
+-- Whether SQLite's words told of a file that had to be replaced, and it has been.
+local function mend(self, reason, code)
+  if not DAMAGE[code] then return false end
+  move(self, "damaged", reason, code)
+  return self.in_flight == 0 and replace(self)
 end
 
 --- Sees to a damaged file, or one that was taken away: a damaged one gets another name, and a new one is begun with
 -- what is in memory.
+-- @tparam string reason what is wrong
 -- @tparam ?string code SQLite's name of an error, or `MOVED`
 -- @treturn boolean whether it was so, and is in order now
-function store:mend(code)
+function file:mend(reason, code)
   local _ <close> = enter(self)
-  return mend(self, code)
+  return mend(self, reason, code)
 end
 
 -- Times ahead of the clock must not be given again by a process that comes after this one, when their records may have
--- been sent: so they are taken in the file, a second's worth at once, before any of these records is there.
+-- been sent. So they are reserved in the file, a second's worth at once, before any of these records is there.
 local function take_times(self)
   local last = self.clock:ahead()
   if not last or last <= self.taken then return true end
   local taken = last + TAKEN_AT_ONCE
-  local ok, reason, code = self.spool:query("INSERT OR REPLACE INTO counters VALUES (0, 'times taken', ?)", taken)
+  local ok, reason, code = self.spool:query(schema.take_times, taken)
   if ok then self.taken = taken end
   return ok, reason, code
 end
 
-local function write(self)
-  local ok, reason, code = open(self)
-  if ok then ok, reason, code = take_times(self) end
-  if not ok then return nil, reason, code end
-  local changed
+-- What has changed beside the records: attributes and counters, of all users in one transaction.
+local function write_changes(self)
+  local changed = false
   for _, outbox in next, self.users do changed = changed or outbox:has_changes() end
-  if changed then
-    ok, reason, code = self.spool:query "BEGIN"
-    for _, outbox in next, self.users do
-      if ok then ok, reason, code = outbox:write_changes() end
-    end
-    if ok then ok, reason, code = self.spool:query "COMMIT" end
-    if not ok then
-      self.spool:query "ROLLBACK"
-      return nil, reason, code
-    end
-    for _, outbox in next, self.users do outbox:changes_written() end
+  if not changed then return true end
+  local ok, reason, code = self.spool:query(schema.begin)
+  for _, outbox in next, self.users do
+    if ok then ok, reason, code = outbox:write_changes() end
   end
+  if ok then ok, reason, code = self.spool:query(schema.commit) end
+  if not ok then
+    self.spool:query(schema.rollback)
+    return nil, reason, code
+  end
+  for _, outbox in next, self.users do outbox:changes_written() end
+  return true
+end
+
+local function write(self)
+  local ok, reason, code = true, nil, nil
+  if self.state == "closed" then ok, reason, code = open(self) end
+  if ok then ok, reason, code = take_times(self) end
+  if ok then ok, reason, code = write_changes(self) end
+  if not ok then return nil, reason, code end
   return self.spool:sync()
 end
 
@@ -187,11 +225,16 @@ end
 -- @treturn[1] boolean true: it is on the disk
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong; it waits in memory
-function store:sync()
+function file:sync()
   local _ <close> = enter(self)
+  if self.state == "damaged" and self.in_flight == 0 then replace(self) end
   local ok, reason, code = write(self)
-  if not ok and mend(self, code) then ok, reason = write(self) end
-  self.trouble = not ok and reason or nil
+  if not ok and mend(self, reason, code) then ok, reason = write(self) end
+  if self.state == "open" or self.state == "failing" then
+    move(self, ok and "open" or "failing", reason)
+  elseif self.state == "closed" then
+    move(self, "closed", reason)
+  end
   self.sync_at = nil
   return ok, reason
 end
@@ -200,8 +243,8 @@ end
 -- @treturn[1] boolean true
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong
-function store:take_in(outbox)
-  if not self.is_open then return self:sync() end
+function file:take_in(outbox)
+  if not self:is_open() then return self:sync() end
   local _ <close> = enter(self)
   local found, reason = outbox:read()
   if not found then return nil, reason end
@@ -209,7 +252,7 @@ function store:take_in(outbox)
   return true
 end
 
--- The store is held weakly: a task that waits must not keep an outbox from being collected.
+-- The file is held weakly: a task that waits must not keep an outbox from being collected.
 local function due(held)
   return held[1] and held[1].sync_at
 end
@@ -232,7 +275,7 @@ end
 --- Writes what waits in memory after a while, whatever the script waits for by then.
 -- @tparam number at seconds of the monotonic clock
 -- @tparam table loop
-function store:sync_at_last(at, loop)
+function file:sync_at_last(at, loop)
   if not self.task or self.task:done() then
     self.left = loop:signal()
     self.task = loop:spawn_background(keep_syncing, setmetatable({ self }, { __mode = "v" }), loop, self.left)
@@ -241,18 +284,18 @@ function store:sync_at_last(at, loop)
 end
 
 --- Dates what waits for a date, once the time is known.
-function store:date()
+function file:date()
   local offset = self.undated and self.clock:offset_now()
   if offset and self.spool:date(offset) then self.undated = false end
 end
 
---- Gives the store up; the last user closes it.
-function store:leave(outbox)
+--- Takes an outbox out; the last one closes the file.
+function file:leave(outbox)
   self.users[outbox.name] = nil
   if next(self.users) then return end
   if self.left then self.left:raise() end
-  stores[self.path] = nil
+  files[self.path] = nil
   self.spool:close()
 end
 
-return store
+return file

@@ -5,38 +5,19 @@ local budget = require "thingsboard.outbox.rate_limit"
 local check = require "thingsboard.check"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
+local options = require "thingsboard.outbox.options"
 local payload = require "thingsboard.json.payload"
+local schema = require "thingsboard.outbox.schema"
 local sender = require "thingsboard.outbox.sender"
 local spool = require "thingsboard.spool"
-local store = require "thingsboard.outbox.file"
+local files = require "thingsboard.outbox.file"
 
 local outbox = {}
 outbox.__index = outbox
 outbox.__name = "thingsboard.outbox"
 
-local options = {
-  path = "text!", -- of the file
-  name = "text", -- of the device in a file that several share
-  sync_every = "positive number", -- seconds; without it a record is on disk when `put` returns
-  batch_bytes = "positive integer", batch_records = "positive integer", batch_points = "positive integer",
-  messages = "text", points = "text", -- budgets, in the notation of the server's rate limits
-  max_records = "positive integer", max_bytes = "positive integer",
-  max_age = "age", -- seconds
-  when_full = "text", -- drop_oldest or refuse
-  on_trouble = "text", -- error or memory
-  server_time = "boolean", -- believe the server's Date while the clock is not known
-}
-
-local BATCH_BYTES, BATCH_RECORDS, BATCH_POINTS = 256 * 1024, 10000, 100000
-local MOST_BYTES = 64 * 1024 * 1024
 local MOST_IN_MEMORY = 10000 -- records, while the disk fails
 local MOST_REJECTED = 1000
-
-local function check_choice(name, value, one, other)
-  if value and value ~= one and value ~= other then
-    error(("outbox: option '%s' must be '%s' or '%s'"):format(name, one, other), 3)
-  end
-end
 
 local function check_budget(name, notation)
   return budget.new(notation) or
@@ -47,47 +28,67 @@ end
 -- @tparam table client
 -- @tparam table given
 function outbox.new(client, given)
-  check.options("outbox", given, options)
-  check_choice("when_full", given.when_full, "drop_oldest", "refuse")
-  check_choice("on_trouble", given.on_trouble, "error", "memory")
-  local messages, points = check_budget("messages", given.messages), check_budget("points", given.points)
+  local option = check.read("outbox", given, options)
+  local messages, points = check_budget("messages", option.messages), check_budget("points", option.points)
   if client.closed then return nil, errors.new("closed", "outbox: the device is closed") end
-  local on, reason = store.of(given.path) -- before the outbox: at the end of all, that is collected first
-  if not on then return nil, errors.new("file", "outbox: " .. reason) end
-  on:check_free(3)
-  local name = given.name or "device"
-  if on.users[name] then -- before there is an outbox whose end would close the other
+  local file, reason = files.of(option.path) -- before the outbox: at the end of all, that is collected first
+  if not file then return nil, errors.new("file", "outbox: " .. reason) end
+  file:check_free(3)
+  if file.users[option.name] then -- before there is an outbox whose end would close the other
     error("outbox: this file is open for this device already; devices that share one need a 'name' each", 2)
   end
   local self = setmetatable({
-    store = on, spool = on.spool,
-    client = client, loop = client.loop, name = name,
-    sync_every = given.sync_every, in_memory = given.on_trouble == "memory", refuse = given.when_full == "refuse",
-    max_records = given.max_records or math.maxinteger, max_bytes = given.max_bytes or MOST_BYTES,
-    max_age = given.max_age, server_time = given.server_time,
-    batch = {
-      bytes = given.batch_bytes or BATCH_BYTES, records = given.batch_records or BATCH_RECORDS,
-      points = given.batch_points or BATCH_POINTS,
-    },
-    messages = messages, points = points,
-    body = core.body(), -- for what is sent: no string of its size for each post
-    pending = {}, versions = 0, -- attributes, by JSON text of the key: `value`, `version`, `on_disk`
-    lost = {}, -- by cause
-    sent = { records = 0, attributes = 0, posts = 0 },
-    most_attributes = math.maxinteger, -- of a post
-    unsynced = 0, -- records in memory because the disk fails
+    client = client, loop = client.loop,
     closed = false,
-    news = client.loop:signal(), wake = client.loop:signal(),
+
+    -- Options, and what follows from them.
+    name = option.name,
+    sync_every = option.sync_every,
+    in_memory = option.on_trouble == "memory",
+    refuse = option.when_full == "refuse",
+    max_records = option.max_records or math.maxinteger,
+    max_bytes = option.max_bytes,
+    max_age = option.max_age,
+    server_time = option.server_time,
+    messages = messages, points = points, -- budgets
+
+    -- What waits.
+    file = file, spool = file.spool,
+    number = nil, -- this device's in the spool
+    file_number = nil, -- this device's in the file; nil before that has been opened
+    pending = {}, -- attributes, by JSON text of the key: `value`, `version`, `on_disk`
+    attributes_changed = false, -- some of them are not on the disk
+    versions = 0, -- how many values of attributes have been given
+    lost = {}, -- counts by cause
+    lost_changed = false, -- some of them are not on the disk
+    unsynced = 0, -- records in memory because the disk fails
+
+    -- What the sender knows.
+    running = false,
+    posting = false, -- a post is in flight
+    body = core.body(), -- for what is sent: no string of its size for each post
+    batch = { bytes = option.batch_bytes, records = option.batch_records, points = option.batch_points }, -- of a post
+    most_attributes = math.maxinteger, -- of a post
+    turn = 0, -- the kind of post that was sent last
+    backlog_end = 0, -- records from this number on are fresh
+    sent_undeleted = {}, -- ranges of records: they are sent and could not be removed yet
+    suspect = nil, -- the range in which there is one that the server will not take
+    refused_in_row = 0, -- lone records
+    posts_before = nil, -- how many posts had passed when attributes were refused
+    noted_at = 0, -- when the time is to be noted again
+    err = nil, -- the last error of sending, until a post passes
+    sent = { records = 0, attributes = 0, posts = 0 },
+    news = client.loop:signal(), -- something has been put, or the outbox has been closed
+    wake = client.loop:signal(), -- the server is there again, or the outbox has been closed
   }, outbox)
-  self:renumbered()
-  on.users[name] = self
+  file.users[self.name] = self
   local ok
-  self.number, reason = on.spool:device(self.name)
-  if self.number then ok, reason = on:take_in(self) end
+  self.number, reason = self.spool:device(self.name)
+  if self.number then ok, reason = file:take_in(self) end
   -- It can wait in memory, but not where the file is open and nobody knows what that has of it.
-  if not ok and not (self.in_memory and (self.file_number or not on.is_open)) then
+  if not ok and not (self.in_memory and (self.file_number or not file:is_open())) then
     self.closed = true
-    on:leave(self)
+    file:leave(self)
     return nil, errors.new("file", "outbox: " .. reason, { retryable = true })
   end
   client:bind(self)
@@ -95,11 +96,11 @@ function outbox.new(client, given)
   return self
 end
 
---- What was known of records by their numbers: those are others from now on.
+--- Forgets what was known of records by their numbers: those are others from now on.
 function outbox:renumbered()
-  self.kept = {} -- ranges of records that are sent and could not be removed yet
-  self.suspect = nil -- the range in which there is one that the server will not take: see the sender
-  self.mark = 0 -- records from this number on are fresh
+  self.sent_undeleted = {}
+  self.suspect = nil
+  self.backlog_end = 0
 end
 
 --- What the file has of this outbox, for `opened`.
@@ -111,9 +112,9 @@ function outbox:read()
   local _, _, following, file_number = self.spool:counts(self.number)
   local found = { following = following, file_number = file_number }
   local reason, code, first, last, undated
-  found.counters, reason, code = self.spool:query("SELECT cause, count FROM counters WHERE device = ?", file_number)
+  found.counters, reason, code = self.spool:query(schema.counters, file_number)
   if not found.counters then return nil, reason, code end
-  found.attributes, reason, code = self.spool:query("SELECT key, value FROM attributes WHERE device = ?", file_number)
+  found.attributes, reason, code = self.spool:query(schema.attributes, file_number)
   if not found.attributes then return nil, reason, code end
   first, last, found.newest, undated = self.spool:newest(self.number)
   if first == nil then return nil, last, found.newest end
@@ -124,15 +125,15 @@ end
 --- The file has been opened: what it has joins what is here.
 -- @tparam table found
 function outbox:opened(found)
-  self.file_number, self.mark = found.file_number, found.following
+  self.file_number, self.backlog_end = found.file_number, found.following
   for _, row in ipairs(found.counters) do
-    if row[1] == "last known time" then
-      self.store.clock:follow(row[2])
+    if row[1] == schema.last_known_time then
+      self.file.clock:follow(row[2])
     else
       self.lost[row[1]] = (self.lost[row[1]] or 0) + row[2]
     end
   end
-  if found.newest then self.store.clock:follow(found.newest) end
+  if found.newest then self.file.clock:follow(found.newest) end
   for _, attribute in next, self.pending do attribute.on_disk = false end
   for _, row in ipairs(found.attributes) do
     if not self.pending[row[1]] then self.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end
@@ -149,13 +150,13 @@ function outbox:write_changes()
   local ok, reason, code = true, nil, nil
   for cause, count in next, self.lost do
     if ok then
-      ok, reason, code = self.spool:query("INSERT OR REPLACE INTO counters VALUES (?, CAST(? AS TEXT), ?)",
+      ok, reason, code = self.spool:query(schema.count,
         self.file_number, cause, count)
     end
   end
   for key, attribute in next, self.pending do
     if ok and not attribute.on_disk then
-      ok, reason, code = self.spool:query("INSERT OR REPLACE INTO attributes VALUES (?, ?, ?)", self.file_number, key,
+      ok, reason, code = self.spool:query(schema.keep_attribute, self.file_number, key,
         attribute.value)
     end
   end
@@ -169,10 +170,10 @@ end
 
 --- Notes how late it is, for records that are found undated after another start.
 function outbox:note_time()
-  local on = self.store
-  if not on.is_open or not on.clock:offset_now() then return end
-  self.spool:query("INSERT OR REPLACE INTO counters VALUES (?, 'last known time', ?)", self.file_number,
-    on.clock:ahead() or on.clock:offset_now() + spool.uptime())
+  local file = self.file
+  if not file:is_open() or not file.clock:offset_now() then return end
+  self.spool:query(schema.count, self.file_number, schema.last_known_time,
+    file.clock:ahead() or file.clock:offset_now() + spool.uptime())
 end
 
 --- Counts what is lost.
@@ -189,7 +190,7 @@ end
 local function check_open(self, what)
   check_self(self, 4)
   if self.closed then return nil, errors.new("closed", what .. ": the outbox is closed") end
-  self.store:check_free(4)
+  self.file:check_free(4)
   return true
 end
 
@@ -219,7 +220,7 @@ end
 
 --- Drops what is too old.
 function outbox:expire()
-  local offset = self.max_age and self.store.clock:offset_now()
+  local offset = self.max_age and self.file.clock:offset_now()
   if not offset then return end
   local oldest = spool.uptime() + offset - math.ceil(self.max_age * 1000)
   while true do
@@ -233,16 +234,16 @@ end
 
 -- Sees to it that what was put gets to the disk: now, or when its time has come.
 local function settle(self)
-  local on = self.store
-  if self.sync_every and not on.trouble then
+  local file = self.file
+  if self.sync_every and not file.trouble then
     local now = core.monotonic()
-    if not on.sync_at then on:sync_at_last(now + self.sync_every, self.loop) end
-    if now < on.sync_at then
-      self.spool:wait(math.ceil((on.sync_at - now) * 1000))
+    if not file.sync_at then file:sync_at_last(now + self.sync_every, self.loop) end
+    if now < file.sync_at then
+      self.spool:wait(math.ceil((file.sync_at - now) * 1000))
       return true
     end
   end
-  return on:sync()
+  return file:sync()
 end
 
 --- What has been lost is counted on disk, too, though nothing is put.
@@ -285,7 +286,7 @@ end
 -- @treturn[2] table the error: kind `value` for what the server would not take, `full`, `file`
 function outbox:put(values, in_order)
   local ok, err
-  if not self or self.closed ~= false or self.store.inside then -- where it is open, nothing is called for this
+  if not self or self.closed ~= false or self.file.inside then -- where it is open, nothing is called for this
     ok, err = check_open(self, "put")
     if not ok then return nil, err end
   end
@@ -298,12 +299,12 @@ function outbox:put(values, in_order)
   end
   local first, last, may_wait, count, bytes, undated = self.spool:put(self.number, values)
   if not first then return nil, errors.new("value", "put: " .. last) end
-  if undated then self.store.undated = true end
+  if undated then self.file.undated = true end
   if not may_wait or not self.sync_every then
     ok, err = keep(self, last - first + 1)
     if not ok then return nil, err end
   end
-  if in_order then self.mark = select(3, self.spool:counts(self.number)) end
+  if in_order then self.backlog_end = select(3, self.spool:counts(self.number)) end
   if count > self.max_records or bytes > self.max_bytes then keep_bounds(self) end
   if self.running then self.news:raise() end
   return true
@@ -317,7 +318,7 @@ function outbox:sync()
   local ok, err = check_open(self, "sync")
   if not ok then return nil, err end
   local reason
-  ok, reason = self.store:sync()
+  ok, reason = self.file:sync()
   if ok then return true end
   return nil, errors.new("file", "sync: " .. reason, { retryable = true })
 end
@@ -363,8 +364,8 @@ function outbox:attributes_sent(sent)
     local attribute = self.pending[key]
     if attribute and attribute.version == version then
       self.pending[key] = nil
-      if self.store.is_open then
-        self.spool:query("DELETE FROM attributes WHERE device = ? AND key = ?", self.file_number, key)
+      if self.file:is_open() then
+        self.spool:query(schema.forget_attribute, self.file_number, key)
       end
     end
   end
@@ -378,12 +379,12 @@ end
 -- @tparam string reason the server's words
 -- @treturn boolean whether that is on the disk
 function outbox:reject(first, last, records, body, reason)
-  if not self.store.is_open then return false end
-  local ok = self.spool:query("INSERT INTO rejected (device, body, reason, at) VALUES (?, ?, ?, ?)", self.file_number,
+  if not self.file:is_open() then return false end
+  local ok = self.spool:query(schema.reject, self.file_number,
     body, reason, core.now())
   if not ok or not self.spool:remove(self.number, first, last) then return false end
   self:lose("rejected", records)
-  self.spool:query("DELETE FROM rejected WHERE device = ? AND id <= (SELECT max(id) FROM rejected) - ?",
+  self.spool:query(schema.forget_rejected,
     self.file_number, MOST_REJECTED)
   return true
 end
@@ -395,9 +396,8 @@ end
 function outbox:rejected()
   local ok, err = check_open(self, "rejected")
   if not ok then return nil, err end
-  if not self.store.is_open then return {} end
-  local rows, reason = self.spool:query(
-    "SELECT body, reason, at FROM rejected WHERE device = ? ORDER BY id", self.file_number)
+  if not self.file:is_open() then return {} end
+  local rows, reason = self.spool:query(schema.rejected, self.file_number)
   if not rows then return nil, errors.new("file", "rejected: " .. reason) end
   for i, row in ipairs(rows) do rows[i] = { body = row[1], reason = row[2], at = row[3] } end
   return rows
@@ -410,10 +410,10 @@ end
 -- written, if so; `err`: the last error of sending, if the last post failed
 function outbox:stats()
   check_self(self, 3)
-  local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.store.trouble,
+  local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.file.trouble,
     err = self.err }
   if not self.closed then stats.records, stats.bytes = self.spool:counts(self.number) end
-  for _, range in ipairs(self.kept) do stats.records = stats.records - range.records end
+  for _, range in ipairs(self.sent_undeleted) do stats.records = stats.records - range.records end
   for _ in next, self.pending do stats.attributes = stats.attributes + 1 end
   for what, count in next, self.sent do stats.sent[what] = count end
   for cause, count in next, self.lost do stats.lost[cause] = count end
@@ -450,15 +450,15 @@ end
 function outbox:close()
   check_self(self, 3)
   if self.closed then return true end
-  self.store:check_free(3)
+  self.file:check_free(3)
   -- Closed it is, though memory is short, or this a forked child.
-  local well, ok, reason = pcall(self.store.sync, self.store)
+  local well, ok, reason = pcall(self.file.sync, self.file)
   pcall(self.note_time, self)
   self.closed = true
   self.news:raise()
   self.wake:raise()
   self.client.iterators[self] = nil
-  self.store:leave(self)
+  self.file:leave(self)
   if well and ok then return true end
   return nil, errors.new("file", "close: what waited in memory is lost: " .. (well and reason or ok))
 end
@@ -467,7 +467,7 @@ outbox.__close = outbox.close
 outbox.__gc = outbox.close
 
 function outbox:__tostring()
-  return ("thingsboard.outbox (%s)"):format(self.closed and "closed" or self.store.path)
+  return ("thingsboard.outbox (%s)"):format(self.closed and "closed" or self.file.path)
 end
 
 return outbox

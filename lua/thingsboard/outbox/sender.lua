@@ -28,9 +28,9 @@ local ends = { [401] = true, [404] = true }
 --- Lets the outbox hear of answers to other calls of its device: that the server is there again, and what time it is.
 function sender.listen(outbox)
   outbox.client:listen(outbox, function(status, exchange)
-    if outbox.server_time and not outbox.store.clock:offset_now() then
+    if outbox.server_time and not outbox.file.clock:offset_now() then
       local date = exchange:date()
-      if date then outbox.store.clock:learn(date, spool.uptime()) end
+      if date then outbox.file.clock:learn(date, spool.uptime()) end
     end
     if (status == 200 or status == 408) and not outbox.posting then outbox.wake:raise() end
   end)
@@ -46,9 +46,9 @@ end
 local function post(outbox, path, body, points, deadline)
   outbox.posting = true
   local messages_done, points_done = outbox.messages:spend(1), outbox.points:spend(points)
-  outbox.store.busy = outbox.store.busy + 1
+  outbox.file.in_flight = outbox.file.in_flight + 1
   local _ <close> = setmetatable({}, { __close = function()
-    outbox.store.busy = outbox.store.busy - 1
+    outbox.file.in_flight = outbox.file.in_flight - 1
     outbox.posting = false
     messages_done()
     points_done()
@@ -89,19 +89,19 @@ end
 
 -- Records that the server has, and that cannot be taken away while the disk is full: no log has room for that.
 local function remember_sent(outbox, first, last, records)
-  local newest = outbox.kept[#outbox.kept]
+  local newest = outbox.sent_undeleted[#outbox.sent_undeleted]
   if newest and newest.last + 1 == first then
     newest.last, newest.records = last, newest.records + records
   else
-    table.insert(outbox.kept, { first = first, last = last, records = records })
+    table.insert(outbox.sent_undeleted, { first = first, last = last, records = records })
   end
 end
 
 local function remove_sent(outbox)
-  while outbox.kept[1] do
-    local range = outbox.kept[1]
+  while outbox.sent_undeleted[1] do
+    local range = outbox.sent_undeleted[1]
     if not outbox.spool:remove(outbox.number, range.first, range.last) then return end
-    table.remove(outbox.kept, 1)
+    table.remove(outbox.sent_undeleted, 1)
   end
 end
 
@@ -110,11 +110,11 @@ local function past_sent(outbox, first, last)
   local moved
   repeat
     moved = false
-    for _, range in ipairs(outbox.kept) do
+    for _, range in ipairs(outbox.sent_undeleted) do
       if first >= range.first and first <= range.last then first, moved = range.last + 1, true end
     end
   until not moved
-  for _, range in ipairs(outbox.kept) do
+  for _, range in ipairs(outbox.sent_undeleted) do
     if range.first > first then last = math.min(last, range.first - 1) end
   end
   return first, last
@@ -134,7 +134,7 @@ local function batch_between(outbox, first, last, most)
 end
 
 local function next_fresh(outbox)
-  return batch_between(outbox, outbox.mark, math.maxinteger)
+  return batch_between(outbox, outbox.backlog_end, math.maxinteger)
 end
 
 -- The backlog; of a suspect range, only as much as is looked at now, or what lies behind it.
@@ -146,12 +146,12 @@ local function next_backlog(outbox)
     outbox.suspect = nil -- it is gone, dropped for its age or for want of room
   elseif suspect then
     suspect.passing = false
-    local batch, reason, code = batch_between(outbox, suspect.last + 1, outbox.mark - 1)
+    local batch, reason, code = batch_between(outbox, suspect.last + 1, outbox.backlog_end - 1)
     if batch or reason then return batch, reason, code end
     suspect.last_one = true
     return next_backlog(outbox)
   end
-  return batch_between(outbox, 0, outbox.mark - 1)
+  return batch_between(outbox, 0, outbox.backlog_end - 1)
 end
 
 local kinds = { next_fresh, next_backlog, next_attributes }
@@ -159,11 +159,11 @@ local kinds = { next_fresh, next_backlog, next_attributes }
 -- What is next in turn.
 local function next_post(outbox)
   for _ = 1, #kinds do
-    outbox.turn = (outbox.turn or 0) % #kinds + 1
+    outbox.turn = outbox.turn % #kinds + 1
     local found, reason, code = kinds[outbox.turn](outbox)
     if found then return found end
     if reason then
-      if outbox.store:mend(code) then return next_post(outbox) end
+      if outbox.file:mend(reason, code) then return next_post(outbox) end
       return nil, errors.new("file", "outbox: " .. reason, { retryable = true })
     end
   end
@@ -171,7 +171,7 @@ end
 
 local function note_time(outbox)
   local now = core.monotonic()
-  if now < (outbox.noted_at or 0) then return end
+  if now < (outbox.noted_at) then return end
   outbox.noted_at = now + NOTE_EVERY
   outbox:note_time()
 end
@@ -189,7 +189,7 @@ local function succeeded(outbox, sent)
     end
     outbox.sent.records = outbox.sent.records + sent.records
     note_time(outbox)
-    if sent.first >= outbox.mark then outbox.mark = sent.last + 1 end
+    if sent.first >= outbox.backlog_end then outbox.backlog_end = sent.last + 1 end
   end
   local suspect = outbox.suspect
   if not suspect then return end
@@ -265,7 +265,7 @@ local function failed(outbox, sent, err)
     return true
   end
   if refusals[err.status] then
-    local in_row = outbox.refused_in_row or 0
+    local in_row = outbox.refused_in_row
     local group = in_row >= MOST_LONE and 1 << math.min(in_row - MOST_LONE + 1, 30) or 1
     if sent.records <= group then outbox.refused_in_row = in_row + 1 end
     if group > 1 and sent.records > group then
@@ -295,7 +295,7 @@ end
 
 -- Only an answer can tell the time, and nothing but records without one is left to send.
 local function must_ask(outbox)
-  return outbox.server_time and outbox.store.undated and not outbox.store.clock:offset_now()
+  return outbox.server_time and outbox.file.undated and not outbox.file.clock:offset_now()
 end
 
 -- Asks for nothing but the answer's date, of which the outbox hears as of any other: see `listen`.
@@ -317,8 +317,8 @@ local function loop(outbox, deadline)
   local pause = backoff.new(sender.first_pause, sender.longest_pause)
   local expire_at = 0
   while not outbox.closed do
-    if outbox.store.trouble then outbox.store:sync() end
-    outbox.store:date()
+    if outbox.file.trouble then outbox.file:sync() end
+    outbox.file:date()
     if core.monotonic() >= expire_at then
       remove_sent(outbox)
       outbox:expire()
@@ -349,7 +349,7 @@ local function loop(outbox, deadline)
           outbox.err = err
           return nil, err
         end
-        outbox.mark = select(3, outbox.spool:counts(outbox.number))
+        outbox.backlog_end = select(3, outbox.spool:counts(outbox.number))
         err = failed(outbox, sent, err)
         if err == true then err = nil end
         if outbox.suspect and outbox.suspect.others_pass then pause:reset() end -- the server is well
@@ -362,7 +362,7 @@ local function loop(outbox, deadline)
       end
     elseif not err then
       if deadline then return leftover(outbox) end
-      local due = outbox.store.undated or outbox.max_age or outbox.store.trouble or outbox.kept[1]
+      local due = outbox.file.undated or outbox.max_age or outbox.file.trouble or outbox.sent_undeleted[1]
       wait(outbox, outbox.news, due and core.monotonic() + EXPIRE_EVERY or nil)
     end
     if err then wait(outbox, outbox.wake, soonest(core.monotonic() + pause:next(), deadline)) end
@@ -380,7 +380,7 @@ end
 function sender.run(outbox, deadline)
   if outbox.running then error("this outbox is being sent already", 3) end
   outbox.running = true
-  outbox.mark = select(3, outbox.spool:counts(outbox.number))
+  outbox.backlog_end = select(3, outbox.spool:counts(outbox.number))
   local _ <close> = setmetatable({}, { __close = function() outbox.running = false end })
   local ok, err = loop(outbox, deadline)
   return ok, err

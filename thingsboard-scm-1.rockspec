@@ -32,6 +32,7 @@ build = {
     ["thingsboard.check"] = "lua/thingsboard/check.lua",
     ["thingsboard.device"] = "lua/thingsboard/device.lua",
     ["thingsboard.error"] = "lua/thingsboard/error.lua",
+    ["thingsboard.http.answer"] = "lua/thingsboard/http/answer.lua",
     ["thingsboard.http.backoff"] = "lua/thingsboard/http/backoff.lua",
     ["thingsboard.http.client"] = "lua/thingsboard/http/client.lua",
     ["thingsboard.http.long_poll"] = "lua/thingsboard/http/long_poll.lua",

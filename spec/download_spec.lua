@@ -354,7 +354,8 @@ describe("a package", function()
 
   it("whose size is given bounds no other answer", function()
     for _, status in ipairs { 500, 404, 400 } do
-      e:fault { how = "status", status = status, body = '{"message":"words of the server"}', count = 2 }
+      local body = '{"message":"words of the server","errorCode":2,"status":%d,"timestamp":1}'
+      e:fault { how = "status", status = status, body = body:format(status), count = 2 }
       assert.equal(status, fails("http", "words of the server", { size = 1 }).status)
       assert.equal(status, fails("http", "words of the server", { size = 1, path = false }).status)
     end
@@ -371,7 +372,7 @@ describe("a package", function()
       { "answer", "UNSUPPORTED_PROTOCOL", how = "garbage" },
       { "answer", "headers", how = "huge_headers" },
       { "http", "503", how = "status", status = 503 },
-      { "http", "302", how = "redirect" },
+      { "answer", "302", how = "redirect" },
     } do
       local kind, words = table.remove(case, 1), table.remove(case, 1)
       e:fault(case)

@@ -56,7 +56,7 @@ describe("an error", function()
     it("is every one but 200", function()
       for _, status in ipairs { 201, 202, 203, 204, 206, 226, 300, 304 } do
         local err = answered(status, status ~= 204 and status ~= 304 and "{}" or nil)
-        assert.same({ "http", status, false }, { err.kind, err.status, err.retryable })
+        assert.same({ "answer", status, true }, { err.kind, err.status, err.retryable })
         assert.truthy(err.message:find("no answer of ThingsBoard's (status " .. status .. ")", 1, true), err.message)
       end
     end)

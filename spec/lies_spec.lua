@@ -135,7 +135,7 @@ describe("a server that lies:", function()
         for _, code in ipairs { 301, 302, 303, 307, 308 } do
           local location = ("http://127.0.0.1:%d/%s"):format(port, TOKEN)
           e:fault { how = "redirect", status = code, headers = { Location = location } }
-          try({ all = { "http", code, false, "the server redirects" } }, { url = url, ca_file = e.ca_file }, 0, 5)
+          try({ all = { "answer", code, true, "the server redirects" } }, { url = url, ca_file = e.ca_file }, 0, 5)
           e:clear_faults()
         end
         assert.equal(15, #e:requests())

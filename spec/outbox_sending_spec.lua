@@ -417,7 +417,8 @@ describe("an outbox sends", function()
   it("tells no secret in what it keeps of the server's words", function()
     local outbox <close> = open()
     fill(outbox, 1, 1)
-    e:fault { path = "/telemetry$", how = "status", status = 403, body = "no " .. token }
+    e:fault { path = "/telemetry$", how = "status", status = 403,
+      body = ('{"message":"no %s","errorCode":20,"status":403,"timestamp":1}'):format(token) }
     assert.is_true(outbox:drain { deadline = 5 })
     local reason = assert(outbox:rejected())[1].reason
     assert.truthy(reason:find("no ***", 1, true), reason)

@@ -88,7 +88,7 @@ describe("provision", function()
       refused "answer"
     end
     e:fault { path = "/provision", how = "status", status = 500, count = 1,
-      body = '{"message":"Failed to find K3Y and S3CRET","errorCode":2,"status":500}' }
+      body = '{"message":"Failed to find K3Y and S3CRET","errorCode":2,"status":500,"timestamp":1}' }
     assert.is_true(refused("http").retryable)
     e:fault { path = "/provision", how = "close", count = 1 }
     refused "network"

@@ -1,6 +1,7 @@
 --- A device: the endpoints of the server's device API, a method each. Every method blocks in a plain script and
 -- suspends in a task.
 -- @module thingsboard.device
+local answers = require "thingsboard.http.answer"
 local attributes = require "thingsboard.api.attribute_updates"
 local backoff = require "thingsboard.http.backoff"
 local check = require "thingsboard.check"
@@ -73,22 +74,10 @@ local function client_of(self)
   return clients[self] or error("a device expected: call its methods with a colon", 3)
 end
 
-local function read_json(what, body)
-  local value, reason = json.decode(body)
-  if value == nil then
-    return nil, errors.new("answer", what .. ": the answer is no JSON: " .. reason, { retryable = true })
-  end
-  return value
-end
-
--- A post whose answer is nothing but its status. To believe the 200 of a portal on the way would lose what was posted.
+-- A post whose answer is nothing but its status.
 local function post(self, what, path, body, err)
   if not body then return nil, err end
-  body, err = client_of(self):call(what, "POST", path, body)
-  if not body then return nil, err end
-  if body == "" or not body:find("^%s*<") then return true end
-  local message = what .. ": the answer is a page of HTML, not the server's; check the url, and what is on the way"
-  return nil, errors.new("answer", message, { retryable = true })
+  return client_of(self):call(what, "POST", path, body, nil, answers.nothing)
 end
 
 --- Posts telemetry (device API, "telemetry").
@@ -138,15 +127,7 @@ local function attributes_path(what, keys)
 end
 
 local function request(self, what, path)
-  local body, err = client_of(self):call(what, "GET", path)
-  if not body then return nil, err end
-  local answer
-  answer, err = read_json(what, body)
-  if not answer then return nil, err end
-  if type(answer) ~= "table" or not json.is_object(answer.client or {}) or not json.is_object(answer.shared or {}) then
-    return nil, errors.new("answer", what .. ": the answer holds no attributes", { retryable = true })
-  end
-  return { client = answer.client or {}, shared = answer.shared or {} }
+  return client_of(self):call(what, "GET", path, nil, nil, answers.attributes)
 end
 
 --- Requests attributes (device API, "attributes").
@@ -212,7 +193,9 @@ local function answer(self, asked, value)
     if try < REPLY_TRIES then client_of(self).loop:sleep(pause:next()) end
   end
   -- What cannot be sent, or is too large for the server: the caller hears so.
-  if err and (err.kind == "value" or err.status == 413) then return asked:reply { error = err.message } end
+  if err and (err.kind == "value" or err.kind == "http" and err.status == 413) then
+    return asked:reply { error = err.message }
+  end
   return ok, err
 end
 
@@ -253,15 +236,14 @@ function device:send_rpc(method, params)
   if params == nil then params = json.null end
   local body, err = payload.value("send_rpc", { method = method, params = params })
   if not body then return nil, err end
-  body, err = client_of(self):call("send_rpc", "POST", "/rpc", body)
-  if not body then
-    if err.status == 503 or err.status == 408 then
+  local value
+  value, err = client_of(self):call("send_rpc", "POST", "/rpc", body, nil, answers.json)
+  if value == nil then
+    if err.kind == "http" and (err.status == 503 or err.status == 408) then
       err.message = err.message .. "; does the server's rule chain reply to requests of devices?"
     end
     return nil, err
   end
-  local value
-  value, err = read_json("send_rpc", body)
   if type(value) == "table" and value.error == "timeout" and next(value, (next(value))) == nil then
     return nil, errors.new("timeout", "send_rpc: the server's rule chain gave no answer in time", { retryable = true })
   end

@@ -3,10 +3,10 @@
 -- Fields: `kind` (below), `status` (integer, of an answer), `message` (string, what is wrong and what may help),
 -- `retryable` (boolean: the same call may succeed later), `code` (string, libcurl's name of the error).
 --
--- Kinds: `value` (cannot be sent as it is), `http` (the server answered with a status that is no success), `answer`
--- (the answer makes no sense, or is too large), `timeout`, `network`, `tls`, `closed` (the device was closed
--- meanwhile), `memory`, `file` (cannot be written), `full` and `clock` (of outboxes), `package` (the download is not
--- what was announced), `not_found` and `refused` (provisioning).
+-- Kinds: `value` (cannot be sent as it is), `http` (the server itself answered with a status that is no success),
+-- `answer` (somebody else answered in the server's place, or the answer makes no sense or is too large), `timeout`,
+-- `network`, `tls`, `closed` (the device was closed meanwhile), `memory`, `file` (cannot be written), `full` and
+-- `clock` (of outboxes), `package` (the download is not what was announced), `not_found` and `refused` (provisioning).
 -- @module thingsboard.error
 local error_type = { __name = "thingsboard.error" }
 error_type.__index = error_type
@@ -33,8 +33,20 @@ local meaning = {
   [504] = "the server behind the gateway did not answer in time",
 }
 
+-- What is known of an answer that is not the server's.
+local foreign = {
+  [401] = "somebody on the way asks for credentials",
+  [407] = "a proxy asks for credentials",
+  [413] = "the request is too large for somebody on the way; send less at once",
+  [429] = "somebody on the way says that there are too many requests; send less often",
+  [502] = "a gateway says that the server behind it does not answer",
+  [503] = "a gateway says that the server is not available",
+  [504] = "a gateway says that the server behind it did not answer in time",
+}
+
 for _, status in ipairs { 301, 302, 303, 307, 308 } do
   meaning[status] = "the server redirects, which is not followed; give the url that it redirects to"
+  foreign[status] = meaning[status]
 end
 
 local code_kinds = {
@@ -78,17 +90,28 @@ function M.new(kind, message, more)
   return err
 end
 
---- The error for an answer whose status is no success.
+--- The error for an answer that is the server's own, and whose status is no success.
 -- @tparam string what was tried
 -- @tparam integer status
 -- @tparam string text what the server said, without secrets
 -- @tparam ?table meanings words by status, where one means something special here
 function M.of_status(what, status, text, meanings)
   local said = text ~= "" and (": " .. text) or ""
-  local means = meanings and meanings[status] or meaning[status]
-    or status < 400 and "this is no answer of ThingsBoard's" or "the server refused"
+  local means = meanings and meanings[status] or meaning[status] or "the server refused"
   local message = ("%s: %s (status %d)%s"):format(what, means, status, said)
   return M.new("http", message, { status = status, retryable = retryable_status[status] or false })
+end
+
+--- The error for an answer that is not the server's own: an outage, whatever it says.
+-- @tparam string what was tried
+-- @tparam integer status
+-- @tparam string text what it says, without secrets
+-- @tparam ?string reason why it cannot be the server's
+function M.of_foreign(what, status, text, reason)
+  local message = ("%s: %s; check the url, and any proxy, firewall or portal on the way: this is no answer of " ..
+    "ThingsBoard's (status %d)%s"):format(what, reason or foreign[status] or "somebody else answered", status,
+    text ~= "" and (": " .. text) or "")
+  return M.new("answer", message, { status = status, retryable = true })
 end
 
 --- The error for an exchange that came to no answer.

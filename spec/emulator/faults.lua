@@ -79,6 +79,16 @@ local function gzip_of_zeros(size)
   return "\x1F\x8B\x08\0\0\0\0\0\0\xFF" .. body
 end
 
+-- An error in the words of the monolith: where a fault gives no body of its own.
+local function server_error(fault)
+  local status = fault.status or 500
+  local body = ""
+  if status ~= 401 and status ~= 408 and status ~= 500 then
+    body = ('{"message":null,"errorCode":2,"status":%d,"timestamp":1750000000000}'):format(status)
+  end
+  return { status = status, headers = {}, body = body, close = fault.close }
+end
+
 --- Faults in place of an answer. Each gets the wire (`write`, `pollfd`, `wait_for_end`) and the fault; after it the
 -- connection is closed, unless it returns an answer to give.
 faults.instead = {
@@ -87,6 +97,7 @@ faults.instead = {
   stall = stay_silent,
   status = function(_, fault)
     if fault.seconds then cqueues.sleep(fault.seconds) end
+    if not fault.body and not fault.headers and (fault.status or 500) >= 400 then return server_error(fault) end
     local headers = {}
     for name, value in pairs(fault.headers or {}) do headers[#headers + 1] = { name, value } end
     return { status = fault.status or 500, headers = headers, body = fault.body or "", close = fault.close }

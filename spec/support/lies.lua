@@ -21,8 +21,8 @@ local function and_resets(fault)
   return fault
 end
 
--- What comes of a lie: kind, code or status, whether it may pass, and words. A post believes a status of 200 whose body
--- is a lie, for it wants none; a file is held to its size.
+-- What comes of a lie: kind, code or status, whether it may pass, and words. A post does not believe a 200 that has a
+-- body; a file is held to its size.
 local GONE <const> = { "network", "GOT_NOTHING", true, "Empty reply" }
 local CUT <const> = { "network", "PARTIAL_FILE", true, "transfer closed with" }
 local RESET <const> = { "network", { RECV_ERROR = true, SEND_ERROR = true }, true, "" }
@@ -31,14 +31,15 @@ local WEIRD <const> = { "answer", "WEIRD_SERVER_REPLY", true, "Content-Length" }
 local NO_HTTP <const> = { "answer", "UNSUPPORTED_PROTOCOL", true, "HTTP" }
 local HEADERS <const> = { "answer", "HEADERS_TOO_LARGE", false, "more than 32768 bytes" }
 local LARGE <const> = { "answer", "BODY_TOO_LARGE", false, "more than 1048576 bytes" }
-local NO_JSON <const> = { "answer", nil, true, "no JSON" }
-local NO_VALUES <const> = { "answer", nil, true, "no attributes" }
-local PAGE <const> = { "answer", nil, true, "a page of HTML" }
+local NO_JSON <const> = { "answer", 200, true, "no JSON" }
+local NO_VALUES <const> = { "answer", 200, true, "no attributes" }
+local BODY_OF_POST <const> = { "answer", 200, true, "check the url, and any proxy, firewall or portal on the way" }
+local PAGE <const> = { "answer", 200, true, "a page of HTML" }
 local PACKAGE <const> = { "package", nil, false, "where 50 were expected" }
 local PACKAGE_LARGE <const> = { "package", nil, false, "more bytes than the 50 expected" }
 
 local function status(code, words)
-  return { "http", code, false, words or "no answer of ThingsBoard's" }
+  return { "answer", code, true, words or "no answer of ThingsBoard's" }
 end
 
 -- `all` of post, get and file, or each. `late`: it ends at the time-out.
@@ -69,19 +70,19 @@ local lies = {
   { "tells a length that is too large, and waits", { how = "wrong_length", bytes = 10, stay = true }, all = LATE,
     late = true },
   { "tells a length that is too small", and_stays(raw(HEAD, "Content-Length: 5\r\n\r\n", BODY)),
-    post = true, get = NO_JSON, file = PACKAGE },
+    post = BODY_OF_POST, get = NO_JSON, file = PACKAGE },
   { "tells two lengths", { how = "two_lengths" }, all = CUT },
   { "tells a negative length", raw(HEAD, "Content-Length: -5\r\n\r\n", BODY), all = WEIRD },
   { "tells a length of words", raw(HEAD, "Content-Length: many\r\n\r\n", BODY), all = WEIRD },
   { "tells a length of 2^63", raw(HEAD, "Content-Length: 9223372036854775808\r\n\r\n", BODY),
-    post = true, get = true, file = PACKAGE },
+    post = BODY_OF_POST, get = true, file = PACKAGE },
   { "tells a chunk of 2^64 - 1", raw(HEAD, "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", BODY),
     all = { "network", "RECV_ERROR", true, "chunked-encoding" } },
   { "sends chunks without end", { how = "endless_chunked" }, post = LARGE, get = LARGE, file = PACKAGE_LARGE },
   { "sends a body without end", { how = "endless_body" }, post = LARGE, get = LARGE, file = PACKAGE_LARGE },
   { "sends a gzip bomb", { how = "gzip_bomb" }, post = LARGE, get = LARGE, file = PACKAGE_LARGE },
   { "sends a gzip bomb below the cap", { how = "gzip_bomb", bytes = 1 << 26 },
-    post = true, get = NO_JSON, file = PACKAGE_LARGE },
+    post = BODY_OF_POST, get = NO_JSON, file = PACKAGE_LARGE },
   { "sends 100 MB of headers", { how = "endless_headers", bytes = 100e6 }, all = HEADERS },
   { "sends a header of 1 MB", { how = "huge_headers" }, all = HEADERS },
   { "sends interim answers without end", raw(("HTTP/1.1 102 \r\nX: y\r\n\r\n"):rep(50000)), all = HEADERS },
@@ -89,7 +90,7 @@ local lies = {
     all = HEADERS },
   { "sends interim answers, then the answer",
     raw("HTTP/1.1 100 \r\n\r\nHTTP/1.1 103 \r\nLink: x\r\n\r\n", HEAD, "Content-Length: 13\r\n\r\n", BODY),
-    post = true, get = true, file = PACKAGE },
+    post = BODY_OF_POST, get = true, file = PACKAGE },
   { "sends what is no HTTP", { how = "garbage" }, all = NO_HTTP },
   { "sends HTTP/3.0", raw "HTTP/3.0 200 \r\nContent-Length: 0\r\n\r\n", all = NO_HTTP },
   { "sends a header without a colon", raw(HEAD, TOKEN, "\r\n\r\n"),
@@ -102,18 +103,18 @@ local lies = {
   { "says 200 with a page of HTML", says("\r\n<!doctype html><html>" .. TOKEN), post = PAGE, get = NO_JSON,
     file = PACKAGE },
   { "says nothing", says "", post = true, get = NO_JSON, file = PACKAGE },
-  { "says null", says "null", post = true, get = NO_VALUES, file = PACKAGE },
-  { "says half of it", says '{"shared":{"a":1}', post = true, get = NO_JSON, file = PACKAGE },
-  { "says an array", says "[]", post = true, get = true, file = PACKAGE }, -- as an empty object reads
-  { "says a list", says '[{"a":1}]', post = true, get = true, file = PACKAGE },
-  { "says lists for objects", says '{"shared":[1,2]}', post = true, get = NO_VALUES, file = PACKAGE },
-  { "says a value for objects", says '{"client":5}', post = true, get = NO_VALUES, file = PACKAGE },
+  { "says null", says "null", post = BODY_OF_POST, get = NO_VALUES, file = PACKAGE },
+  { "says half of it", says '{"shared":{"a":1}', post = BODY_OF_POST, get = NO_JSON, file = PACKAGE },
+  { "says an array", says "[]", post = BODY_OF_POST, get = NO_VALUES, file = PACKAGE },
+  { "says a list", says '[{"a":1}]', post = BODY_OF_POST, get = NO_VALUES, file = PACKAGE },
+  { "says lists for objects", says '{"shared":[1,2]}', post = BODY_OF_POST, get = NO_VALUES, file = PACKAGE },
+  { "says a value for objects", says '{"client":5}', post = BODY_OF_POST, get = NO_VALUES, file = PACKAGE },
   { "says arrays in arrays, 10,000 of them", says(("["):rep(10000) .. ("]"):rep(10000)),
-    post = true, get = NO_JSON, file = PACKAGE_LARGE },
+    post = BODY_OF_POST, get = NO_JSON, file = PACKAGE_LARGE },
   { "says objects in objects, 10,000 of them", says(('{"a":'):rep(10000) .. "1" .. ("}"):rep(10000)),
-    post = true, get = NO_JSON, file = PACKAGE_LARGE },
-  { "says NaN", says '{"shared":{"a":NaN}}', post = true, get = NO_JSON, file = PACKAGE },
-  { "says a NUL", says '{"shared":{"a\0b":1}}', post = true, get = NO_JSON, file = PACKAGE },
+    post = BODY_OF_POST, get = NO_JSON, file = PACKAGE_LARGE },
+  { "says NaN", says '{"shared":{"a":NaN}}', post = BODY_OF_POST, get = NO_JSON, file = PACKAGE },
+  { "says a NUL", says '{"shared":{"a\0b":1}}', post = BODY_OF_POST, get = NO_JSON, file = PACKAGE },
 }
 
 return lies

@@ -2,6 +2,7 @@
 -- @module thingsboard.api.provision
 local core = require "thingsboard.core"
 local check = require "thingsboard.check"
+local answers = require "thingsboard.http.answer"
 local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
@@ -46,9 +47,7 @@ local function read_credentials(answer)
   return credentials
 end
 
-local function read_answer(from, body)
-  local answer = json.decode(body)
-  if type(answer) ~= "table" then return nil, errors.new("answer", "provision: the answer is no JSON object") end
+local function read_answer(from, answer)
   if answer.status == "SUCCESS" then
     local credentials = read_credentials(answer)
     if credentials then return credentials end
@@ -95,9 +94,11 @@ local function request(from, given)
   local wishes = {}
   for name, wire in next, wire_names do wishes[wire] = given[name] end
   local body, err = payload.value("provision", wishes)
-  if body then body, err = from:call("provision", "POST", "/provision", body) end
   if not body then return nil, err end
-  return read_answer(from, body)
+  local answer
+  answer, err = from:call("provision", "POST", "/provision", body, nil, answers.provisioning)
+  if not answer then return nil, err end
+  return read_answer(from, answer)
 end
 
 local function request_and_keep(from, given)

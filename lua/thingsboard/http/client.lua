@@ -1,6 +1,7 @@
 --- One server, and one call to it: options, start, wait, status.
 -- @module thingsboard.http.client
 local core = require "thingsboard.core"
+local answer = require "thingsboard.http.answer"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
 local loop = require "thingsboard.loop"
@@ -152,7 +153,8 @@ end
 
 --- Lets a function hear of every answer, as long as somebody lives.
 -- @param whom it serves
--- @tparam function listener called with the status, nil when there was no answer, and the exchange
+-- @tparam function listener called with the status, nil when there was no answer or it was somebody else's, and the
+-- exchange
 function client:listen(whom, listener)
   self.listeners = self.listeners or setmetatable({}, weak)
   self.listeners[whom] = listener
@@ -161,22 +163,28 @@ end
 --- What came of an exchange that has ended.
 -- @tparam string what the method's name, for messages
 -- @tparam userdata exchange
--- @tparam ?table meanings of statuses, see `error.of_status`
--- @treturn[1] string the body of a 200
+-- @tparam table expected what the endpoint may answer, see `thingsboard.http.answer`
+-- @return[1] what the answer says
 -- @treturn[2] nil
--- @treturn[2] table the error
-function client:outcome(what, exchange, meanings)
+-- @treturn[2] table the error: of kind `answer` when the answer is not the server's own
+function client:outcome(what, exchange, expected)
   local status, body, text = exchange:result()
+  local value, reason, own
+  if status == 200 then
+    value, reason = expected.read(body)
+    own = value ~= nil
+  else
+    own = status and answer.is_own(expected, status, body, exchange:challenged())
+  end
   if self.listeners then
-    for _, listener in next, self.listeners do listener(status, exchange) end
+    for _, listener in next, self.listeners do listener(own and status or nil, exchange) end
   end
-  if status == 200 then return body end
-  if status then
-    local err = errors.of_status(what, status, self:quote(body), meanings)
-    if status == 401 and self.renewal then err.retryable = is_renewed(self, exchange) end
-    return nil, err
-  end
-  return nil, errors.of_code(what, body, text)
+  if value ~= nil then return value end
+  if not status then return nil, errors.of_code(what, body, text) end
+  if not own then return nil, errors.of_foreign(what, status, self:quote(body), reason) end
+  local err = errors.of_status(what, status, self:quote(body), expected.meanings)
+  if status == 401 and self.renewal then err.retryable = is_renewed(self, exchange) end
+  return nil, err
 end
 
 -- The words in the body of an error: the server's own JSON has them as `message`, the separate transport's as `error`.
@@ -193,25 +201,29 @@ end
 function client:quote(body)
   local text = self.core:redact(words(body)):gsub("%s+", " "):gsub("%c", "?")
   text = utf8.len(text) and text:gsub("\xC2[\x80-\x9F]", "?") or text:gsub("[\x80-\xFF]", "?")
-  if text:find("^ ?<") then return "a page of HTML" end
+  if answer.is_html(body) then return "a page of HTML" end
   if #text > 300 then text = text:sub(1, utf8.offset(text, 0, 300) - 1) .. " ..." end
   return text
 end
 
 --- One call: sends, waits, judges.
 -- @tparam string what the method's name, for messages
--- @treturn[1] string the body of a 200
--- @treturn[2] nil
--- @treturn[2] table the error
-function client:call(what, method, path, body, timeout, meanings)
-  local answer, err
+-- @tparam string method
+-- @tparam string path
+-- @tparam ?string body
+-- @tparam ?number timeout seconds; the device's when absent
+-- @tparam table expected see `outcome`
+-- @return as `outcome`
+function client:call(what, method, path, body, timeout, expected)
+  local value, err
   repeat
     local exchange <close>, closed = self:start(method, path, body, timeout)
     if not exchange then return nil, closed end
     self.loop:wait(exchange)
-    answer, err = self:outcome(what, exchange, meanings)
-  until answer or not (err.status == 401 and err.retryable) -- where the token has changed
-  return answer, err
+    value, err = self:outcome(what, exchange, expected)
+  until value ~= nil or not (err.kind == "http" and err.status == 401 and err.retryable) -- where the token has changed
+  if value ~= nil then return value end
+  return nil, err
 end
 
 --- Ends what is in flight, as `closed`, and the iterators. Idempotent.

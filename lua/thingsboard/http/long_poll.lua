@@ -1,9 +1,9 @@
 --- The long poll that both RPC and attribute updates use, and the iterator that hands out what they bring.
 -- @module thingsboard.http.long_poll
 local core = require "thingsboard.core"
+local answer = require "thingsboard.http.answer"
 local backoff = require "thingsboard.http.backoff"
 local errors = require "thingsboard.error"
-local json = require "thingsboard.json.decode"
 
 local poll = {}
 poll.__index = poll
@@ -25,17 +25,17 @@ local nothing_came = { [408] = true, [503] = true, [504] = true }
 -- @tparam table client
 -- @tparam string what for messages
 -- @tparam string path
--- @tparam function check given what came, a table; false when it is no message of the server's
+-- @tparam function check given what came, an object; whether it is a message of the server's
 function poll.new(client, what, path, check)
-  return setmetatable({ client = client, what = what, path = path, check = check, backoff = backoff.new(0.1, 60) },
-    poll)
+  return setmetatable({
+    client = client, what = what, path = path, expected = answer.message(check), backoff = backoff.new(0.1, 60),
+  }, poll)
 end
 
 --- Whether another poll is of no use: the server knows no device of this token, nor is there another token, or the
--- device was closed. All else may pass: a
--- clock that is not set yet, a portal or a gateway that answers in the server's place.
+-- device was closed. All else may pass: a clock that is not set yet, somebody who answers in the server's place.
 function poll.is_final(err)
-  return err.status == 401 and not err.retryable or err.kind == "closed"
+  return err.kind == "http" and err.status == 401 and not err.retryable or err.kind == "closed"
 end
 
 --- Sends the poll. From now on `opened_at` says when it was sent and `ends_at` when the server will end it, in seconds
@@ -68,15 +68,11 @@ function poll:receive(exchange)
   self.ends_at = nil
   -- A link that held for a while, and broke. To wait for a connection that does not come about is no such thing.
   if exchange:sent() and open_for > math.max(HELD, self.backoff.ceiling) then self.backoff:reset() end
-  local body, err = client:outcome(self.what, exchange)
-  if body then
-    local message, reason = json.decode(body)
-    if type(message) == "table" and self.check(message) then
-      self.backoff:reset()
-      return message, nil, body
-    end
-    local what = self.what .. ": the answer is no message of the server's" .. (reason and ": " .. reason or "")
-    return nil, errors.new("answer", what, { retryable = true })
+  local message, err = client:outcome(self.what, exchange, self.expected)
+  if message then
+    self.backoff:reset()
+    local _, text = exchange:result()
+    return message, nil, text
   end
   -- A server that is down says the same words at once: what ends before its time is a failure. So is the client's own
   -- time-out: the server would have answered, and who knows whether the poll ever reached it.

@@ -1,6 +1,7 @@
 --- Downloads of firmware and software packages, whole and verified or not at all.
 -- @module thingsboard.ota.download
 local core = require "thingsboard.core"
+local answer = require "thingsboard.http.answer"
 local check = require "thingsboard.check"
 local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
@@ -30,7 +31,9 @@ local function meanings(what, prefix)
   }
 end
 
-local kinds = { firmware = meanings("firmware", "fw"), software = meanings("software", "sw") }
+local expected = {
+  firmware = answer.package(meanings("firmware", "fw")), software = answer.package(meanings("software", "sw")),
+}
 
 local function fail(what, message, ...)
   return nil, errors.new("package", what .. ": " .. message:format(...))
@@ -80,7 +83,7 @@ local function fetch_whole(from, what, path, options, sink)
   local exchange <close>, closed = from:start("GET", path, nil, nil, sink.file, sink.checksum, options.size)
   if not exchange then return nil, closed end
   wait(from.loop, exchange, options.progress, options.size)
-  local body, err = from:outcome(what, exchange, kinds[what])
+  local body, err = from:outcome(what, exchange, expected[what] or answer.file)
   if not body then
     if err.code ~= "BODY_TOO_LARGE" then return nil, err end
     if options.size then return fail(what, "the package has more bytes than the %d expected", options.size) end
@@ -109,13 +112,14 @@ end
 -- @treturn[2] table the error
 function ota.chunk(from, what, package, chunk_size, chunk)
   local path = ("%s&size=%d&chunk=%d"):format(path_of(what, package), chunk_size, chunk)
-  local body, err = from:call(what, "GET", path, nil, nil, kinds[what])
+  local body, err = from:call(what, "GET", path, nil, nil, expected[what])
   if not body then return nil, err end
-  local expected = math.min(chunk_size, package.size - chunk * chunk_size)
-  if #body == expected then return body end
-  local message = "%s: chunk %d has %d bytes where %d were expected; ask again, and check the size"
+  local length = math.min(chunk_size, package.size - chunk * chunk_size)
+  if #body == length then return body end
+  local message = ("chunk %d has %d bytes where %d were expected"):format(chunk, #body, length)
+  if answer.is_html(body) then return nil, errors.of_foreign(what, 200, from:quote(body), message) end
   -- Retryable: the server's cache may have lost the package, and fetches it for the next request.
-  return nil, errors.new("package", message:format(what, chunk, #body, expected), { retryable = true })
+  return nil, errors.new("package", what .. ": " .. message .. "; ask again, and check the size", { retryable = true })
 end
 
 local function fetch_chunks(from, what, _, options, sink)

@@ -168,7 +168,8 @@ end
 -- Whether the same request may bring the package later. An answer that is wrong may be the first word of a change that
 -- the attributes are about to tell, or of a cache that has lost the package; it is not believed at once.
 local function may_pass(err, tries)
-  if err.kind == "package" or err.status == 400 or err.status == 404 then return tries < MOST_TRIES end
+  local refused = err.kind == "http" and (err.status == 400 or err.status == 404)
+  if err.kind == "package" or refused then return tries < MOST_TRIES end
   return err.retryable
 end
 

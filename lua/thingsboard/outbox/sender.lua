@@ -4,6 +4,7 @@
 -- behind when it fails is backlog.
 -- @module thingsboard.outbox.sender
 local core = require "thingsboard.core"
+local answer = require "thingsboard.http.answer"
 local backoff = require "thingsboard.http.backoff"
 local errors = require "thingsboard.error"
 local spool = require "thingsboard.spool"
@@ -53,7 +54,7 @@ local function post(outbox, path, body, points, deadline)
     messages_done()
     points_done()
   end })
-  return outbox.client:call("outbox", "POST", path, body, time_for(outbox, deadline))
+  return outbox.client:call("outbox", "POST", path, body, time_for(outbox, deadline), answer.nothing)
 end
 
 -- When the budgets have room for so many points; nil when they have now. More points than a budget ever holds go when
@@ -259,11 +260,12 @@ end
 -- True when another post may go at once; else the error that makes it wait.
 local function failed(outbox, sent, err)
   outbox.err = err
-  if not sent.first then return attributes_failed(outbox, sent, err) or err end
-  if err.status == 413 and sent.records > 1 then
+  if err.status == 413 and sent.first and sent.records > 1 then
     outbox.batch.bytes = math.max(1, sent.bytes // 2)
     return true
   end
+  if err.kind ~= "http" then return err end -- only the server's own word settles anything
+  if not sent.first then return attributes_failed(outbox, sent, err) or err end
   if refusals[err.status] then
     local in_row = outbox.refused_in_row
     local group = in_row >= MOST_LONE and 1 << math.min(in_row - MOST_LONE + 1, 30) or 1
@@ -301,7 +303,8 @@ end
 -- Asks for nothing but the answer's date, of which the outbox hears as of any other: see `listen`.
 local function ask_time(outbox, deadline)
   local done <const> = outbox.messages:spend(1)
-  local _, err = outbox.client:call("outbox", "GET", "/attributes?clientKeys=time", nil, time_for(outbox, deadline))
+  local _, err = outbox.client:call("outbox", "GET", "/attributes?clientKeys=time", nil, time_for(outbox, deadline),
+    answer.attributes)
   done()
   if outbox.closed or not must_ask(outbox) then return nil end
   return err or errors.new("clock", "outbox: the server's answer has no date", { retryable = true })
@@ -345,7 +348,7 @@ local function loop(outbox, deadline)
         succeeded(outbox, sent)
       else
         if err.kind == "closed" then break end
-        if ends[err.status] then
+        if err.kind == "http" and ends[err.status] then
           outbox.err = err
           return nil, err
         end
@@ -356,7 +359,7 @@ local function loop(outbox, deadline)
       end
     elseif not err and must_ask(outbox) then
       err = ask_time(outbox, deadline)
-      if err and ends[err.status] then
+      if err and err.kind == "http" and ends[err.status] then
         outbox.err = err
         return nil, err
       end

@@ -15,9 +15,12 @@ CRYPTO_FLAGS_mbedtls = -DTB_MBEDTLS
 CRYPTO_LIBS_openssl = -lcrypto
 CRYPTO_LIBS_mbedtls = -lmbedcrypto
 
+# On 32 bits, glibc has files above 2 GiB and times past 2038 only when asked for them.
+WIDE = -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64
+
 # Without tables for unwinding, an eighth of the module: Lua's errors jump. A Lua built as C++ throws instead, and wants
 # -fexceptions among the CFLAGS.
-STANDARD = -std=c11 -D_GNU_SOURCE -Icsrc -fno-asynchronous-unwind-tables $(CRYPTO_FLAGS_$(CRYPTO)) -isystem $(LUA_INCDIR)
+STANDARD = -std=c11 -D_GNU_SOURCE $(WIDE) -Icsrc -fno-asynchronous-unwind-tables $(CRYPTO_FLAGS_$(CRYPTO)) -isystem $(LUA_INCDIR)
 WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow
 
 BUILD = build
@@ -65,8 +68,8 @@ $(CORE): $(call OBJECTS_OF,$(CORE_FOLDERS))
 	@mkdir -p $(@D)
 	$(call run,LINK,$(CC) -shared -Wl$(comma)-z$(comma)noseparate-code $(LDFLAGS) -o $@ $^ -lcurl $(CRYPTO_LIBS_$(CRYPTO)) -lz)
 
-# -MMD: what a file includes is its prerequisite, by the .d file beside the object.
-$(BUILD)/%.o: csrc/%.c
+# -MMD: what a file includes is its prerequisite, by the .d file beside the object; and so are the flags, which are here.
+$(BUILD)/%.o: csrc/%.c Makefile
 	@mkdir -p $(@D)
 	$(call run,CC  ,$(CC) $(STANDARD) -fPIC -fvisibility=hidden $(WARNINGS) $(CFLAGS) -MMD -MP -c -o $@ $<)
 
@@ -81,7 +84,7 @@ $(BUILD)/embed: examples/embed/embed.c
 SPEC_LIBS_powercut = -lsqlite3
 SPEC_LIBS_refuse = -Wl,--no-as-needed -lcrypto
 
-$(BUILD)/spec/%.so: spec/support/%.c
+$(BUILD)/spec/%.so: spec/support/%.c Makefile
 	@mkdir -p $(@D)
 	$(call run,CC  ,$(CC) $(STANDARD) $(WARNINGS) -O2 -g -shared -fPIC -o $@ $< $(SPEC_LIBS_$*))
 

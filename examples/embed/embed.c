@@ -4,12 +4,12 @@
  *
  * The script starts tasks and returns. The daemon ends when they have ended, or on SIGTERM or SIGINT. */
 #include <errno.h>
+#include <inttypes.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -22,7 +22,7 @@ struct daemon {
   char **script; /* its file, then its arguments, then NULL */
   int heart;     /* a timer of the daemon's own */
   int signals;   /* SIGTERM and SIGINT */
-  unsigned long beats;
+  uint64_t beats;
 };
 
 /* Puts the result of loop:method(0) on the stack, the loop being at index 1. */
@@ -105,6 +105,6 @@ int main(int argc, char **argv) {
   lua_close(L);
   close(daemon.heart);
   close(daemon.signals);
-  printf("beats: %lu\n", daemon.beats);
+  printf("beats: %" PRIu64 "\n", daemon.beats);
   return status == LUA_OK ? 0 : 1;
 }

@@ -26,7 +26,14 @@ static bool is_refused(const char *name) {
 }
 
 /* ISO C knows no way from an object to a function but through memory. */
-#define REAL(name) (*(__typeof__(&name) *)&(void *){dlsym(RTLD_NEXT, #name)})
+#define NAMED(name, symbol) (*(__typeof__(&name) *)&(void *){dlsym(RTLD_NEXT, symbol)})
+#define REAL(name) NAMED(name, #name)
+/* Of calls that glibc has twice: with 64-bit offsets, its headers make the name mean the other one. */
+#ifdef __USE_FILE_OFFSET64
+#define REAL_WIDE(name) NAMED(name, #name "64")
+#else
+#define REAL_WIDE(name) REAL(name)
+#endif
 
 int epoll_create1(int flags) {
   return is_refused("epoll_create1") ? -1 : REAL(epoll_create1)(flags);
@@ -60,12 +67,12 @@ int open(const char *path, int flags, ...) {
   va_start(more, flags);
   int mode = flags & O_CREAT ? va_arg(more, int) : 0;
   va_end(more);
-  return (flags & O_DIRECTORY) != 0 && is_refused("open") ? -1 : REAL(open)(path, flags, mode);
+  return (flags & O_DIRECTORY) != 0 && is_refused("open") ? -1 : REAL_WIDE(open)(path, flags, mode);
 }
 
 int statvfs(const char *path, struct statvfs *disk) {
-  int result = REAL(statvfs)(path, disk);
-  if (is_refused("statvfs")) disk->f_bavail = UINT64_MAX;
+  int result = REAL_WIDE(statvfs)(path, disk);
+  if (is_refused("statvfs")) disk->f_bavail = (fsblkcnt_t)UINT64_MAX;
   return result;
 }
 

@@ -21,14 +21,15 @@ local function and_resets(fault)
   return fault
 end
 
+-- In place of a code: libcurl's own, which is not the same in each of its releases, nor are its words.
+local ANY_CODE <const> = {}
+
 -- What comes of a lie: kind, code or status, whether it may pass, and words. A post does not believe a 200 that has a
 -- body; a file is held to its size.
-local GONE <const> = { "network", "GOT_NOTHING", true, "Empty reply" }
-local CUT <const> = { "network", "PARTIAL_FILE", true, "transfer closed with" }
-local RESET <const> = { "network", { RECV_ERROR = true, SEND_ERROR = true }, true, "" }
+local GONE <const> = { "network", ANY_CODE, true, "" }
+local CUT <const> = { "network", "PARTIAL_FILE", true, "ended within the answer's headers" }
 local LATE <const> = { "timeout", "OPERATION_TIMEDOUT", true, "" }
-local WEIRD <const> = { "answer", "WEIRD_SERVER_REPLY", true, "Content-Length" }
-local NO_HTTP <const> = { "answer", "UNSUPPORTED_PROTOCOL", true, "HTTP" }
+local SENSELESS <const> = { "answer", ANY_CODE, true, "" }
 local HEADERS <const> = { "answer", "HEADERS_TOO_LARGE", false, "more than 32768 bytes" }
 local LARGE <const> = { "answer", "BODY_TOO_LARGE", false, "more than 1048576 bytes" }
 local NO_JSON <const> = { "answer", 200, true, "no JSON" }
@@ -42,42 +43,49 @@ local function status(code, words)
   return { "answer", code, true, words or "no answer of ThingsBoard's" }
 end
 
--- `all` of post, get and file, or each. `late`: it ends at the time-out.
+-- Where one release of libcurl takes what another does not.
+local function either(one, other)
+  return { either = { one, other } }
+end
+
+-- `all` of post, get and file, or each; `http`: all of them over plain HTTP, where TLS notices the lie by itself.
+-- `late`: it ends at the time-out.
 local lies = {
+  ANY_CODE = ANY_CODE,
   TOKEN = TOKEN,
   MOST_RESPONSE = 1 << 20, -- bytes, of a device
   PACKAGE = { title = "t", version = "1", size = 50 },
   { "closes before the answer", { how = "close" }, all = GONE },
   { "closes in the status line", { how = "close_after", bytes = 7 }, all = GONE },
   { "closes in the headers", { how = "close_after", bytes = 60 },
-    all = { "network", "PARTIAL_FILE", true, "ended within the answer's headers" } },
+    all = GONE, http = CUT },
   { "closes before the headers' end", raw(HEAD, "Content-Length: 0\r\n"),
-    all = { "network", "PARTIAL_FILE", true, "ended within the answer's headers" } },
-  { "closes in the body", raw(HEAD, "Content-Length: 20\r\n\r\n", BODY), all = CUT },
+    all = GONE, http = CUT },
+  { "closes in the body", raw(HEAD, "Content-Length: 20\r\n\r\n", BODY), all = GONE },
   { "closes in a chunk", raw(HEAD, "Transfer-Encoding: chunked\r\n\r\nff\r\n", BODY),
-    all = { "network", "PARTIAL_FILE", true, "outstanding read data" } },
-  { "resets before the answer", { how = "reset" }, all = RESET },
-  { "resets in the status line", { how = "reset_after", bytes = 7 }, all = RESET },
-  { "resets in the headers", { how = "reset_after", bytes = 60 }, all = RESET },
-  { "resets in the body", and_resets(raw(HEAD, "Content-Length: 20\r\n\r\n", BODY)), all = RESET },
+    all = GONE },
+  { "resets before the answer", { how = "reset" }, all = GONE },
+  { "resets in the status line", { how = "reset_after", bytes = 7 }, all = GONE },
+  { "resets in the headers", { how = "reset_after", bytes = 60 }, all = GONE },
+  { "resets in the body", and_resets(raw(HEAD, "Content-Length: 20\r\n\r\n", BODY)), all = GONE },
   { "sends nothing", { how = "stall" }, all = LATE, late = true },
   { "sends a byte a second", { how = "slow", bytes = 1, seconds = 1 }, all = LATE, late = true },
   { "sends headers only", and_stays(raw(HEAD, "Content-Length: 20\r\n\r\n")), all = LATE, late = true },
   { "sends no length and no end", and_stays(raw(HEAD, "\r\n", BODY)), all = LATE, late = true },
   { "sends an interim answer only", and_stays(raw "HTTP/1.1 100 \r\n\r\n"), all = LATE, late = true },
   { "closes after an interim answer", raw "HTTP/1.1 100 \r\n\r\n", all = GONE },
-  { "tells a length that is too large", { how = "wrong_length", bytes = 10 }, all = CUT },
+  { "tells a length that is too large", { how = "wrong_length", bytes = 10 }, all = GONE },
   { "tells a length that is too large, and waits", { how = "wrong_length", bytes = 10, stay = true }, all = LATE,
     late = true },
   { "tells a length that is too small", and_stays(raw(HEAD, "Content-Length: 5\r\n\r\n", BODY)),
     post = BODY_OF_POST, get = NO_JSON, file = PACKAGE },
-  { "tells two lengths", { how = "two_lengths" }, all = CUT },
-  { "tells a negative length", raw(HEAD, "Content-Length: -5\r\n\r\n", BODY), all = WEIRD },
-  { "tells a length of words", raw(HEAD, "Content-Length: many\r\n\r\n", BODY), all = WEIRD },
+  { "tells two lengths", { how = "two_lengths" }, all = GONE },
+  { "tells a negative length", raw(HEAD, "Content-Length: -5\r\n\r\n", BODY), all = SENSELESS },
+  { "tells a length of words", raw(HEAD, "Content-Length: many\r\n\r\n", BODY), all = SENSELESS },
   { "tells a length of 2^63", raw(HEAD, "Content-Length: 9223372036854775808\r\n\r\n", BODY),
-    post = BODY_OF_POST, get = true, file = PACKAGE },
+    post = either(BODY_OF_POST, GONE), get = either(true, GONE), file = either(PACKAGE, GONE) },
   { "tells a chunk of 2^64 - 1", raw(HEAD, "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", BODY),
-    all = { "network", "RECV_ERROR", true, "chunked-encoding" } },
+    all = GONE },
   { "sends chunks without end", { how = "endless_chunked" }, post = LARGE, get = LARGE, file = PACKAGE_LARGE },
   { "sends a body without end", { how = "endless_body" }, post = LARGE, get = LARGE, file = PACKAGE_LARGE },
   { "sends a gzip bomb", { how = "gzip_bomb" }, post = LARGE, get = LARGE, file = PACKAGE_LARGE },
@@ -91,10 +99,11 @@ local lies = {
   { "sends interim answers, then the answer",
     raw("HTTP/1.1 100 \r\n\r\nHTTP/1.1 103 \r\nLink: x\r\n\r\n", HEAD, "Content-Length: 13\r\n\r\n", BODY),
     post = BODY_OF_POST, get = true, file = PACKAGE },
-  { "sends what is no HTTP", { how = "garbage" }, all = NO_HTTP },
-  { "sends HTTP/3.0", raw "HTTP/3.0 200 \r\nContent-Length: 0\r\n\r\n", all = NO_HTTP },
+  { "sends what is no HTTP", { how = "garbage" }, all = SENSELESS },
+  { "sends HTTP/3.0", raw "HTTP/3.0 200 \r\nContent-Length: 0\r\n\r\n",
+    post = either(SENSELESS, true), get = either(SENSELESS, NO_JSON), file = either(SENSELESS, PACKAGE) },
   { "sends a header without a colon", raw(HEAD, TOKEN, "\r\n\r\n"),
-    all = { "answer", "WEIRD_SERVER_REPLY", true, "Header without colon" } },
+    all = SENSELESS },
   { "says 204", says("", 204), all = status(204) },
   { "says 304", says("", 304), all = status(304) },
   { "redirects to itself", { how = "redirect", status = 301 }, all = status(301, "the server redirects") },

@@ -68,9 +68,9 @@ describe("the core, misused,", function()
   local base = {
     start = { "GET", "/", nil, 50 }, write = { "x" }, update = { "x" }, value = { 1 },
     values = { { a = 1 } }, redact = { "x" }, step = { 0 },
-    device = { "x" }, put = { 1, { a = 1 } }, unput = { 1, 0, 0 }, batch = { 1, 0, 9, 99, 9, 9 }, remove = { 1, 0, 0 },
-    counts = { 1 }, oldest = { 1, false }, newest = { 1 }, query = { "SELECT 1" }, date = { 0 },
-    believe = { true, 0, 0 }, follow = { 0, 0 }, wait = { 0 },
+    device = { "x" }, put = { 1, { a = 1 } }, discard_pending = { 1, 0, 0 }, batch = { 1, 0, 9, 99, 9, 9 },
+    remove = { 1, 0, 0 }, counts = { 1 }, oldest = { 1, false }, newest = { 1 }, query = { "SELECT 1" }, date = { 0 },
+    set_clock_policy = { true, 0, 0 }, follow = { 0, 0 }, wait = { 0 },
   }
 
   -- Whether the call might wait: a step without an end, or one that is far.
@@ -210,8 +210,9 @@ describe("the core, misused,", function()
 
   it("refuses every method of what is closed, but to close it and to print it", function()
     local may = { close = true, __close = true, __gc = true, __tostring = true, redact = true, -- needs no reactor
-      done = true, received = true, sent = true, result = true, ["exchange:date"] = true, challenged = true, -- it is over then
-      believe = true, offset = true, follow = true, ahead = true, -- a clock needs no file
+      done = true, received = true, sent = true, result = true, ["exchange:date"] = true, -- it is over then
+      challenged = true,
+      set_clock_policy = true, offset = true, follow = true, ahead = true, -- a clock needs no file
       busy = true }
     for kind, make in pairs(makers()) do
       local object = make()

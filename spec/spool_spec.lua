@@ -274,9 +274,9 @@ describe("the outbox's store", function()
   it("keeps what comes behind records that were taken out of the middle", function()
     local device <const> = store:device "x"
     for n = 0, 9 do assert(store:put(device, { n = n })) end
-    assert.equal(2, store:unput(device, 4, 5))
+    assert.equal(2, store:discard_pending(device, 4, 5))
     assert(store:put(device, { other = 10 }))
-    assert.equal(2, store:unput(device, 8, 9)) -- those that were put next would be taken for them
+    assert.equal(2, store:discard_pending(device, 8, 9)) -- those that were put next would be taken for them
     assert(store:put(device, { n = 11 }))
     local left <const>, first <const>, last <const> = records(device)
     assert.same({ 0, 11 }, { first, last })
@@ -296,7 +296,7 @@ describe("the outbox's store", function()
     assert(store:sync())
     assert.is_false(store:oldest(one, true))
     assert(store:put(one, { ts = at, values = { other = 1 } }))
-    store:believe(false, 0)
+    store:set_clock_policy(false, 0)
     assert(store:put(other, { n = 1 }))
     assert_tells({ 0, 2, first + 2, false }, store:oldest(one, false))
     assert_tells({ 3, 3, at, false }, store:oldest(one, true))
@@ -345,18 +345,13 @@ describe("the outbox's store", function()
       return list
     end
 
-    -- What waits in memory is numbered anew when the file is shut, and comes behind what is there when it is opened.
+    -- What waits in memory is numbered anew when the file is shut or opened, and comes behind what is there.
     local function renumber()
       for n = 1, 2 do
         local following = 0
         for _, entry in ipairs(visible(n)) do
-          if entry.on_disk then
-            following = entry.number + 1
-          elseif is_open then
-            entry.number = entry.number + following
-          else
-            entry.number, following = following, following + 1
-          end
+          if not entry.on_disk then entry.number = following end
+          following = entry.number + 1
         end
       end
     end
@@ -406,9 +401,9 @@ describe("the outbox's store", function()
           table.insert(model[n], entry)
         end
       end,
-      unput = function(n)
+      discard_pending = function(n)
         local first, last = some_range(n)
-        assert.equal(take(n, first, last, true), store:unput(devices[n], first, last))
+        assert.equal(take(n, first, last, true), store:discard_pending(devices[n], first, last))
       end,
       remove = function(n)
         local first, last = some_range(n)
@@ -429,7 +424,7 @@ describe("the outbox's store", function()
       end,
       set_clock = function()
         known = not known
-        store:believe(known, 0)
+        store:set_clock_policy(known, 0)
         if not known then return end
         assert(store:date(1700000000000))
         for n = 1, 2 do
@@ -438,8 +433,8 @@ describe("the outbox's store", function()
       end,
     }
     local turns = {
-      "put", "put", "put", "put", "put", "put", "unput", "unput", "remove", "remove", "sync", "sync", "sync",
-      "open_or_shut", "set_clock",
+      "put", "put", "put", "put", "put", "put", "discard_pending", "discard_pending", "remove", "remove", "sync",
+      "sync", "sync", "open_or_shut", "set_clock",
     }
 
     -- What `batch` must give: past undated records, up to the next of them.
@@ -477,7 +472,7 @@ describe("the outbox's store", function()
         state, id, known, is_open = seed, 0, true, false
         times = {}
         devices, model = { store:device "one", store:device "other" }, { {}, {} }
-        store:believe(true, 0)
+        store:set_clock_policy(true, 0)
         for step = 1, 80 do
           local n, what = pick(2), turns[pick(#turns)]
           local well, said = pcall(steps[what], n)

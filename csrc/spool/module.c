@@ -11,7 +11,9 @@ Where a method returns a failure, that is nil, what is wrong, and SQLite's name 
 process has the file, `CORRUPT` or `NOTADB` when it is damaged, `MOVED` when it was removed or renamed. */
 #include "base/fork.h"
 #include "base/userdata.h"
-#include "spool/spool.h"
+#include "spool/batch.h"
+#include "spool/pending.h"
+#include "spool/sqlite.h"
 #include "json/body.h"
 #include "json/writer.h"
 
@@ -23,12 +25,12 @@ process has the file, `CORRUPT` or `NOTADB` when it is damaged, `MOVED` when it 
 
 static const char TYPE[] = "thingsboard.spool";
 
-static void check_free(lua_State *L, const struct spool *spool) {
+static void check_free(lua_State *L, const struct tb_spool *spool) {
   if (spool->busy) luaL_error(L, "the outbox is in use: a finalizer has called it in the midst of another call");
 }
 
-static struct spool *check_spool(lua_State *L) {
-  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+static struct tb_spool *check_spool(lua_State *L) {
+  struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
   check_free(L, spool);
   if (spool->path == NULL) luaL_error(L, "the outbox is closed");
   if (spool->forks != tb_forks()) luaL_error(L, "the outbox belongs to the parent process: make a new one after fork");
@@ -36,7 +38,7 @@ static struct spool *check_spool(lua_State *L) {
 }
 
 /* lua_pcall of what may run the collector, and with it finalizers, while the store must stay as it is. */
-static int call_busy(lua_State *L, struct spool *spool, int arguments, int results) {
+static int call_busy(lua_State *L, struct tb_spool *spool, int arguments, int results) {
   spool->busy = true;
   int status = lua_pcall(L, arguments, results, 0);
   spool->busy = false;
@@ -50,7 +52,7 @@ static int64_t check_number(lua_State *L, int index) {
   return number > most ? most : number < -most ? -most : number;
 }
 
-static struct device *check_device(lua_State *L, struct spool *spool, int index) {
+static struct tb_device *check_device(lua_State *L, struct tb_spool *spool, int index) {
   lua_Integer number = luaL_checkinteger(L, index);
   luaL_argcheck(L, number >= 1 && (lua_Unsigned)number <= spool->device_count, index, "no such device");
   return &spool->devices[number - 1];
@@ -77,7 +79,7 @@ static const char *code_name(int code) {
 }
 
 /* Pushes nil, what went wrong, and the code's name. */
-static int failure(lua_State *L, const struct spool *spool, int code) {
+static int failure(lua_State *L, const struct tb_spool *spool, int code) {
   const char *text =
       spool->db != NULL && sqlite3_errcode(spool->db) == code ? sqlite3_errmsg(spool->db) : sqlite3_errstr(code);
   lua_pushnil(L);
@@ -99,7 +101,7 @@ static int spool_new(lua_State *L) {
   size_t length;
   const char *path = luaL_checklstring(L, 1, &length);
   luaL_argcheck(L, length > 0 && strlen(path) == length, 1, "not a file name");
-  struct spool *spool = tb_new(L, TYPE, sizeof *spool, 0);
+  struct tb_spool *spool = tb_new(L, TYPE, sizeof *spool, 0);
   spool->forks = tb_forks();
   tb_buffer_init(&spool->keys, TB_MOST_RECORD);
   tb_buffer_init(&spool->values, TB_MOST_RECORD);
@@ -116,17 +118,16 @@ told before this call mean nothing after it.
 @treturn[1] integer this boot's number in the file, also when it is open already
 @return[2] failure */
 static int spool_open(lua_State *L) {
-  struct spool *spool = check_spool(L);
-  const char *problem = NULL;
-  int code = spool->db != NULL ? SQLITE_OK : tb_disk_open(spool, &problem);
+  struct tb_spool *spool = check_spool(L);
+  int code = spool->db != NULL ? SQLITE_OK : tb_sqlite_open(spool);
   if (code == SQLITE_OK) {
     lua_pushinteger(L, spool->boot);
     return 1;
   }
-  tb_disk_close(spool); /* first: to say what is wrong takes memory */
+  tb_sqlite_close(spool); /* first: to say what is wrong takes memory */
   int results = failure(L, spool, code);
-  if (problem != NULL) {
-    lua_pushfstring(L, "%s: %s", spool->path, problem);
+  if (spool->problem != NULL) {
+    lua_pushfstring(L, "%s: %s", spool->path, spool->problem);
     lua_replace(L, -3);
   }
   return results;
@@ -135,7 +136,7 @@ static int spool_open(lua_State *L) {
 /*** Closes the file, to be opened again or set aside. What waits in memory stays.
 @function spool:shut */
 static int spool_shut(lua_State *L) {
-  tb_disk_close(check_spool(L));
+  tb_sqlite_close(check_spool(L));
   return 0;
 }
 
@@ -145,7 +146,7 @@ static int spool_shut(lua_State *L) {
 @treturn[1] integer how the other methods know it
 @return[2] failure */
 static int spool_device(lua_State *L) {
-  struct spool *spool = check_spool(L);
+  struct tb_spool *spool = check_spool(L);
   luaL_checktype(L, 2, LUA_TSTRING); /* where a number became one the collector might run */
   const char *name = lua_tostring(L, 2);
   for (size_t i = 0; i < spool->device_count; i++) {
@@ -153,12 +154,12 @@ static int spool_device(lua_State *L) {
     lua_pushinteger(L, (lua_Integer)i + 1);
     return 1;
   }
-  struct device *devices = realloc(spool->devices, (spool->device_count + 1) * sizeof *devices);
+  struct tb_device *devices = realloc(spool->devices, (spool->device_count + 1) * sizeof *devices);
   if (devices == NULL) return luaL_error(L, "not enough memory");
   spool->devices = devices;
-  devices[spool->device_count] = (struct device){.name = strdup(name)};
+  devices[spool->device_count] = (struct tb_device){.index = spool->device_count, .name = strdup(name)};
   if (devices[spool->device_count].name == NULL) return luaL_error(L, "not enough memory");
-  int code = spool->db == NULL ? SQLITE_OK : tb_disk_meet(spool, spool->device_count);
+  int code = spool->db == NULL ? SQLITE_OK : tb_sqlite_attach_device(spool, spool->device_count);
   if (code != SQLITE_OK) {
     free(devices[spool->device_count].name);
     return failure(L, spool, code);
@@ -172,83 +173,12 @@ static int spool_device(lua_State *L) {
 @treturn[1] boolean true: it is there, whatever happens
 @return[2] failure */
 static int spool_sync(lua_State *L) {
-  struct spool *spool = check_spool(L);
+  struct tb_spool *spool = check_spool(L);
   spool->due = 0;
-  int code = tb_disk_sync(spool);
-  if (tb_disk_makes_room(spool, code)) code = tb_disk_sync(spool);
+  int code = tb_sqlite_sync(spool);
   if (code != SQLITE_OK) return failure(L, spool, code);
   lua_pushboolean(L, 1);
   return 1;
-}
-
-struct batch {
-  int64_t wanted, last; /* records from the one to the other */
-  int64_t max_records, max_points;
-  size_t max_bytes;
-  int64_t first_taken, last_taken, records, points;
-  bool full;
-  int code; /* why it is full, when it is no good */
-};
-
-/* Adds a run's records to the body, as far as there is room. At least one record goes, however large. */
-static void add_run(struct spool *spool, struct batch *batch, const struct tb_run *run) {
-  struct tb_record record = {0};
-  int64_t keys = tb_run_keys(run);
-  for (int64_t number = run->first; number < run->first + run->count && !batch->full; number++) {
-    if (!tb_run_next(run, &record)) {
-      batch->full = true;
-      batch->code = SQLITE_CORRUPT;
-      return;
-    }
-    if (number < batch->wanted) continue;
-    size_t before = spool->body.length;
-    bool first = batch->records == 0;
-    if (number > batch->last ||
-        (!first && (batch->records >= batch->max_records || keys > batch->max_points - batch->points))) {
-      batch->full = true;
-    } else if (!tb_buffer_append(&spool->body, first ? "[" : ",", 1) || !tb_run_write(run, &record, &spool->body)) {
-      batch->full = true;
-      batch->code = SQLITE_NOMEM;
-    } else if (!first && spool->body.length >= batch->max_bytes) {
-      spool->body.length = before;
-      batch->full = true;
-    } else {
-      if (first) batch->first_taken = number;
-      batch->last_taken = number;
-      batch->records++;
-      batch->points += keys;
-    }
-  }
-}
-
-/* Undated records cannot be sent: those before the batch are passed over, those behind it end it. */
-static bool passed_over(struct batch *batch, bool undated) {
-  if (undated && batch->records > 0) batch->full = true;
-  return undated;
-}
-
-static int read_batch(struct spool *spool, size_t index, struct batch *batch) {
-  const struct device *device = &spool->devices[index];
-  int code = SQLITE_DONE;
-  if (spool->db != NULL) {
-    sqlite3_stmt *statement = spool->statements[TB_SELECT];
-    tb_disk_bind_range(device, statement, batch->wanted - TB_MOST_IN_RUN + 1, batch->last);
-    while (!batch->full && (code = sqlite3_step(statement)) == SQLITE_ROW) {
-      struct tb_run run = tb_disk_row(device, statement);
-      if (passed_over(batch, sqlite3_column_type(statement, 2) != SQLITE_NULL)) continue;
-      int loaded = tb_disk_load_keys(spool, sqlite3_column_int64(statement, 3), &run);
-      if (loaded != SQLITE_OK) {
-        code = loaded;
-        break;
-      }
-      add_run(spool, batch, &run);
-    }
-    sqlite3_reset(statement);
-    if (code != SQLITE_DONE && code != SQLITE_ROW) return code;
-  }
-  for (struct pending *p = spool->first; p != NULL && !batch->full; p = p->next)
-    if (p->device == index && !passed_over(batch, p->undated)) add_run(spool, batch, &p->run);
-  return batch->code;
 }
 
 /*** Puts a batch together, oldest record first, without taking anything away.
@@ -268,18 +198,17 @@ static int read_batch(struct spool *spool, size_t index, struct batch *batch) {
 @treturn[2] boolean false: there is none
 @return[3] failure */
 static int spool_batch(lua_State *L) {
-  struct spool *spool = check_spool(L);
-  const struct device *device = check_device(L, spool, 2);
-  struct batch batch = {.wanted = check_number(L, 3),
-                        .last = check_number(L, 4),
-                        .max_bytes = (size_t)check_number(L, 5),
-                        .max_records = check_number(L, 6),
-                        .max_points = check_number(L, 7)};
+  struct tb_spool *spool = check_spool(L);
+  const struct tb_device *device = check_device(L, spool, 2);
+  struct tb_batch batch = {.first = check_number(L, 3),
+                           .last = check_number(L, 4),
+                           .max_bytes = check_number(L, 5),
+                           .max_records = check_number(L, 6),
+                           .max_points = check_number(L, 7)};
   struct tb_body *body = luaL_checkudata(L, 8, TB_BODY);
   luaL_argcheck(L, body->open, 8, "the body was closed");
   if (batch.last >= device->next) batch.last = device->next - 1;
-  spool->body.length = 0;
-  int code = read_batch(spool, (size_t)(device - spool->devices), &batch);
+  int code = tb_batch_read(spool, device, &batch);
   if (code != SQLITE_OK) return failure(L, spool, code);
   if (batch.records == 0) {
     lua_pushboolean(L, 0);
@@ -297,18 +226,17 @@ static int spool_batch(lua_State *L) {
   return 5;
 }
 
-/*** Takes records away that are in memory, and nothing that is on disk.
-@function spool:unput
+/*** Removes records that are in memory, and nothing that is on disk.
+@function spool:discard_pending
 @tparam integer device
 @tparam integer first number of the first
 @tparam integer last number of the last
 @treturn integer how many there were; raises when memory is short */
-static int spool_unput(lua_State *L) {
-  struct spool *spool = check_spool(L);
-  struct device *device = check_device(L, spool, 2);
+static int spool_discard_pending(lua_State *L) {
+  struct tb_spool *spool = check_spool(L);
+  struct tb_device *device = check_device(L, spool, 2);
   int64_t first = check_number(L, 3), last = check_number(L, 4), count = device->count;
-  if (!tb_memory_remove(spool, (size_t)(device - spool->devices), first, last))
-    return luaL_error(L, "not enough memory");
+  if (!tb_pending_remove(spool, device, first, last)) return luaL_error(L, "not enough memory");
   lua_pushinteger(L, count - device->count);
   return 1;
 }
@@ -326,17 +254,17 @@ static const char *open_envelope(const char *at, const char *end, int64_t *ts) {
 }
 
 /*** Says how the clock is to be judged.
-@function spool:believe
-@tparam ?boolean told whether it is known; nil: the year decides
+@function spool:set_clock_policy
+@tparam ?boolean known whether it is; nil: the year decides
 @tparam integer trusted_from milliseconds since 1970, from which on it is known
 @tparam ?integer learnt milliseconds to be added to the time since the system's start while the clock is not known */
-static int spool_believe(lua_State *L) {
-  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
-  struct tb_times *times = &spool->times;
-  times->told = lua_isnoneornil(L, 2) ? TB_BY_YEAR : lua_toboolean(L, 2) ? TB_KNOWN : TB_UNKNOWN;
-  times->trusted_from = check_number(L, 3);
-  times->learnt = !lua_isnoneornil(L, 4);
-  times->learnt_offset = lua_isnoneornil(L, 4) ? 0 : check_number(L, 4);
+static int spool_set_clock_policy(lua_State *L) {
+  struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  struct tb_record_clock *clock = &spool->clock;
+  clock->policy = lua_isnoneornil(L, 2) ? TB_CLOCK_BY_YEAR : lua_toboolean(L, 2) ? TB_CLOCK_KNOWN : TB_CLOCK_UNKNOWN;
+  clock->trusted_from = check_number(L, 3);
+  clock->learnt = !lua_isnoneornil(L, 4);
+  clock->learnt_offset = lua_isnoneornil(L, 4) ? 0 : check_number(L, 4);
   return 0;
 }
 
@@ -344,9 +272,9 @@ static int spool_believe(lua_State *L) {
 @function spool:offset
 @treturn ?integer milliseconds; nil when nobody knows */
 static int spool_offset(lua_State *L) {
-  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  const struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
   int64_t offset;
-  if (tb_times_offset(&spool->times, tb_uptime(), &offset))
+  if (tb_record_clock_offset(&spool->clock, tb_uptime(), &offset))
     lua_pushinteger(L, offset);
   else
     lua_pushnil(L);
@@ -358,8 +286,8 @@ static int spool_offset(lua_State *L) {
 @tparam integer time milliseconds since 1970
 @tparam integer most milliseconds that it may lie ahead */
 static int spool_follow(lua_State *L) {
-  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
-  tb_times_follow(&spool->times, check_number(L, 2), check_number(L, 3));
+  struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  tb_record_clock_follow(&spool->clock, check_number(L, 2), check_number(L, 3));
   return 0;
 }
 
@@ -368,9 +296,9 @@ clock was stepped back.
 @function spool:ahead
 @treturn ?integer milliseconds since 1970 */
 static int spool_ahead(lua_State *L) {
-  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  const struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
   int64_t last;
-  if (!tb_times_ahead(&spool->times, &last)) return 0;
+  if (!tb_record_clock_ahead(&spool->clock, &last)) return 0;
   lua_pushinteger(L, last);
   return 1;
 }
@@ -379,9 +307,27 @@ static int spool_ahead(lua_State *L) {
 @function spool:wait
 @tparam integer time milliseconds */
 static int spool_wait(lua_State *L) {
-  struct spool *spool = check_spool(L);
+  struct tb_spool *spool = check_spool(L);
   spool->due = tb_uptime() + check_number(L, 2);
   return 0;
+}
+
+/* Adds the records in spool->body: one, or a list. `stamped` tells whether any got its time here. False when memory is
+ * short, with some of them added. */
+static bool keep_records(struct tb_spool *spool, struct tb_device *device, int64_t up, bool *stamped) {
+  const char *at = spool->body.data, *end = at + spool->body.length;
+  if (*at == '[') at++;
+  while (at < end) {
+    int64_t ts;
+    const char *values = open_envelope(at, end, &ts);
+    bool own = values != at;
+    if (!own) ts = *stamped ? ++spool->clock.last : tb_record_clock_next(&spool->clock, up);
+    *stamped = *stamped || !own;
+    at = tb_pending_put(spool, device, ts, !own && spool->clock.undated, values, end);
+    if (at == NULL) return false;
+    at += own ? 2 : 1; /* the envelope's brace, and the comma or the bracket */
+  }
+  return true;
 }
 
 /*** Adds records, in memory: all or none. They are on disk after the next `sync`. Those that bring no time get the time
@@ -398,8 +344,8 @@ of the call, each a millisecond later than the one before.
 @treturn[2] nil
 @treturn[2] string why they cannot be sent */
 static int spool_put(lua_State *L) {
-  struct spool *spool = check_spool(L);
-  struct device *device = check_device(L, spool, 2);
+  struct tb_spool *spool = check_spool(L);
+  struct tb_device *device = check_device(L, spool, 2);
   /* At the line of the script that called the function that calls this one. */
   const struct tb_json_call call = {.form = TB_JSON_TELEMETRY, .what = "put", .level = 2};
   if (!lua_istable(L, 3)) {
@@ -416,24 +362,9 @@ static int spool_put(lua_State *L) {
     return 2;
   }
   int64_t first = device->next, up = tb_uptime();
-  bool stamped = false, ok = true;
-  const char *at = spool->body.data, *end = at + spool->body.length;
-  if (*at == '[') at++;
-  while (ok && at < end) {
-    int64_t ts;
-    const char *values = open_envelope(at, end, &ts);
-    bool own = values != at;
-    if (!own) ts = stamped ? ++spool->times.last : tb_times_next(&spool->times, up);
-    stamped = stamped || !own;
-    const struct pending *last = device->last;
-    at = last == NULL ? NULL : tb_run_split_values(&last->run, values, end, &spool->values);
-    bool same_keys = at != NULL;
-    if (!same_keys) at = tb_run_split(values, &spool->keys, &spool->values);
-    ok = at != NULL && tb_memory_put(spool, device, ts, !own && spool->times.undated, same_keys);
-    if (ok) at += own ? 2 : 1; /* the envelope's brace, and the comma or the bracket */
-  }
-  if (!ok) {
-    tb_memory_remove(spool, (size_t)(device - spool->devices), first, device->next - 1);
+  bool stamped = false;
+  if (!keep_records(spool, device, up, &stamped)) {
+    tb_pending_remove(spool, device, first, device->next - 1);
     return luaL_error(L, "not enough memory");
   }
   lua_pushinteger(L, first);
@@ -441,7 +372,7 @@ static int spool_put(lua_State *L) {
   lua_pushboolean(L, up < spool->due);
   lua_pushinteger(L, device->count);
   lua_pushinteger(L, device->bytes);
-  lua_pushboolean(L, stamped && spool->times.undated);
+  lua_pushboolean(L, stamped && spool->clock.undated);
   return 6;
 }
 
@@ -453,15 +384,13 @@ static int spool_put(lua_State *L) {
 @treturn[1] integer how many there were
 @return[2] failure */
 static int spool_remove(lua_State *L) {
-  struct spool *spool = check_spool(L);
-  struct device *device = check_device(L, spool, 2);
+  struct tb_spool *spool = check_spool(L);
+  struct tb_device *device = check_device(L, spool, 2);
   int64_t first = check_number(L, 3), last = check_number(L, 4), count = device->count;
   luaL_argcheck(L, first >= 0, 3, "negative");
   if (last >= device->next) last = device->next - 1;
-  int code = spool->db == NULL || first > last ? SQLITE_OK : tb_disk_remove(spool, device, first, last);
-  if (tb_disk_makes_room(spool, code)) code = tb_disk_remove(spool, device, first, last);
-  if (code == SQLITE_OK && first <= last && !tb_memory_remove(spool, (size_t)(device - spool->devices), first, last))
-    code = SQLITE_NOMEM;
+  int code = spool->db == NULL || first > last ? SQLITE_OK : tb_sqlite_remove(spool, device, first, last);
+  if (code == SQLITE_OK && first <= last && !tb_pending_remove(spool, device, first, last)) code = SQLITE_NOMEM;
   if (code != SQLITE_OK) return failure(L, spool, code);
   lua_pushinteger(L, count - device->count);
   return 1;
@@ -473,18 +402,13 @@ static int spool_remove(lua_State *L) {
 @treturn[1] boolean true
 @return[2] failure */
 static int spool_date(lua_State *L) {
-  struct spool *spool = check_spool(L);
+  struct tb_spool *spool = check_spool(L);
   int64_t offset = check_number(L, 2);
-  if (spool->times.undated) tb_times_become_known(&spool->times, offset);
-  if (spool->times.became_known) offset = spool->times.known_offset;
-  tb_disk_forget_tails(spool);
-  if (spool->db != NULL) {
-    sqlite3_bind_int64(spool->statements[TB_DATE], 1, offset);
-    sqlite3_bind_int64(spool->statements[TB_DATE], 2, spool->boot);
-    int code = tb_disk_run(spool, TB_DATE);
-    if (code != SQLITE_OK) return failure(L, spool, code);
-  }
-  for (struct pending *p = spool->first; p != NULL; p = p->next) {
+  if (spool->clock.undated) tb_record_clock_became_known(&spool->clock, offset);
+  if (spool->clock.became_known) offset = spool->clock.known_offset;
+  int code = spool->db == NULL ? SQLITE_OK : tb_sqlite_date(spool, offset);
+  if (code != SQLITE_OK) return failure(L, spool, code);
+  for (struct tb_pending *p = spool->first; p != NULL; p = p->next) {
     if (!p->undated) continue;
     p->undated = false;
     p->run.ts += offset;
@@ -502,8 +426,8 @@ static int spool_date(lua_State *L) {
 @treturn integer number that the next record gets
 @treturn integer the device's number in the file, 0 while that is not open */
 static int spool_counts(lua_State *L) {
-  struct spool *spool = check_spool(L);
-  const struct device *device = check_device(L, spool, 2);
+  struct tb_spool *spool = check_spool(L);
+  const struct tb_device *device = check_device(L, spool, 2);
   lua_pushinteger(L, device->count);
   lua_pushinteger(L, device->bytes);
   lua_pushinteger(L, device->next);
@@ -531,15 +455,13 @@ static int push_run(lua_State *L, const struct tb_run *run, bool undated, int64_
 }
 
 /* Pushes what `oldest` tells of the first row that a statement finds: nothing when there is none. How much that is. */
-static int push_row(lua_State *L, struct spool *spool, const struct device *device, int which, int64_t before) {
-  sqlite3_stmt *statement = spool->statements[which];
-  tb_disk_bind_range(device, statement, 0, device->next);
-  int code = sqlite3_step(statement), results = 0;
-  if (code == SQLITE_ROW) {
-    struct tb_run run = tb_disk_row(device, statement);
-    results = push_run(L, &run, sqlite3_column_type(statement, 2) != SQLITE_NULL, before);
-  }
-  sqlite3_reset(statement);
+static int push_row(lua_State *L, struct tb_spool *spool, const struct tb_device *device, enum tb_statement which,
+                    int64_t before) {
+  const struct tb_cursor cursor = tb_cursor_open(spool, device, which, 0, device->next);
+  struct tb_row row;
+  int code = tb_cursor_next(&cursor, &row);
+  int results = code == SQLITE_ROW ? push_run(L, &row.run, row.undated, before) : 0;
+  tb_cursor_close(&cursor);
   return code == SQLITE_ROW || code == SQLITE_DONE ? results : failure(L, spool, code);
 }
 
@@ -555,12 +477,12 @@ static int push_row(lua_State *L, struct spool *spool, const struct device *devi
 @treturn[2] boolean false: there are none
 @return[3] failure */
 static int spool_oldest(lua_State *L) {
-  struct spool *spool = check_spool(L);
-  const struct device *device = check_device(L, spool, 2);
+  struct tb_spool *spool = check_spool(L);
+  const struct tb_device *device = check_device(L, spool, 2);
   int64_t before = lua_isnoneornil(L, 4) ? INT64_MAX : check_number(L, 4);
   int results = spool->db != NULL && !lua_toboolean(L, 3) ? push_row(L, spool, device, TB_SELECT, before) : 0;
   if (results > 0) return results;
-  for (const struct pending *p = spool->first; p != NULL; p = p->next)
+  for (const struct tb_pending *p = spool->first; p != NULL; p = p->next)
     if (&spool->devices[p->device] == device) return push_run(L, &p->run, p->undated, before);
   lua_pushboolean(L, 0);
   return 1;
@@ -571,8 +493,8 @@ static int spool_oldest(lua_State *L) {
 @tparam integer device
 @return as `oldest` */
 static int spool_newest(lua_State *L) {
-  struct spool *spool = check_spool(L);
-  const struct device *device = check_device(L, spool, 2);
+  struct tb_spool *spool = check_spool(L);
+  const struct tb_device *device = check_device(L, spool, 2);
   int results = spool->db != NULL ? push_row(L, spool, device, TB_FIND, INT64_MAX) : 0;
   if (results > 0) return results;
   lua_pushboolean(L, 0);
@@ -667,7 +589,7 @@ static int read_rows(lua_State *L) {
 @treturn[1] table a list of rows, each a list of columns
 @return[2] failure */
 static int spool_query(lua_State *L) {
-  struct spool *spool = check_spool(L);
+  struct tb_spool *spool = check_spool(L);
   luaL_checktype(L, 2, LUA_TSTRING);
   int values = lua_gettop(L) - 2;
   for (int i = 3; i <= values + 2; i++)
@@ -705,7 +627,7 @@ static int uptime(lua_State *L) {
 @function spool:busy
 @treturn boolean */
 static int spool_busy(lua_State *L) {
-  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  const struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
   lua_pushboolean(L, spool->busy);
   return 1;
 }
@@ -713,15 +635,11 @@ static int spool_busy(lua_State *L) {
 /*** Closes the file. What waits in memory is lost: `sync` before. Idempotent.
 @function spool:close */
 static int spool_close(lua_State *L) {
-  struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
   check_free(L, spool);
   if (spool->path == NULL) return 0;
-  if (spool->forks == tb_forks()) tb_disk_close(spool); /* a forked child's would drop the parent's locks */
-  while (spool->first != NULL) {
-    struct pending *p = spool->first;
-    spool->first = p->next;
-    tb_memory_free(p);
-  }
+  if (spool->forks == tb_forks()) tb_sqlite_close(spool); /* a forked child's would drop the parent's locks */
+  while (spool->first != NULL) tb_pending_pop(spool);
   for (size_t i = 0; i < spool->device_count; i++) free(spool->devices[i].name);
   free(spool->devices);
   free(spool->path);
@@ -736,7 +654,7 @@ static int spool_close(lua_State *L) {
 }
 
 static int spool_tostring(lua_State *L) {
-  const struct spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  const struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
   if (spool->path == NULL)
     lua_pushfstring(L, "%s (closed)", TYPE);
   else
@@ -744,13 +662,27 @@ static int spool_tostring(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg METHODS[] = {{"open", spool_open},     {"shut", spool_shut},       {"device", spool_device},
-                                   {"put", spool_put},       {"unput", spool_unput},     {"sync", spool_sync},
-                                   {"batch", spool_batch},   {"remove", spool_remove},   {"date", spool_date},
-                                   {"counts", spool_counts}, {"oldest", spool_oldest},   {"newest", spool_newest},
-                                   {"query", spool_query},   {"believe", spool_believe}, {"offset", spool_offset},
-                                   {"follow", spool_follow}, {"ahead", spool_ahead},     {"wait", spool_wait},
-                                   {"busy", spool_busy},     {"close", spool_close},     {NULL, NULL}};
+static const luaL_Reg METHODS[] = {{"open", spool_open},
+                                   {"shut", spool_shut},
+                                   {"device", spool_device},
+                                   {"put", spool_put},
+                                   {"discard_pending", spool_discard_pending},
+                                   {"sync", spool_sync},
+                                   {"batch", spool_batch},
+                                   {"remove", spool_remove},
+                                   {"date", spool_date},
+                                   {"counts", spool_counts},
+                                   {"oldest", spool_oldest},
+                                   {"newest", spool_newest},
+                                   {"query", spool_query},
+                                   {"set_clock_policy", spool_set_clock_policy},
+                                   {"offset", spool_offset},
+                                   {"follow", spool_follow},
+                                   {"ahead", spool_ahead},
+                                   {"wait", spool_wait},
+                                   {"busy", spool_busy},
+                                   {"close", spool_close},
+                                   {NULL, NULL}};
 
 static const luaL_Reg METAMETHODS[] = {
     {"__gc", spool_close}, {"__close", spool_close}, {"__tostring", spool_tostring}, {NULL, NULL}};

@@ -5,59 +5,59 @@
 /* Back; one of more was no correction: the time before was wrong. */
 #define LONGEST_STEP ((int64_t)7 * 24 * 3600 * 1000)
 
-static int64_t milliseconds(clockid_t clock) {
+static int64_t milliseconds(clockid_t id) {
   struct timespec time;
-  clock_gettime(clock, &time);
+  clock_gettime(id, &time);
   return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-bool tb_times_offset(const struct tb_times *times, int64_t up, int64_t *offset) {
+bool tb_record_clock_offset(const struct tb_record_clock *clock, int64_t up, int64_t *offset) {
   int64_t now = milliseconds(CLOCK_REALTIME);
-  bool known = times->told == TB_BY_YEAR ? now >= times->trusted_from : times->told == TB_KNOWN;
-  *offset = known ? now - up : times->learnt_offset;
-  return known || times->learnt;
+  bool known = clock->policy == TB_CLOCK_BY_YEAR ? now >= clock->trusted_from : clock->policy == TB_CLOCK_KNOWN;
+  *offset = known ? now - up : clock->learnt_offset;
+  return known || clock->learnt;
 }
 
 int64_t tb_uptime(void) {
   return milliseconds(CLOCK_BOOTTIME);
 }
 
-void tb_times_become_known(struct tb_times *times, int64_t offset) {
-  times->last += offset;
-  times->undated = false;
-  times->became_known = true;
-  times->known_offset = offset;
+void tb_record_clock_became_known(struct tb_record_clock *clock, int64_t offset) {
+  clock->last += offset;
+  clock->undated = false;
+  clock->became_known = true;
+  clock->known_offset = offset;
 }
 
-int64_t tb_times_next(struct tb_times *times, int64_t up) {
+int64_t tb_record_clock_next(struct tb_record_clock *clock, int64_t up) {
   int64_t offset = 0;
-  bool dated = tb_times_offset(times, up, &offset);
+  bool dated = tb_record_clock_offset(clock, up, &offset);
   int64_t now = dated ? up + offset : up;
-  if (dated && times->undated) {
-    tb_times_become_known(times, offset);
-  } else if (!dated && !times->undated) {
-    times->given = times->became_known = false;
-    times->undated = true;
+  if (dated && clock->undated) {
+    tb_record_clock_became_known(clock, offset);
+  } else if (!dated && !clock->undated) {
+    clock->given = clock->became_known = false;
+    clock->undated = true;
   }
-  if (times->given && times->last >= now && times->last - now <= LONGEST_STEP)
-    now = times->last + (up - times->last_up > 3 ? (up - times->last_up) / 2 : 1);
-  times->last = now;
-  times->last_up = up;
-  times->given = true;
+  if (clock->given && clock->last >= now && clock->last - now <= LONGEST_STEP)
+    now = clock->last + (up - clock->last_up > 3 ? (up - clock->last_up) / 2 : 1);
+  clock->last = now;
+  clock->last_up = up;
+  clock->given = true;
   return now;
 }
 
-void tb_times_follow(struct tb_times *times, int64_t time, int64_t most) {
+void tb_record_clock_follow(struct tb_record_clock *clock, int64_t time, int64_t most) {
   int64_t up = tb_uptime(), offset;
-  if (!tb_times_offset(times, up, &offset) || times->undated || time - up - offset > most) return;
-  if (time <= (times->given ? times->last : up + offset)) return;
-  times->last = time;
-  times->last_up = up;
-  times->given = true;
+  if (!tb_record_clock_offset(clock, up, &offset) || clock->undated || time - up - offset > most) return;
+  if (time <= (clock->given ? clock->last : up + offset)) return;
+  clock->last = time;
+  clock->last_up = up;
+  clock->given = true;
 }
 
-bool tb_times_ahead(const struct tb_times *times, int64_t *last) {
+bool tb_record_clock_ahead(const struct tb_record_clock *clock, int64_t *last) {
   int64_t up = tb_uptime(), offset;
-  *last = times->last;
-  return !times->undated && times->given && tb_times_offset(times, up, &offset) && times->last > up + offset;
+  *last = clock->last;
+  return !clock->undated && clock->given && tb_record_clock_offset(clock, up, &offset) && clock->last > up + offset;
 }

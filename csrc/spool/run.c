@@ -17,20 +17,6 @@ void tb_run_free(struct tb_run *run) {
   tb_buffer_free(&run->data);
 }
 
-bool tb_run_copy(const struct tb_run *run, struct tb_run *copy) {
-  tb_run_init(copy, run->data.limit);
-  if (!tb_buffer_append(&copy->keys, run->keys.data, run->keys.length) ||
-      !tb_buffer_append(&copy->data, run->data.data, run->data.length)) {
-    tb_run_free(copy);
-    return false;
-  }
-  copy->first = run->first;
-  copy->ts = run->ts;
-  copy->last_ts = run->last_ts;
-  copy->count = run->count;
-  return true;
-}
-
 static size_t put_varint(uint64_t value, unsigned char *out) {
   size_t length = 0;
   for (; value >= 0x80; value >>= 7) out[length++] = (unsigned char)(value | 0x80);
@@ -197,24 +183,51 @@ int64_t tb_run_keys(const struct tb_run *run) {
   return count;
 }
 
-bool tb_run_cut(struct tb_run *run, int64_t from, int64_t count) {
+/* Data from the place behind a record's difference on, as that of a run which begins with the record. */
+static bool copy_from(const struct tb_run *run, size_t start, struct tb_run *copy) {
+  return tb_buffer_append(&copy->keys, run->keys.data, run->keys.length) && tb_buffer_append(&copy->data, "", 1) &&
+         tb_buffer_append(&copy->data, run->data.data + start, run->data.length - start);
+}
+
+enum tb_cut tb_run_cut(struct tb_run *run, int64_t first, int64_t last, struct tb_run *behind) {
+  int64_t end = run->first + run->count;
+  bool has_head = first > run->first, has_tail = last < end - 1;
+  struct tb_run head = *run, tail = *run;
   struct tb_record record = {0};
-  size_t start = 0; /* of what stays, its first record's difference left out */
-  int64_t ts = run->ts;
-  for (int64_t number = run->first; number < from + count; number++) {
-    size_t at = record.at;
+  size_t start = 0; /* of the tail, its first record's difference left out */
+  tb_run_init(behind, run->data.limit);
+  for (int64_t number = run->first; number < (has_tail ? end : first); number++) {
     uint64_t difference;
-    if (!tb_run_next(run, &record)) return false;
-    if (number != from) continue;
-    start = at + get_varint(run->data.data + at, run->data.length - at, &difference);
-    ts = record.ts;
+    size_t at = record.at;
+    if (!tb_run_next(run, &record)) return TB_CUT_NO_SENSE;
+    if (number == first - 1) {
+      head.data.length = record.at;
+      head.last_ts = record.ts;
+    } else if (number == last + 1) {
+      start = at + get_varint(run->data.data + at, run->data.length - at, &difference);
+      tail.ts = record.ts;
+    }
   }
-  run->data.data[0] = 0; /* in place of that */
-  memmove(run->data.data + 1, run->data.data + start, record.at - start);
-  run->data.length = 1 + record.at - start;
-  run->first = from;
-  run->ts = ts;
-  run->last_ts = record.ts;
-  run->count = count;
-  return true;
+  head.count = first - run->first;
+  tail.first = last + 1;
+  tail.count = end - last - 1;
+  tail.last_ts = record.ts;
+  if (!has_head) {
+    run->data.data[0] = 0;
+    memmove(run->data.data + 1, run->data.data + start, run->data.length - start);
+    tail.data.length = 1 + run->data.length - start;
+    *run = tail;
+    return TB_CUT;
+  }
+  if (has_tail) {
+    if (!copy_from(run, start, behind)) {
+      tb_run_free(behind);
+      return TB_CUT_NO_MEMORY;
+    }
+    tail.keys = behind->keys;
+    tail.data = behind->data;
+    *behind = tail;
+  }
+  *run = head;
+  return TB_CUT;
 }

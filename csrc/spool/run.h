@@ -23,9 +23,6 @@ void tb_run_init(struct tb_run *run, size_t limit);
 
 void tb_run_free(struct tb_run *run);
 
-/* Makes a copy with memory of its own; false, with nothing to free, when memory is short. */
-bool tb_run_copy(const struct tb_run *run, struct tb_run *copy);
-
 /* Takes a record's values apart: the object at `json`, which is the JSON writer's and not empty, into lines of keys and
  * of values, which replace what the buffers hold. What is behind it; NULL when memory is short. */
 const char *tb_run_split(const char *json, struct tb_buffer *keys, struct tb_buffer *values);
@@ -59,8 +56,10 @@ bool tb_run_write(const struct tb_run *run, const struct tb_record *record, stru
 /* How many keys each record has. */
 int64_t tb_run_keys(const struct tb_run *run);
 
-/* Keeps, of a run's records, `count` from the one with number `from` on: one at least. False when the data makes no
- * sense: then it is as it was. */
-bool tb_run_cut(struct tb_run *run, int64_t from, int64_t count);
+/* Takes the records from one number to another out of a run of which some stays: those before them or else those behind
+ * them. Where both stay, those behind become a run of their own, `behind`, which is empty otherwise, and takes no
+ * memory then. Where that fails, the run is as it was. */
+enum tb_cut { TB_CUT, TB_CUT_NO_MEMORY, TB_CUT_NO_SENSE };
+enum tb_cut tb_run_cut(struct tb_run *run, int64_t first, int64_t last, struct tb_run *behind);
 
 #endif

@@ -1,136 +1,62 @@
-/* What the files of thingsboard.spool share: `spool.c` its Lua face, `memory.c` the records that wait in memory,
- * `disk.c` those that wait in SQLite. */
+/* A spool: the outbox's store, and the devices whose records it holds. */
 #ifndef TB_SPOOL_H
 #define TB_SPOOL_H
 
 #include "spool/record_clock.h"
 #include "spool/run.h"
+#include "spool/schema.h"
 
 #include <sqlite3.h>
-#include <stddef.h>
 
-/* gcc's analyzer loses sight of what hangs in a list, and takes it for lost. */
+/* gcc's analyzer loses sight of what hangs in a list, and reports it as leaked. */
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 #endif
 
 enum {
-  TB_ROW_BYTES = 24, /* beside a run's data: what a row costs */
+  TB_ROW_BYTES = 24, /* what a run costs beside its data */
   TB_MOST_IN_RUN = 256,
   TB_MOST_RUN_BYTES = 16 * 1024,
   TB_MOST_RECORD = 64 * 1024 * 1024
 };
 
-/* Numbers that a device's records may have. */
-#define TB_NUMBERS ((int64_t)1 << 40)
+struct tb_pending;
 
-/* Statements that are run often. */
-enum {
-  TB_INSERT,
-  TB_JOIN,
-  TB_SELECT,
-  TB_FIND,
-  TB_CUT,
-  TB_SUM,
-  TB_DELETE,
-  TB_SHAPE_OF,
-  TB_KEYS_OF,
-  TB_ADD_SHAPE,
-  TB_DATE,
-  TB_BEGIN,
-  TB_COMMIT,
-  TB_ROLLBACK,
-  TB_STATEMENTS
-};
-
-struct pending {
-  struct pending *next;
-  struct tb_run run;
-  size_t device;
-  bool undated;  /* its time is that since the system's start */
-  int64_t saved; /* bytes, by joining a row */
-};
-
-/* The row that was written last, which takes more records: what is put one by one lies as close as what is put in
+/* The row that was written last. It takes more records, so that what is put one by one lies as close as what is put in
  * groups. */
-struct tail {
+struct tb_tail {
   int64_t first, count, last_ts, shape;
-  size_t length; /* of its data; 0: there is no such row */
+  size_t length; /* of its data; 0: no row takes more */
   bool undated;
 };
 
-struct device {
+struct tb_device {
+  size_t index; /* among the spool's devices */
   char *name;
-  int64_t number; /* in the file; 0 before it is there */
+  int64_t number; /* in the file; 0 while it has none */
   int64_t next;   /* number of the next record */
   int64_t count, bytes;
-  struct pending *last; /* where the next record may find room */
-  struct tail tail;
+  struct tb_pending *last; /* the run in memory that may take the next record */
+  struct tb_tail tail;
 };
 
-struct spool {
-  const char *type; /* TYPE */
-  struct tb_times times;
-  int64_t due; /* while the system is not up for so long, what is put may wait in memory */
-  sqlite3 *db; /* NULL while it cannot be opened */
-  sqlite3_stmt *statements[TB_STATEMENTS];
-  char *path;     /* NULL once closed */
-  bool busy;      /* a method runs in whose midst the collector may: a finalizer must change nothing */
-  unsigned forks; /* of the process that made it */
-  int64_t boot;   /* this boot's number in the file */
-  struct device *devices;
+struct tb_spool {
+  const char *type; /* as tb_new sets it */
+  char *path;       /* NULL once closed */
+  unsigned forks;   /* of the process that made it */
+  bool busy;        /* a method runs during which the collector may: a finalizer must change nothing */
+  struct tb_record_clock clock;
+  int64_t due; /* while the uptime is below this, records may wait in memory */
+  struct tb_device *devices;
   size_t device_count;
-  struct pending *first, *last;
-  struct tb_buffer keys, values, body;
-  /* The shape that was used last, in the file. */
-  struct tb_buffer shape_keys;
-  int64_t shape;
+  struct tb_pending *first, *last;     /* records in memory, of all devices */
+  struct tb_buffer keys, values, body; /* scratch */
+  sqlite3 *db;                         /* NULL while the file is not open */
+  const char *problem;                 /* why it could not be opened, where SQLite's code does not say it; or NULL */
+  sqlite3_stmt *statements[TB_STATEMENTS];
+  int64_t boot;                /* this boot's number in the file */
+  struct tb_buffer shape_keys; /* of the shape that was used last, */
+  int64_t shape;               /* and its number in the file; 0: none */
 };
-
-/* ---- memory.c ---- */
-
-void tb_memory_free(struct pending *p);
-
-/* Takes records of a device away; false when memory is short. */
-bool tb_memory_remove(struct spool *spool, size_t index, int64_t first, int64_t last);
-
-/* Adds the record whose values have been split; its keys are those of the last run, or have been split as well. False
- * when memory is short. */
-bool tb_memory_put(struct spool *spool, struct device *device, int64_t ts, bool undated, bool same_keys);
-
-/* ---- disk.c: what returns an int returns SQLite's code ---- */
-
-/* Opens the file, or makes it, and finds the devices in it. `problem` says what SQLite does not. */
-int tb_disk_open(struct spool *spool, const char **problem);
-
-/* Closes the file. What waits in memory stays, as all that there is. */
-void tb_disk_close(struct spool *spool);
-
-/* Finds a device in the file: its number and what waits there. What waits in memory already comes behind that. */
-int tb_disk_meet(struct spool *spool, size_t index);
-
-/* Writes what waits in memory, all of it or nothing. */
-int tb_disk_sync(struct spool *spool);
-
-/* Where the log cannot grow, what is in it may still find room in the file, and it begins anew. */
-bool tb_disk_makes_room(struct spool *spool, int code);
-
-/* Takes records away. */
-int tb_disk_remove(struct spool *spool, struct device *device, int64_t first, int64_t last);
-
-/* No row takes more records. */
-void tb_disk_forget_tails(struct spool *spool);
-
-/* Runs a statement that gives no row. */
-int tb_disk_run(struct spool *spool, int which);
-
-/* Ids of the rows that may hold records from `first` to `last`. */
-void tb_disk_bind_range(const struct device *device, sqlite3_stmt *statement, int64_t first, int64_t last);
-
-/* A row of TB_SELECT or TB_FIND, as a run that is read only: its buffers are SQLite's. The keys are left out: */
-struct tb_run tb_disk_row(const struct device *device, sqlite3_stmt *statement);
-
-/* Sets the keys of a run to those of a shape. */
-int tb_disk_load_keys(struct spool *spool, int64_t shape, struct tb_run *run);
 
 #endif

@@ -1,90 +1,267 @@
-/* Records on disk: a row is a run. A row's id is its device's number times TB_NUMBERS, and the number of the run's
- * first record, so that a device's records are one range. */
-#include "spool/spool.h"
+#include "spool/sqlite.h"
+
+#include "spool/pending.h"
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum {
   /* The data up to which a row takes more records: four fill a page. A record takes 4 bytes at least. */
-  MOST_JOINED_BYTES = 900,
-  SCHEMA = 1,
-  APPLICATION = 0x74626f78 /* "tbox" */
+  MOST_JOINED_BYTES = 900
 };
 
 _Static_assert(MOST_JOINED_BYTES / 4 <= TB_MOST_IN_RUN, "a row takes no more records than a run");
 
-static const char *const SQL[TB_STATEMENTS] = {
-    [TB_INSERT] = "INSERT INTO runs (id, ts, boot, shape, count, data) VALUES (?, ?, ?, ?, ?, ?)",
-    [TB_JOIN] = "UPDATE runs SET count = count + ?, data = CAST(data || ? AS BLOB) WHERE id = ?",
-    [TB_SELECT] = "SELECT id, ts, boot, shape, count, data FROM runs WHERE id BETWEEN ? AND ? ORDER BY id",
-    [TB_FIND] = "SELECT id, ts, boot, shape, count, data FROM runs WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
-    [TB_CUT] = "UPDATE runs SET count = ?, data = ? WHERE id = ?",
-    [TB_SUM] =
-        "SELECT coalesce(sum(count), 0), coalesce(sum(length(data)), 0), count(*) FROM runs WHERE id BETWEEN ? AND ?",
-    [TB_DELETE] = "DELETE FROM runs WHERE id BETWEEN ? AND ?",
-    [TB_SHAPE_OF] = "SELECT number FROM shapes WHERE keys = ?",
-    [TB_KEYS_OF] = "SELECT keys FROM shapes WHERE number = ?",
-    [TB_ADD_SHAPE] = "INSERT INTO shapes (keys) VALUES (?)",
-    [TB_DATE] = "UPDATE runs SET ts = ts + ?, boot = NULL WHERE boot = ?",
-    /* Savepoints, not transactions: what several calls do may be made one by a transaction around them. */
-    [TB_BEGIN] = "SAVEPOINT step",
-    [TB_COMMIT] = "RELEASE step",
-    [TB_ROLLBACK] = "ROLLBACK TO step",
-};
+/* ---- Statements ---- */
 
-static const char TABLES[] =
-    "BEGIN IMMEDIATE;"
-    "CREATE TABLE devices (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
-    "CREATE TABLE shapes (number INTEGER PRIMARY KEY, keys BLOB NOT NULL UNIQUE);"
-    "CREATE TABLE boots (number INTEGER PRIMARY KEY, boot TEXT NOT NULL UNIQUE);"
-    "CREATE TABLE runs (id INTEGER PRIMARY KEY, ts INTEGER NOT NULL, boot INTEGER, shape INTEGER NOT NULL,"
-    "  count INTEGER NOT NULL, data BLOB NOT NULL);"
-    "CREATE TABLE attributes (device INTEGER, key BLOB, value BLOB NOT NULL, PRIMARY KEY (device, key)) WITHOUT ROWID;"
-    "CREATE TABLE rejected (id INTEGER PRIMARY KEY, device INTEGER NOT NULL, body BLOB NOT NULL, reason TEXT NOT NULL,"
-    "  at INTEGER);"
-    "CREATE TABLE counters (device INTEGER, cause TEXT, count INTEGER NOT NULL, PRIMARY KEY (device, cause))"
-    "  WITHOUT ROWID;"
-    "PRAGMA application_id = 1952608120;"
-    "PRAGMA user_version = 1;"
-    "COMMIT;";
-
-/* The log is small, for the disks are; a commit is on the disk when it returns. */
-static const char SETTINGS[] = "PRAGMA locking_mode = EXCLUSIVE;"
-                               "PRAGMA journal_mode = WAL;"
-                               "PRAGMA synchronous = FULL;"
-                               "PRAGMA wal_autocheckpoint = 256;"
-                               "PRAGMA journal_size_limit = 1048576;"
-                               "PRAGMA cache_size = -256;"
-                               "PRAGMA temp_store = MEMORY;";
-
-int tb_disk_run(struct spool *spool, int which) {
+/* Runs a statement that gives no row. */
+static int run(struct tb_spool *spool, enum tb_statement which) {
   int code = sqlite3_step(spool->statements[which]);
   sqlite3_reset(spool->statements[which]);
   return code == SQLITE_DONE ? SQLITE_OK : code;
 }
 
-static int begin(struct spool *spool) {
-  return tb_disk_run(spool, TB_BEGIN);
-}
-
-/* Ends what `begin` began, well or not. Where SQLite has rolled back already the rest fails, which is no matter. */
-static int finish(struct spool *spool, int code) {
-  if (code == SQLITE_OK) code = tb_disk_run(spool, TB_COMMIT);
+/* Ends what TB_BEGIN began: keeps it when the code is SQLITE_OK. Where SQLite has rolled back already the rest fails,
+ * which does not matter. */
+static int finish(struct tb_spool *spool, int code) {
+  if (code == SQLITE_OK) code = run(spool, TB_COMMIT);
   if (code == SQLITE_OK) return code;
-  tb_disk_run(spool, TB_ROLLBACK);
-  tb_disk_run(spool, TB_COMMIT);
+  run(spool, TB_ROLLBACK);
+  run(spool, TB_COMMIT);
   spool->shape = 0; /* it may be gone with the rest */
   return code;
 }
 
-void tb_disk_forget_tails(struct spool *spool) {
+/* Reads one number of the first row of a statement that has been bound; 0 when there is no row. */
+static int read_number(sqlite3_stmt *statement, int64_t *number) {
+  int code = sqlite3_step(statement);
+  *number = code == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
+  return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
+}
+
+/* Runs a statement once, with a text or NULL for its question mark. */
+static int read_once(struct tb_spool *spool, const char *sql, const char *text, int64_t *number) {
+  sqlite3_stmt *statement = NULL;
+  int code = sqlite3_prepare_v2(spool->db, sql, -1, &statement, NULL);
+  if (code == SQLITE_OK && text != NULL) code = sqlite3_bind_text(statement, 1, text, -1, SQLITE_STATIC);
+  if (code == SQLITE_OK) code = read_number(statement, number);
+  sqlite3_finalize(statement);
+  return code;
+}
+
+/* The number that a text has in a table of texts; it gets one when it has none. */
+static int number_of(struct tb_spool *spool, const char *find, const char *add, const char *text, int64_t *number) {
+  int code = read_once(spool, find, text, number);
+  if (code != SQLITE_OK || *number != 0) return code;
+  code = read_once(spool, add, text, number);
+  *number = sqlite3_last_insert_rowid(spool->db);
+  return code;
+}
+
+/* ---- Rows ---- */
+
+static int64_t id_of(const struct tb_device *device, int64_t number) {
+  return device->number * TB_NUMBERS + (number < 0 ? 0 : number);
+}
+
+static void bind_range(const struct tb_device *device, sqlite3_stmt *statement, int64_t first, int64_t last) {
+  sqlite3_bind_int64(statement, 1, id_of(device, first));
+  sqlite3_bind_int64(statement, 2, id_of(device, last));
+}
+
+struct tb_cursor tb_cursor_open(struct tb_spool *spool, const struct tb_device *device, enum tb_statement which,
+                                int64_t first, int64_t last) {
+  const struct tb_cursor cursor = {spool->statements[which], device};
+  bind_range(device, cursor.statement, first, last);
+  return cursor;
+}
+
+int tb_cursor_next(const struct tb_cursor *cursor, struct tb_row *row) {
+  sqlite3_stmt *statement = cursor->statement;
+  int code = sqlite3_step(statement);
+  if (code != SQLITE_ROW) return code;
+  *row = (struct tb_row){.undated = sqlite3_column_type(statement, 2) != SQLITE_NULL,
+                         .boot = sqlite3_column_int64(statement, 2),
+                         .shape = sqlite3_column_int64(statement, 3)};
+  tb_run_init(&row->run, TB_MOST_RECORD);
+  row->run.first = sqlite3_column_int64(statement, 0) - id_of(cursor->device, 0);
+  row->run.ts = sqlite3_column_int64(statement, 1);
+  row->run.count = sqlite3_column_int64(statement, 4);
+  const void *blob = sqlite3_column_blob(statement, 5);
+  memcpy(&row->run.data.data, &blob, sizeof blob); /* for reading only, as the header says */
+  row->run.data.length = (size_t)sqlite3_column_bytes(statement, 5);
+  return code;
+}
+
+void tb_cursor_close(const struct tb_cursor *cursor) {
+  sqlite3_reset(cursor->statement);
+}
+
+/* Adds what the rows that begin between two numbers hold to the device's counts, or with -1 takes it away. */
+static int count_rows(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last, int sign) {
+  sqlite3_stmt *sum = spool->statements[TB_SUM];
+  bind_range(device, sum, first, last);
+  int code = sqlite3_step(sum);
+  if (code == SQLITE_ROW) {
+    device->count += sign * sqlite3_column_int64(sum, 0);
+    device->bytes += sign * (sqlite3_column_int64(sum, 1) + TB_ROW_BYTES * sqlite3_column_int64(sum, 2));
+    code = SQLITE_OK;
+  }
+  sqlite3_reset(sum);
+  return code;
+}
+
+static void count_row(struct tb_device *device, const struct tb_run *run, int sign) {
+  device->count += sign * run->count;
+  device->bytes += sign * ((int64_t)run->data.length + TB_ROW_BYTES);
+}
+
+static int insert(struct tb_spool *spool, const struct tb_device *device, const struct tb_row *row) {
+  sqlite3_stmt *statement = spool->statements[TB_INSERT];
+  sqlite3_bind_int64(statement, 1, id_of(device, row->run.first));
+  sqlite3_bind_int64(statement, 2, row->run.ts);
+  if (row->undated)
+    sqlite3_bind_int64(statement, 3, row->boot);
+  else
+    sqlite3_bind_null(statement, 3);
+  sqlite3_bind_int64(statement, 4, row->shape);
+  sqlite3_bind_int64(statement, 5, row->run.count);
+  int code = sqlite3_bind_blob64(statement, 6, row->run.data.data, row->run.data.length, SQLITE_STATIC);
+  return code == SQLITE_OK ? run(spool, TB_INSERT) : code;
+}
+
+/* No row takes more records. */
+static void forget_tails(struct tb_spool *spool) {
   for (size_t i = 0; i < spool->device_count; i++) spool->devices[i].tail.length = 0;
 }
 
-void tb_disk_close(struct spool *spool) {
+/* ---- Shapes: the keys that records have in common ---- */
+
+static bool remember_shape(struct tb_spool *spool, int64_t shape, const void *keys, size_t length) {
+  spool->shape = 0;
+  spool->shape_keys.length = 0;
+  if (!tb_buffer_append(&spool->shape_keys, keys, length)) return false;
+  spool->shape = shape;
+  return true;
+}
+
+static int find_shape(struct tb_spool *spool, const struct tb_buffer *keys, int64_t *number) {
+  if (spool->shape != 0 && spool->shape_keys.length == keys->length &&
+      memcmp(spool->shape_keys.data, keys->data, keys->length) == 0) {
+    *number = spool->shape;
+    return SQLITE_OK;
+  }
+  sqlite3_stmt *find = spool->statements[TB_SHAPE_OF], *add = spool->statements[TB_ADD_SHAPE];
+  sqlite3_bind_blob64(find, 1, keys->data, keys->length, SQLITE_STATIC);
+  int code = read_number(find, number);
+  sqlite3_reset(find);
+  if (code == SQLITE_OK && *number == 0) {
+    sqlite3_bind_blob64(add, 1, keys->data, keys->length, SQLITE_STATIC);
+    code = run(spool, TB_ADD_SHAPE);
+    *number = sqlite3_last_insert_rowid(spool->db);
+  }
+  if (code == SQLITE_OK) remember_shape(spool, *number, keys->data, keys->length);
+  return code;
+}
+
+int tb_sqlite_load_keys(struct tb_spool *spool, struct tb_row *row) {
+  int code = SQLITE_OK;
+  if (spool->shape != row->shape) {
+    sqlite3_stmt *find = spool->statements[TB_KEYS_OF];
+    sqlite3_bind_int64(find, 1, row->shape);
+    code = sqlite3_step(find);
+    if (code == SQLITE_ROW) {
+      const void *keys = sqlite3_column_blob(find, 0);
+      code = remember_shape(spool, row->shape, keys, (size_t)sqlite3_column_bytes(find, 0)) ? SQLITE_OK : SQLITE_NOMEM;
+    } else if (code == SQLITE_DONE) {
+      code = SQLITE_CORRUPT;
+    }
+    sqlite3_reset(find);
+  }
+  row->run.keys = spool->shape_keys;
+  return code;
+}
+
+/* ---- The file ---- */
+
+static int open_database(struct tb_spool *spool) {
+  int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+  int code = sqlite3_open_v2(spool->path, &spool->db, flags, NULL);
+  return code == SQLITE_OK ? sqlite3_exec(spool->db, TB_SETTINGS, NULL, NULL, NULL) : code;
+}
+
+/* Brings the file to the version of this release, in one transaction. */
+static int migrate(struct tb_spool *spool) {
+  int64_t version = 0, application = 0;
+  int code = read_once(spool, "PRAGMA user_version", NULL, &version);
+  if (code == SQLITE_OK) code = read_once(spool, "PRAGMA application_id", NULL, &application);
+  if (code != SQLITE_OK) return code;
+  if (application != TB_APPLICATION_ID && (application != 0 || version != 0)) {
+    spool->problem = "this is a database, but no outbox";
+    return SQLITE_CANTOPEN;
+  }
+  if (version < 0 || version > TB_SCHEMA_VERSION) {
+    spool->problem = "this is an outbox of a newer release of this library";
+    return SQLITE_CANTOPEN;
+  }
+  if (version == TB_SCHEMA_VERSION) return SQLITE_OK;
+  code = sqlite3_exec(spool->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+  for (; code == SQLITE_OK && version < TB_SCHEMA_VERSION; version++)
+    code = sqlite3_exec(spool->db, TB_MIGRATIONS[version], NULL, NULL, NULL);
+  return code == SQLITE_OK ? sqlite3_exec(spool->db, "COMMIT", NULL, NULL, NULL) : code;
+}
+
+static int prepare(struct tb_spool *spool) {
+  int code = SQLITE_OK;
+  for (int i = 0; code == SQLITE_OK && i < TB_STATEMENTS; i++)
+    code = sqlite3_prepare_v3(spool->db, TB_SQL[i], -1, SQLITE_PREPARE_PERSISTENT, &spool->statements[i], NULL);
+  return code;
+}
+
+static int find_boot(struct tb_spool *spool) {
+  char id[64];
+  int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  ssize_t length = fd < 0 ? 0 : read(fd, id, sizeof id - 1);
+  if (fd >= 0) close(fd);
+  while (length > 0 && id[length - 1] == '\n') length--;
+  id[length > 0 ? length : 0] = '\0';
+  return number_of(spool, TB_BOOT_OF, TB_ADD_BOOT, id, &spool->boot);
+}
+
+int tb_sqlite_attach_device(struct tb_spool *spool, size_t index) {
+  struct tb_device *device = &spool->devices[index], found = {0};
+  int code = number_of(spool, TB_DEVICE_OF, TB_ADD_DEVICE, device->name, &found.number);
+  if (code == SQLITE_OK) code = count_rows(spool, &found, 0, TB_NUMBERS - 1, 1);
+  if (code != SQLITE_OK) return code;
+  struct tb_row newest;
+  const struct tb_cursor cursor = tb_cursor_open(spool, &found, TB_FIND, 0, TB_NUMBERS - 1);
+  code = tb_cursor_next(&cursor, &newest);
+  tb_cursor_close(&cursor);
+  if (code != SQLITE_ROW && code != SQLITE_DONE) return code;
+  device->number = found.number;
+  device->next = code == SQLITE_ROW ? newest.run.first + newest.run.count : 0;
+  device->count = found.count;
+  device->bytes = found.bytes;
+  tb_pending_renumber(spool, index);
+  return SQLITE_OK;
+}
+
+static int attach_devices(struct tb_spool *spool) {
+  int code = SQLITE_OK;
+  for (size_t i = 0; code == SQLITE_OK && i < spool->device_count; i++) code = tb_sqlite_attach_device(spool, i);
+  return code;
+}
+
+int tb_sqlite_open(struct tb_spool *spool) {
+  static int (*const STEPS[])(struct tb_spool *) = {open_database, migrate, prepare, find_boot, attach_devices};
+  int code = SQLITE_OK;
+  spool->problem = NULL;
+  for (size_t i = 0; code == SQLITE_OK && i < sizeof STEPS / sizeof *STEPS; i++) code = STEPS[i](spool);
+  return code;
+}
+
+void tb_sqlite_close(struct tb_spool *spool) {
   for (size_t i = 0; i < TB_STATEMENTS; i++) {
     sqlite3_finalize(spool->statements[i]);
     spool->statements[i] = NULL;
@@ -92,174 +269,24 @@ void tb_disk_close(struct spool *spool) {
   sqlite3_close(spool->db);
   spool->db = NULL;
   spool->shape = 0;
-  tb_disk_forget_tails(spool);
+  forget_tails(spool);
   for (size_t i = 0; i < spool->device_count; i++) {
-    struct device *device = &spool->devices[i];
+    struct tb_device *device = &spool->devices[i];
     device->number = device->next = device->count = device->bytes = 0;
-  }
-  for (struct pending *p = spool->first; p != NULL; p = p->next) {
-    struct device *device = &spool->devices[p->device];
-    p->run.first = device->next;
-    device->next += p->run.count;
-    device->count += p->run.count;
-    device->bytes += (int64_t)p->run.data.length + TB_ROW_BYTES;
+    tb_pending_renumber(spool, i);
   }
 }
 
-static int64_t id_of(const struct device *device, int64_t number) {
-  return device->number * TB_NUMBERS + number;
-}
+/* ---- Writing ---- */
 
-static int64_t most(int64_t a, int64_t b) {
-  return a > b ? a : b;
-}
-
-void tb_disk_bind_range(const struct device *device, sqlite3_stmt *statement, int64_t first, int64_t last) {
-  sqlite3_bind_int64(statement, 1, id_of(device, most(0, first)));
-  sqlite3_bind_int64(statement, 2, id_of(device, last));
-}
-
-/* Reads one number of the first row of a statement that has been bound; `otherwise` when there is no row. */
-static int read_number(sqlite3_stmt *statement, int64_t otherwise, int64_t *number) {
-  int code = sqlite3_step(statement);
-  *number = code == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : otherwise;
-  return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
-}
-
-/* The number that a text has in a table of texts; made when it has none. */
-static int number_of(struct spool *spool, const char *find, const char *add, const char *text, int64_t *number) {
-  sqlite3_stmt *statement = NULL;
-  int code = sqlite3_prepare_v2(spool->db, find, -1, &statement, NULL);
-  if (code == SQLITE_OK) code = sqlite3_bind_text(statement, 1, text, -1, SQLITE_STATIC);
-  if (code == SQLITE_OK) code = read_number(statement, 0, number);
-  sqlite3_finalize(statement);
-  if (code != SQLITE_OK || *number != 0) return code;
-  code = sqlite3_prepare_v2(spool->db, add, -1, &statement, NULL);
-  if (code == SQLITE_OK) code = sqlite3_bind_text(statement, 1, text, -1, SQLITE_STATIC);
-  if (code == SQLITE_OK) code = sqlite3_step(statement) == SQLITE_DONE ? SQLITE_OK : sqlite3_errcode(spool->db);
-  sqlite3_finalize(statement);
-  *number = sqlite3_last_insert_rowid(spool->db);
-  return code;
-}
-
-int tb_disk_meet(struct spool *spool, size_t index) {
-  struct device *device = &spool->devices[index];
-  int64_t number = 0, next = 0;
-  int code = number_of(spool, "SELECT number FROM devices WHERE name = ?", "INSERT INTO devices (name) VALUES (?)",
-                       device->name, &number);
-  if (code != SQLITE_OK) return code;
-  struct device found = {.number = number};
-  sqlite3_stmt *sum = spool->statements[TB_SUM], *find = spool->statements[TB_FIND];
-  tb_disk_bind_range(&found, sum, 0, TB_NUMBERS - 1);
-  tb_disk_bind_range(&found, find, 0, TB_NUMBERS - 1);
-  code = sqlite3_step(sum);
-  if (code == SQLITE_ROW) {
-    found.count = sqlite3_column_int64(sum, 0);
-    found.bytes = sqlite3_column_int64(sum, 1) + TB_ROW_BYTES * sqlite3_column_int64(sum, 2);
-    code = sqlite3_step(find);
-    if (code == SQLITE_ROW) next = sqlite3_column_int64(find, 0) - id_of(&found, 0) + sqlite3_column_int64(find, 4);
-  }
-  sqlite3_reset(sum);
-  sqlite3_reset(find);
-  if (code != SQLITE_ROW && code != SQLITE_DONE) return code;
-  for (struct pending *p = spool->first; p != NULL; p = p->next)
-    if (p->device == index) p->run.first += next;
-  device->number = number;
-  device->next += next;
-  device->count += found.count;
-  device->bytes += found.bytes;
-  return SQLITE_OK;
-}
-
-static int read_pragma(struct spool *spool, const char *sql, int64_t *value) {
-  sqlite3_stmt *statement = NULL;
-  int code = sqlite3_prepare_v2(spool->db, sql, -1, &statement, NULL);
-  if (code == SQLITE_OK) code = read_number(statement, 0, value);
-  sqlite3_finalize(statement);
-  return code;
-}
-
-static void read_boot(char *id, size_t room) {
-  int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-  ssize_t length = fd < 0 ? 0 : read(fd, id, room - 1);
-  if (fd >= 0) close(fd);
-  while (length > 0 && id[length - 1] == '\n') length--;
-  id[length > 0 ? length : 0] = '\0';
-}
-
-int tb_disk_open(struct spool *spool, const char **problem) {
-  char boot[64];
-  int64_t schema = 0, application = 0;
-  int code =
-      sqlite3_open_v2(spool->path, &spool->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
-  if (code == SQLITE_OK) code = sqlite3_exec(spool->db, SETTINGS, NULL, NULL, NULL);
-  if (code == SQLITE_OK) code = read_pragma(spool, "PRAGMA user_version", &schema);
-  if (code == SQLITE_OK) code = read_pragma(spool, "PRAGMA application_id", &application);
-  if (code == SQLITE_OK && schema == 0 && application == 0) {
-    code = sqlite3_exec(spool->db, TABLES, NULL, NULL, NULL);
-  } else if (code == SQLITE_OK && application != APPLICATION) {
-    *problem = "a database, but no outbox";
-    return SQLITE_CANTOPEN;
-  } else if (code == SQLITE_OK && schema > SCHEMA) {
-    *problem = "an outbox of a newer release of this library";
-    return SQLITE_CANTOPEN;
-  }
-  for (int i = 0; code == SQLITE_OK && i < TB_STATEMENTS; i++)
-    code = sqlite3_prepare_v3(spool->db, SQL[i], -1, SQLITE_PREPARE_PERSISTENT, &spool->statements[i], NULL);
-  if (code != SQLITE_OK) return code;
-  read_boot(boot, sizeof boot);
-  code = number_of(spool, "SELECT number FROM boots WHERE boot = ?", "INSERT INTO boots (boot) VALUES (?)", boot,
-                   &spool->boot);
-  for (size_t i = 0; code == SQLITE_OK && i < spool->device_count; i++) code = tb_disk_meet(spool, i);
-  return code;
-}
-
-static bool same(const struct tb_buffer *a, const struct tb_buffer *b) {
-  return a->length == b->length && memcmp(a->data, b->data, a->length) == 0;
-}
-
-/* The number of the shape with these keys, in the file. */
-static int find_shape(struct spool *spool, const struct tb_buffer *keys, int64_t *number) {
-  if (spool->shape != 0 && same(&spool->shape_keys, keys)) {
-    *number = spool->shape;
-    return SQLITE_OK;
-  }
-  sqlite3_stmt *find = spool->statements[TB_SHAPE_OF], *add = spool->statements[TB_ADD_SHAPE];
-  sqlite3_bind_blob64(find, 1, keys->data, keys->length, SQLITE_STATIC);
-  int code = read_number(find, 0, number);
-  sqlite3_reset(find);
-  if (code == SQLITE_OK && *number == 0) {
-    sqlite3_bind_blob64(add, 1, keys->data, keys->length, SQLITE_STATIC);
-    code = tb_disk_run(spool, TB_ADD_SHAPE);
-    *number = sqlite3_last_insert_rowid(spool->db);
-  }
-  spool->shape = 0;
-  spool->shape_keys.length = 0;
-  if (code == SQLITE_OK && tb_buffer_append(&spool->shape_keys, keys->data, keys->length)) spool->shape = *number;
-  return code;
-}
-
-static int insert(struct spool *spool, int64_t id, const struct tb_run *run, int64_t boot, int64_t shape) {
-  sqlite3_stmt *statement = spool->statements[TB_INSERT];
-  sqlite3_bind_int64(statement, 1, id);
-  sqlite3_bind_int64(statement, 2, run->ts);
-  if (boot != 0)
-    sqlite3_bind_int64(statement, 3, boot);
-  else
-    sqlite3_bind_null(statement, 3);
-  sqlite3_bind_int64(statement, 4, shape);
-  sqlite3_bind_int64(statement, 5, run->count);
-  int code = sqlite3_bind_blob64(statement, 6, run->data.data, run->data.length, SQLITE_STATIC);
-  return code == SQLITE_OK ? tb_disk_run(spool, TB_INSERT) : code;
-}
-
-static bool joins(const struct tail *tail, const struct pending *p, int64_t shape) {
+static bool can_join(const struct tb_tail *tail, const struct tb_pending *p, int64_t shape) {
   return tail->length > 0 && tail->first + tail->count == p->run.first && tail->shape == shape &&
          tail->undated == p->undated && tail->length + p->run.data.length <= MOST_JOINED_BYTES;
 }
 
-static int join(struct spool *spool, struct device *device, struct pending *p) {
-  struct tail *tail = &device->tail;
+/* Adds a run's records to the row that was written last. */
+static int join(struct tb_spool *spool, struct tb_device *device, struct tb_pending *p) {
+  struct tb_tail *tail = &device->tail;
   struct tb_buffer *data = &spool->body;
   sqlite3_stmt *statement = spool->statements[TB_JOIN];
   data->length = 0;
@@ -267,7 +294,7 @@ static int join(struct spool *spool, struct device *device, struct pending *p) {
   sqlite3_bind_int64(statement, 1, p->run.count);
   sqlite3_bind_blob64(statement, 2, data->data, data->length, SQLITE_STATIC);
   sqlite3_bind_int64(statement, 3, id_of(device, tail->first));
-  int code = tb_disk_run(spool, TB_JOIN);
+  int code = run(spool, TB_JOIN);
   tail->count += p->run.count;
   tail->length += data->length;
   tail->last_ts = p->run.last_ts;
@@ -275,166 +302,141 @@ static int join(struct spool *spool, struct device *device, struct pending *p) {
   return code;
 }
 
-static int write_pending(struct spool *spool, struct pending *p) {
-  struct device *device = &spool->devices[p->device];
-  int64_t shape;
-  int code = find_shape(spool, &p->run.keys, &shape);
+static int write_pending(struct tb_spool *spool, struct tb_pending *p) {
+  struct tb_device *device = &spool->devices[p->device];
+  struct tb_row row = {.run = p->run, .undated = p->undated, .boot = spool->boot};
+  int code = find_shape(spool, &p->run.keys, &row.shape);
   if (code != SQLITE_OK) return code;
-  if (joins(&device->tail, p, shape)) return join(spool, device, p);
+  if (can_join(&device->tail, p, row.shape)) return join(spool, device, p);
   p->saved = 0;
-  device->tail = (struct tail){p->run.first, p->run.count, p->run.last_ts, shape, p->run.data.length, p->undated};
-  return insert(spool, id_of(device, p->run.first), &p->run, p->undated ? spool->boot : 0, shape);
+  device->tail =
+      (struct tb_tail){p->run.first, p->run.count, p->run.last_ts, row.shape, p->run.data.length, p->undated};
+  return insert(spool, device, &row);
 }
 
 /* Whether nobody will find the file again: it was removed, or has another name. */
-static bool is_gone(struct spool *spool) {
+static bool is_gone(struct tb_spool *spool) {
   int moved = 0;
   return sqlite3_file_control(spool->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved != 0;
 }
 
-int tb_disk_sync(struct spool *spool) {
-  if (spool->first == NULL) return SQLITE_OK;
-  if (spool->db == NULL) return SQLITE_CANTOPEN;
-  if (is_gone(spool)) return SQLITE_READONLY_DBMOVED;
-  int code = begin(spool);
+static int write_all(struct tb_spool *spool) {
+  int code = run(spool, TB_BEGIN);
   if (code != SQLITE_OK) return code;
-  for (struct pending *p = spool->first; code == SQLITE_OK && p != NULL; p = p->next) code = write_pending(spool, p);
+  for (struct tb_pending *p = spool->first; code == SQLITE_OK && p != NULL; p = p->next) code = write_pending(spool, p);
   code = finish(spool, code);
-  if (code != SQLITE_OK) {
-    tb_disk_forget_tails(spool);
-    return code;
-  }
-  while (spool->first != NULL) {
-    struct pending *p = spool->first;
-    spool->first = p->next;
-    spool->devices[p->device].last = NULL;
-    spool->devices[p->device].bytes -= p->saved;
-    tb_memory_free(p);
-  }
-  spool->last = NULL;
-  return SQLITE_OK;
+  if (code != SQLITE_OK) forget_tails(spool);
+  return code;
 }
 
-bool tb_disk_makes_room(struct spool *spool, int code) {
+/* Where the log cannot grow, what is in it may still find room in the file, and it begins anew. */
+static bool makes_room(struct tb_spool *spool, int code) {
   return ((code & 0xFF) == SQLITE_FULL || (code & 0xFF) == SQLITE_IOERR) &&
          sqlite3_wal_checkpoint_v2(spool->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) == SQLITE_OK;
 }
 
-struct tb_run tb_disk_row(const struct device *device, sqlite3_stmt *statement) {
-  struct tb_run run;
-  tb_run_init(&run, TB_MOST_RECORD);
-  run.first = sqlite3_column_int64(statement, 0) - id_of(device, 0);
-  run.ts = sqlite3_column_int64(statement, 1);
-  run.count = sqlite3_column_int64(statement, 4);
-  const void *blob = sqlite3_column_blob(statement, 5);
-  memcpy(&run.data.data, &blob, sizeof blob); /* read only, by this function's word */
-  run.data.length = (size_t)sqlite3_column_bytes(statement, 5);
-  return run;
-}
-
-int tb_disk_load_keys(struct spool *spool, int64_t shape, struct tb_run *run) {
-  int code = SQLITE_OK;
-  if (spool->shape != shape) {
-    sqlite3_stmt *find = spool->statements[TB_KEYS_OF];
-    sqlite3_bind_int64(find, 1, shape);
-    code = sqlite3_step(find);
-    spool->shape = 0;
-    spool->shape_keys.length = 0;
-    if (code == SQLITE_ROW) {
-      const void *keys = sqlite3_column_blob(find, 0);
-      bool kept = tb_buffer_append(&spool->shape_keys, keys, (size_t)sqlite3_column_bytes(find, 0));
-      code = kept ? SQLITE_OK : SQLITE_NOMEM;
-      if (kept) spool->shape = shape;
-    } else if (code == SQLITE_DONE) {
-      code = SQLITE_CORRUPT;
-    }
-    sqlite3_reset(find);
+int tb_sqlite_sync(struct tb_spool *spool) {
+  if (spool->first == NULL) return SQLITE_OK;
+  if (spool->db == NULL) return SQLITE_CANTOPEN;
+  if (is_gone(spool)) return SQLITE_READONLY_DBMOVED;
+  int code = write_all(spool);
+  if (makes_room(spool, code)) code = write_all(spool);
+  if (code != SQLITE_OK) return code;
+  while (spool->first != NULL) {
+    spool->devices[spool->first->device].bytes -= spool->first->saved;
+    tb_pending_pop(spool);
   }
-  run->keys = spool->shape_keys; /* read only, too */
-  return code;
+  return SQLITE_OK;
 }
 
-/* A copy of the row that holds a record, if there is one: `run.count` is 0 otherwise. */
-struct copy {
-  struct tb_run run;
-  int64_t boot, shape;
+/* ---- Removing ---- */
+
+/* What stays of the row that holds a record, when records from one number to another are taken out of it. Where it has
+ * none, `count` is 0. */
+struct rest {
+  struct tb_row head, tail;
 };
 
-static int copy_row(struct spool *spool, const struct device *device, int64_t number, struct copy *copy) {
-  sqlite3_stmt *statement = spool->statements[TB_FIND];
-  tb_run_init(&copy->run, TB_MOST_RECORD);
-  tb_disk_bind_range(device, statement, number - TB_MOST_IN_RUN + 1, number);
-  int code = sqlite3_step(statement);
-  if (code == SQLITE_ROW) {
-    struct tb_run found = tb_disk_row(device, statement);
-    code = SQLITE_DONE;
-    if (found.first + found.count > number) {
-      struct tb_buffer data = copy->run.data, keys = copy->run.keys;
-      if (!tb_buffer_append(&data, found.data.data, found.data.length)) code = SQLITE_NOMEM;
-      copy->run = found;
-      copy->run.data = data;
-      copy->run.keys = keys;
-      copy->boot = sqlite3_column_int64(statement, 2); /* 0 for NULL */
-      copy->shape = sqlite3_column_int64(statement, 3);
-    }
+static void free_rest(struct rest *rest) {
+  tb_run_free(&rest->head.run);
+  tb_run_free(&rest->tail.run);
+}
+
+static int cut_copy(struct rest *rest, const struct tb_row *found, int64_t first, int64_t last) {
+  rest->head = *found;
+  tb_run_init(&rest->head.run, TB_MOST_RECORD);
+  struct tb_buffer data = rest->head.run.data, keys = rest->head.run.keys;
+  if (!tb_buffer_append(&data, found->run.data.data, found->run.data.length)) return SQLITE_NOMEM;
+  rest->head.run = found->run;
+  rest->head.run.data = data;
+  rest->head.run.keys = keys;
+  rest->tail = rest->head;
+  enum tb_cut cut = tb_run_cut(&rest->head.run, first, last, &rest->tail.run);
+  if (cut != TB_CUT) return cut == TB_CUT_NO_MEMORY ? SQLITE_NOMEM : SQLITE_CORRUPT;
+  if (rest->head.run.first > last) { /* nothing stays before them */
+    rest->tail = rest->head;
+    tb_run_init(&rest->head.run, TB_MOST_RECORD);
   }
-  sqlite3_reset(statement);
+  return SQLITE_OK;
+}
+
+/* Finds the row that holds the record `number`, and what stays of it. */
+static int cut_row(struct tb_spool *spool, const struct tb_device *device, int64_t number, int64_t first, int64_t last,
+                   struct rest *rest) {
+  struct tb_row found;
+  const struct tb_cursor cursor = tb_cursor_open(spool, device, TB_FIND, number - TB_MOST_IN_RUN + 1, number);
+  int code = tb_cursor_next(&cursor, &found);
+  if (code == SQLITE_ROW) {
+    int64_t end = found.run.first + found.run.count;
+    bool is_cut = end > number && (found.run.first < first || end > last + 1);
+    code = is_cut ? cut_copy(rest, &found, first, last) : SQLITE_OK;
+  }
+  tb_cursor_close(&cursor);
   return code == SQLITE_DONE ? SQLITE_OK : code;
 }
 
-/* Of the run that holds `last`, what comes behind it becomes a row of its own; inserted when the others are gone. */
-static int keep_tail(struct spool *spool, struct device *device, struct copy *copy, int64_t last) {
-  int64_t end = copy->run.first + copy->run.count;
-  if (copy->run.count == 0 || end <= last + 1) return SQLITE_OK;
-  if (!tb_run_cut(&copy->run, last + 1, end - last - 1)) return SQLITE_CORRUPT;
-  device->count += copy->run.count;
-  device->bytes += (int64_t)copy->run.data.length + TB_ROW_BYTES;
-  return insert(spool, id_of(device, last + 1), &copy->run, copy->boot, copy->shape);
+/* Writes what stays of a row. */
+static int write_rest(struct tb_spool *spool, struct tb_device *device, const struct tb_row *row) {
+  if (row->run.count == 0) return SQLITE_OK;
+  count_row(device, &row->run, 1);
+  return insert(spool, device, row);
 }
 
-/* Of the run that holds `first`, what comes before it stays where it is. */
-static int keep_head(struct spool *spool, struct device *device, struct copy *copy, int64_t first) {
-  if (copy->run.count == 0 || copy->run.first >= first) return SQLITE_OK;
-  int64_t count = copy->run.count;
-  size_t length = copy->run.data.length;
-  if (!tb_run_cut(&copy->run, copy->run.first, first - copy->run.first)) return SQLITE_CORRUPT;
-  device->count -= count - copy->run.count;
-  device->bytes -= (int64_t)(length - copy->run.data.length);
-  sqlite3_stmt *statement = spool->statements[TB_CUT];
-  sqlite3_bind_int64(statement, 1, copy->run.count);
-  sqlite3_bind_blob64(statement, 2, copy->run.data.data, copy->run.data.length, SQLITE_STATIC);
-  sqlite3_bind_int64(statement, 3, id_of(device, copy->run.first));
-  return tb_disk_run(spool, TB_CUT);
-}
-
-static int delete_rows(struct spool *spool, struct device *device, int64_t first, int64_t last) {
-  sqlite3_stmt *sum = spool->statements[TB_SUM], *delete = spool->statements[TB_DELETE];
-  tb_disk_bind_range(device, sum, first, last);
-  tb_disk_bind_range(device, delete, first, last);
-  int code = sqlite3_step(sum);
-  if (code == SQLITE_ROW) {
-    device->count -= sqlite3_column_int64(sum, 0);
-    device->bytes -= sqlite3_column_int64(sum, 1) + TB_ROW_BYTES * sqlite3_column_int64(sum, 2);
-    code = SQLITE_OK;
+static int take_out(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last) {
+  struct rest left = {0}, right = {0}; /* of the row that holds the first, and of that which holds the last */
+  int code = cut_row(spool, device, first, first, last, &left);
+  int64_t from = left.head.run.count > 0 ? left.head.run.first : first;
+  if (code == SQLITE_OK && left.tail.run.count == 0) code = cut_row(spool, device, last, first, last, &right);
+  if (code == SQLITE_OK) code = count_rows(spool, device, from, last, -1);
+  if (code == SQLITE_OK) {
+    bind_range(device, spool->statements[TB_DELETE], from, last);
+    code = run(spool, TB_DELETE);
   }
-  sqlite3_reset(sum);
-  return code == SQLITE_OK ? tb_disk_run(spool, TB_DELETE) : code;
+  if (code == SQLITE_OK) code = write_rest(spool, device, &left.head);
+  if (code == SQLITE_OK) code = write_rest(spool, device, left.tail.run.count > 0 ? &left.tail : &right.tail);
+  free_rest(&left);
+  free_rest(&right);
+  return code;
 }
 
-int tb_disk_remove(struct spool *spool, struct device *device, int64_t first, int64_t last) {
-  struct copy head = {0}, tail = {0};
+static int remove_records(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last) {
   device->tail.length = 0;
-  struct device before = *device;
-  int code = begin(spool);
+  const struct tb_device before = *device;
+  int code = run(spool, TB_BEGIN);
   if (code != SQLITE_OK) return code;
-  code = copy_row(spool, device, first, &head);
-  if (code == SQLITE_OK) code = copy_row(spool, device, last, &tail);
-  if (code == SQLITE_OK) code = keep_head(spool, device, &head, first);
-  if (code == SQLITE_OK) code = delete_rows(spool, device, first, last);
-  if (code == SQLITE_OK) code = keep_tail(spool, device, &tail, last);
-  tb_run_free(&head.run);
-  tb_run_free(&tail.run);
-  code = finish(spool, code);
+  code = finish(spool, take_out(spool, device, first, last));
   if (code != SQLITE_OK) *device = before;
   return code;
+}
+
+int tb_sqlite_remove(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last) {
+  int code = remove_records(spool, device, first, last);
+  return makes_room(spool, code) ? remove_records(spool, device, first, last) : code;
+}
+
+int tb_sqlite_date(struct tb_spool *spool, int64_t offset) {
+  forget_tails(spool);
+  sqlite3_bind_int64(spool->statements[TB_DATE], 1, offset);
+  sqlite3_bind_int64(spool->statements[TB_DATE], 2, spool->boot);
+  return run(spool, TB_DATE);
 }

@@ -264,14 +264,14 @@ local function keep(self, count)
     return true
   elseif not self.in_memory then
     local _, _, following = self.spool:counts(self.number) -- the file may be another, and their numbers, too
-    self.spool:unput(self.number, following - count, following - 1)
+    self.spool:discard_pending(self.number, following - count, following - 1)
     return nil, errors.new("file", "put: the record cannot be kept: " .. reason, { retryable = true })
   end
   self.unsynced = self.unsynced + count
   while self.unsynced > MOST_IN_MEMORY do
     local oldest = self.spool:oldest(self.number, true)
     if not oldest then break end
-    self:lose("memory", self.spool:unput(self.number, oldest, oldest))
+    self:lose("memory", self.spool:discard_pending(self.number, oldest, oldest))
     self.unsynced = self.unsynced - 1
   end
   return true

@@ -27,7 +27,7 @@ function clock.known(known)
 end
 
 function tell(self)
-  self.spool:believe(told, TRUSTED_FROM, self.learnt)
+  self.spool:set_clock_policy(told, TRUSTED_FROM, self.learnt)
 end
 
 --- Sees to the times that a spool gives to records.

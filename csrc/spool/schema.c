@@ -1,0 +1,51 @@
+#include "spool/schema.h"
+
+const char *const TB_MIGRATIONS[TB_SCHEMA_VERSION] = {
+    /* runs: a row is a run (see run.h). Its id is its device's number times TB_NUMBERS, and the number of its first
+     * record, so that a device's records are one range. `ts` is the first record's time; where `boot` is set, it is the
+     * uptime in that boot. rejected: what the server has refused. counters: what was lost, by cause. */
+    "CREATE TABLE devices (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
+    "CREATE TABLE shapes (number INTEGER PRIMARY KEY, keys BLOB NOT NULL UNIQUE);"
+    "CREATE TABLE boots (number INTEGER PRIMARY KEY, boot TEXT NOT NULL UNIQUE);"
+    "CREATE TABLE runs (id INTEGER PRIMARY KEY, ts INTEGER NOT NULL, boot INTEGER, shape INTEGER NOT NULL,"
+    "  count INTEGER NOT NULL, data BLOB NOT NULL);"
+    "CREATE TABLE attributes (device INTEGER, key BLOB, value BLOB NOT NULL, PRIMARY KEY (device, key)) WITHOUT ROWID;"
+    "CREATE TABLE rejected (id INTEGER PRIMARY KEY, device INTEGER NOT NULL, body BLOB NOT NULL, reason TEXT NOT NULL,"
+    "  at INTEGER);"
+    "CREATE TABLE counters (device INTEGER, cause TEXT, count INTEGER NOT NULL, PRIMARY KEY (device, cause))"
+    "  WITHOUT ROWID;"
+    "PRAGMA application_id = 1952608120;"
+    "PRAGMA user_version = 1;",
+};
+
+/* The log is small, for the disks are; a commit is on the disk when it returns. */
+const char TB_SETTINGS[] = "PRAGMA locking_mode = EXCLUSIVE;"
+                           "PRAGMA journal_mode = WAL;"
+                           "PRAGMA synchronous = FULL;"
+                           "PRAGMA wal_autocheckpoint = 256;"
+                           "PRAGMA journal_size_limit = 1048576;"
+                           "PRAGMA cache_size = -256;"
+                           "PRAGMA temp_store = MEMORY;";
+
+const char *const TB_SQL[TB_STATEMENTS] = {
+    [TB_INSERT] = "INSERT INTO runs (id, ts, boot, shape, count, data) VALUES (?, ?, ?, ?, ?, ?)",
+    [TB_JOIN] = "UPDATE runs SET count = count + ?, data = CAST(data || ? AS BLOB) WHERE id = ?",
+    [TB_SELECT] = "SELECT id, ts, boot, shape, count, data FROM runs WHERE id BETWEEN ? AND ? ORDER BY id",
+    [TB_FIND] = "SELECT id, ts, boot, shape, count, data FROM runs WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
+    [TB_SUM] =
+        "SELECT coalesce(sum(count), 0), coalesce(sum(length(data)), 0), count(*) FROM runs WHERE id BETWEEN ? AND ?",
+    [TB_DELETE] = "DELETE FROM runs WHERE id BETWEEN ? AND ?",
+    [TB_SHAPE_OF] = "SELECT number FROM shapes WHERE keys = ?",
+    [TB_KEYS_OF] = "SELECT keys FROM shapes WHERE number = ?",
+    [TB_ADD_SHAPE] = "INSERT INTO shapes (keys) VALUES (?)",
+    [TB_DATE] = "UPDATE runs SET ts = ts + ?, boot = NULL WHERE boot = ?",
+    /* Savepoints, not transactions: a caller may put a transaction around them. */
+    [TB_BEGIN] = "SAVEPOINT step",
+    [TB_COMMIT] = "RELEASE step",
+    [TB_ROLLBACK] = "ROLLBACK TO step",
+};
+
+const char TB_DEVICE_OF[] = "SELECT number FROM devices WHERE name = ?";
+const char TB_ADD_DEVICE[] = "INSERT INTO devices (name) VALUES (?)";
+const char TB_BOOT_OF[] = "SELECT number FROM boots WHERE boot = ?";
+const char TB_ADD_BOOT[] = "INSERT INTO boots (boot) VALUES (?)";

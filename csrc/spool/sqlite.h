@@ -1,0 +1,54 @@
+/* Records in the file. What returns an int returns SQLite's code. */
+#ifndef TB_SQLITE_H
+#define TB_SQLITE_H
+
+#include "spool/spool.h"
+
+/* Numbers that a device's records may have: see schema.c. */
+#define TB_NUMBERS ((int64_t)1 << 40)
+
+/* A run in the file. */
+struct tb_row {
+  struct tb_run run;
+  bool undated;
+  int64_t boot, shape;
+};
+
+/* Opens the file, or makes it, and finds what it has of the devices. Where that fails, spool->problem may say more than
+ * the code does. */
+int tb_sqlite_open(struct tb_spool *spool);
+
+/* Closes the file. What waits in memory stays, as all that there is. */
+void tb_sqlite_close(struct tb_spool *spool);
+
+/* Finds a device in the file: its number and what waits there. What waits in memory comes behind that. */
+int tb_sqlite_attach_device(struct tb_spool *spool, size_t index);
+
+/* Writes what waits in memory, all of it or nothing. */
+int tb_sqlite_sync(struct tb_spool *spool);
+
+/* Removes a device's records from one number to another. */
+int tb_sqlite_remove(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last);
+
+/* Dates the undated records of this boot: adds the offset to their times. */
+int tb_sqlite_date(struct tb_spool *spool, int64_t offset);
+
+/* Reads rows. With TB_SELECT: those that may hold a device's records from one number to another, oldest first; with
+ * TB_FIND: the newest of these. */
+struct tb_cursor {
+  sqlite3_stmt *statement;
+  const struct tb_device *device;
+};
+struct tb_cursor tb_cursor_open(struct tb_spool *spool, const struct tb_device *device, enum tb_statement which,
+                                int64_t first, int64_t last);
+
+/* SQLITE_ROW, or SQLITE_DONE at the end. The row's data is SQLite's, for reading, and holds until the next call; keys
+ * it has none. */
+int tb_cursor_next(const struct tb_cursor *cursor, struct tb_row *row);
+
+void tb_cursor_close(const struct tb_cursor *cursor);
+
+/* Gives a row its keys: for reading, until those of another shape are asked for. */
+int tb_sqlite_load_keys(struct tb_spool *spool, struct tb_row *row);
+
+#endif

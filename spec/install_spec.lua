@@ -66,6 +66,18 @@ describe("installed", function()
     post(tree)
   end)
 
+  it("by LuaRocks: it can be told of a lua-cjson that it has not installed, as README says", function()
+    local tell = io.open("README.md"):read("a"):match "\n    (mkdir [^\n]+ rocks_provided[^\n]+)\n"
+    -- From a server that has nothing.
+    local make = ("HOME=%s luarocks --lua-version 5.4 --only-server=%s --tree=%s/tree make --only-deps "
+      .. "thingsboard-scm-1.rockspec"):format(directory, directory, directory)
+    local ok, said = run(make)
+    assert.is_nil(ok)
+    assert.matches("lua%-cjson", said)
+    assert(run(("export HOME=%s; %s"):format(directory, tell)))
+    assert(run(make))
+  end)
+
   it("by LuaRocks: the rockspec names every file", function()
     local text = io.open("thingsboard-scm-1.rockspec"):read "a"
     for path in io.popen("find lua -name '*.lua'; ls csrc/*/*.c"):lines() do

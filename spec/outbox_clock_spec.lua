@@ -187,7 +187,7 @@ describe("an outbox dates records", function()
     do -- another start of the system
       local spool <close> = require "thingsboard.spool".spool(path)
       assert(spool:open())
-      assert(spool:query("UPDATE boots SET boot = 'another'"))
+      assert(spool:query("UPDATE periods SET boot = 'another'"))
     end
     tb.clock(true)
     local outbox <close> = assert(dev:outbox { path = path })

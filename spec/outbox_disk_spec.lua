@@ -297,7 +297,7 @@ describe("an outbox", function()
       local spool = require "thingsboard.spool"
       local s = spool.spool(path)
       assert(s:open())
-      assert(s:query "PRAGMA user_version = 2")
+      assert(s:query "PRAGMA user_version = 99")
       s:close()
       local outbox, err = open()
       assert.is_nil(outbox)

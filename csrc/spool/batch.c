@@ -54,9 +54,9 @@ static int read_rows(struct tb_spool *spool, const struct tb_device *device, str
   struct tb_row row;
   int code = SQLITE_DONE;
   while (!batch->full && (code = tb_cursor_next(&cursor, &row)) == SQLITE_ROW) {
-    int loaded = row.undated ? SQLITE_OK : tb_sqlite_load_keys(spool, &row);
+    int loaded = row.period != 0 ? SQLITE_OK : tb_sqlite_load_keys(spool, &row);
     if (loaded == SQLITE_OK)
-      add_run(&spool->body, batch, &row.run, row.undated);
+      add_run(&spool->body, batch, &row.run, row.period != 0);
     else
       end_batch(batch, loaded);
   }

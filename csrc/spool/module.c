@@ -18,10 +18,12 @@ process has the file, `CORRUPT` or `NOTADB` when it is damaged, `MOVED` when it 
 #include "json/writer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char TYPE[] = "thingsboard.spool";
 
@@ -93,6 +95,15 @@ static int failure(lua_State *L, const struct tb_spool *spool, int code) {
   return 3;
 }
 
+/* The kernel's id of this boot; empty where it has none. */
+static void read_boot(char *id, size_t room) {
+  int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  ssize_t length = fd < 0 ? 0 : read(fd, id, room - 1);
+  if (fd >= 0) close(fd);
+  while (length > 0 && id[length - 1] == '\n') length--;
+  id[length > 0 ? length : 0] = '\0';
+}
+
 /*** A store, which is not open yet.
 @function spool
 @tparam string path of its file
@@ -103,6 +114,7 @@ static int spool_new(lua_State *L) {
   luaL_argcheck(L, length > 0 && strlen(path) == length, 1, "not a file name");
   struct tb_spool *spool = tb_new(L, TYPE, sizeof *spool, 0);
   spool->forks = tb_forks();
+  read_boot(spool->boot, sizeof spool->boot);
   tb_buffer_init(&spool->keys, TB_MOST_RECORD);
   tb_buffer_init(&spool->values, TB_MOST_RECORD);
   tb_buffer_init(&spool->shape_keys, TB_MOST_RECORD);
@@ -115,13 +127,13 @@ static int spool_new(lua_State *L) {
 /*** Opens the file, or makes it. What has been put before comes behind what is there: numbers of records that were
 told before this call mean nothing after it.
 @function spool:open
-@treturn[1] integer this boot's number in the file, also when it is open already
+@treturn[1] string the kernel's id of this boot; also when the file is open already
 @return[2] failure */
 static int spool_open(lua_State *L) {
   struct tb_spool *spool = check_spool(L);
   int code = spool->db != NULL ? SQLITE_OK : tb_sqlite_open(spool);
   if (code == SQLITE_OK) {
-    lua_pushinteger(L, spool->boot);
+    lua_pushstring(L, spool->boot);
     return 1;
   }
   tb_sqlite_close(spool); /* first: to say what is wrong takes memory */
@@ -460,7 +472,7 @@ static int push_row(lua_State *L, struct tb_spool *spool, const struct tb_device
   const struct tb_cursor cursor = tb_cursor_open(spool, device, which, 0, device->next);
   struct tb_row row;
   int code = tb_cursor_next(&cursor, &row);
-  int results = code == SQLITE_ROW ? push_run(L, &row.run, row.undated, before) : 0;
+  int results = code == SQLITE_ROW ? push_run(L, &row.run, row.period != 0, before) : 0;
   tb_cursor_close(&cursor);
   return code == SQLITE_ROW || code == SQLITE_DONE ? results : failure(L, spool, code);
 }

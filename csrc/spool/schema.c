@@ -16,6 +16,14 @@ const char *const TB_MIGRATIONS[TB_SCHEMA_VERSION] = {
     "  WITHOUT ROWID;"
     "PRAGMA application_id = 1952608120;"
     "PRAGMA user_version = 1;",
+
+    /* periods: times in which the clock was not known, in a boot, which is the kernel's id of it. Once `offset` is
+     * known, it turns their uptimes into times since 1970: to date records takes one row, however many there are. */
+    "CREATE TABLE periods (number INTEGER PRIMARY KEY, boot TEXT NOT NULL, offset INTEGER);"
+    "INSERT INTO periods (number, boot) SELECT number, boot FROM boots;"
+    "DROP TABLE boots;"
+    "ALTER TABLE runs RENAME COLUMN boot TO period;"
+    "PRAGMA user_version = 2;",
 };
 
 /* The log is small, for the disks are; a commit is on the disk when it returns. */
@@ -27,18 +35,23 @@ const char TB_SETTINGS[] = "PRAGMA locking_mode = EXCLUSIVE;"
                            "PRAGMA cache_size = -256;"
                            "PRAGMA temp_store = MEMORY;";
 
+/* The period is NULL for what is dated. */
+#define ROWS                                                                                                           \
+  "SELECT id, ts + coalesce(offset, 0), CASE WHEN offset IS NULL THEN period END, shape, count, data FROM runs"        \
+  " LEFT JOIN periods ON number = period WHERE id BETWEEN ? AND ?"
+
 const char *const TB_SQL[TB_STATEMENTS] = {
-    [TB_INSERT] = "INSERT INTO runs (id, ts, boot, shape, count, data) VALUES (?, ?, ?, ?, ?, ?)",
+    [TB_INSERT] = "INSERT INTO runs (id, ts, period, shape, count, data) VALUES (?, ?, ?, ?, ?, ?)",
     [TB_JOIN] = "UPDATE runs SET count = count + ?, data = CAST(data || ? AS BLOB) WHERE id = ?",
-    [TB_SELECT] = "SELECT id, ts, boot, shape, count, data FROM runs WHERE id BETWEEN ? AND ? ORDER BY id",
-    [TB_FIND] = "SELECT id, ts, boot, shape, count, data FROM runs WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
+    [TB_SELECT] = ROWS " ORDER BY id",
+    [TB_FIND] = ROWS " ORDER BY id DESC LIMIT 1",
     [TB_SUM] =
         "SELECT coalesce(sum(count), 0), coalesce(sum(length(data)), 0), count(*) FROM runs WHERE id BETWEEN ? AND ?",
     [TB_DELETE] = "DELETE FROM runs WHERE id BETWEEN ? AND ?",
     [TB_SHAPE_OF] = "SELECT number FROM shapes WHERE keys = ?",
     [TB_KEYS_OF] = "SELECT keys FROM shapes WHERE number = ?",
     [TB_ADD_SHAPE] = "INSERT INTO shapes (keys) VALUES (?)",
-    [TB_DATE] = "UPDATE runs SET ts = ts + ?, boot = NULL WHERE boot = ?",
+    [TB_DATE] = "UPDATE periods SET offset = ? WHERE boot = ? AND offset IS NULL",
     /* Savepoints, not transactions: a caller may put a transaction around them. */
     [TB_BEGIN] = "SAVEPOINT step",
     [TB_COMMIT] = "RELEASE step",
@@ -47,5 +60,5 @@ const char *const TB_SQL[TB_STATEMENTS] = {
 
 const char TB_DEVICE_OF[] = "SELECT number FROM devices WHERE name = ?";
 const char TB_ADD_DEVICE[] = "INSERT INTO devices (name) VALUES (?)";
-const char TB_BOOT_OF[] = "SELECT number FROM boots WHERE boot = ?";
-const char TB_ADD_BOOT[] = "INSERT INTO boots (boot) VALUES (?)";
+const char TB_PERIOD_OF[] = "SELECT number FROM periods WHERE boot = ? AND offset IS NULL";
+const char TB_ADD_PERIOD[] = "INSERT INTO periods (boot) VALUES (?)";

@@ -2,10 +2,10 @@
 #ifndef TB_SCHEMA_H
 #define TB_SCHEMA_H
 
-enum { TB_SCHEMA_VERSION = 1, TB_APPLICATION_ID = 0x74626f78 /* "tbox" */ };
+enum { TB_SCHEMA_VERSION = 2, TB_APPLICATION_ID = 0x74626f78 /* "tbox" */ };
 
-/* TB_MIGRATIONS[n] makes version n + 1 of version n; version 0 is an empty file. A file that was released is never
- * changed in another way: what is here stays as it is, and a new version is one more entry. */
+/* TB_MIGRATIONS[n] makes version n + 1 of version n; version 0 is an empty file. An entry that was in a release is
+ * never changed, for files of that version are out there: a change is one more entry. */
 extern const char *const TB_MIGRATIONS[TB_SCHEMA_VERSION];
 
 /* Run when a file is opened. */
@@ -31,7 +31,7 @@ enum tb_statement {
 
 extern const char *const TB_SQL[TB_STATEMENTS];
 
-/* Statements that are run once for each device or file. */
-extern const char TB_DEVICE_OF[], TB_ADD_DEVICE[], TB_BOOT_OF[], TB_ADD_BOOT[];
+/* Statements that are run seldom. */
+extern const char TB_DEVICE_OF[], TB_ADD_DEVICE[], TB_PERIOD_OF[], TB_ADD_PERIOD[];
 
 #endif

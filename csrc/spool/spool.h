@@ -26,8 +26,8 @@ struct tb_pending;
  * groups. */
 struct tb_tail {
   int64_t first, count, last_ts, shape;
-  size_t length; /* of its data; 0: no row takes more */
-  bool undated;
+  int64_t period; /* as that of struct tb_row */
+  size_t length;  /* of its data; 0: no row takes more */
 };
 
 struct tb_device {
@@ -54,7 +54,8 @@ struct tb_spool {
   sqlite3 *db;                         /* NULL while the file is not open */
   const char *problem;                 /* why it could not be opened, where SQLite's code does not say it; or NULL */
   sqlite3_stmt *statements[TB_STATEMENTS];
-  int64_t boot;                /* this boot's number in the file */
+  char boot[64];               /* the kernel's id of this boot */
+  int64_t period;              /* in which records are undated now, its number in the file; 0: none yet */
   struct tb_buffer shape_keys; /* of the shape that was used last, */
   int64_t shape;               /* and its number in the file; 0: none */
 };

@@ -2,9 +2,7 @@
 
 #include "spool/pending.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
   /* The data up to which a row takes more records: four fill a page. A record takes 4 bytes at least. */
@@ -29,7 +27,7 @@ static int finish(struct tb_spool *spool, int code) {
   if (code == SQLITE_OK) return code;
   run(spool, TB_ROLLBACK);
   run(spool, TB_COMMIT);
-  spool->shape = 0; /* it may be gone with the rest */
+  spool->shape = spool->period = 0; /* they may be gone with the rest */
   return code;
 }
 
@@ -81,9 +79,7 @@ int tb_cursor_next(const struct tb_cursor *cursor, struct tb_row *row) {
   sqlite3_stmt *statement = cursor->statement;
   int code = sqlite3_step(statement);
   if (code != SQLITE_ROW) return code;
-  *row = (struct tb_row){.undated = sqlite3_column_type(statement, 2) != SQLITE_NULL,
-                         .boot = sqlite3_column_int64(statement, 2),
-                         .shape = sqlite3_column_int64(statement, 3)};
+  *row = (struct tb_row){.period = sqlite3_column_int64(statement, 2), .shape = sqlite3_column_int64(statement, 3)};
   tb_run_init(&row->run, TB_MOST_RECORD);
   row->run.first = sqlite3_column_int64(statement, 0) - id_of(cursor->device, 0);
   row->run.ts = sqlite3_column_int64(statement, 1);
@@ -121,8 +117,8 @@ static int insert(struct tb_spool *spool, const struct tb_device *device, const 
   sqlite3_stmt *statement = spool->statements[TB_INSERT];
   sqlite3_bind_int64(statement, 1, id_of(device, row->run.first));
   sqlite3_bind_int64(statement, 2, row->run.ts);
-  if (row->undated)
-    sqlite3_bind_int64(statement, 3, row->boot);
+  if (row->period != 0)
+    sqlite3_bind_int64(statement, 3, row->period);
   else
     sqlite3_bind_null(statement, 3);
   sqlite3_bind_int64(statement, 4, row->shape);
@@ -219,16 +215,6 @@ static int prepare(struct tb_spool *spool) {
   return code;
 }
 
-static int find_boot(struct tb_spool *spool) {
-  char id[64];
-  int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-  ssize_t length = fd < 0 ? 0 : read(fd, id, sizeof id - 1);
-  if (fd >= 0) close(fd);
-  while (length > 0 && id[length - 1] == '\n') length--;
-  id[length > 0 ? length : 0] = '\0';
-  return number_of(spool, TB_BOOT_OF, TB_ADD_BOOT, id, &spool->boot);
-}
-
 int tb_sqlite_attach_device(struct tb_spool *spool, size_t index) {
   struct tb_device *device = &spool->devices[index], found = {0};
   int code = number_of(spool, TB_DEVICE_OF, TB_ADD_DEVICE, device->name, &found.number);
@@ -254,7 +240,7 @@ static int attach_devices(struct tb_spool *spool) {
 }
 
 int tb_sqlite_open(struct tb_spool *spool) {
-  static int (*const STEPS[])(struct tb_spool *) = {open_database, migrate, prepare, find_boot, attach_devices};
+  static int (*const STEPS[])(struct tb_spool *) = {open_database, migrate, prepare, attach_devices};
   int code = SQLITE_OK;
   spool->problem = NULL;
   for (size_t i = 0; code == SQLITE_OK && i < sizeof STEPS / sizeof *STEPS; i++) code = STEPS[i](spool);
@@ -268,7 +254,7 @@ void tb_sqlite_close(struct tb_spool *spool) {
   }
   sqlite3_close(spool->db);
   spool->db = NULL;
-  spool->shape = 0;
+  spool->shape = spool->period = 0;
   forget_tails(spool);
   for (size_t i = 0; i < spool->device_count; i++) {
     struct tb_device *device = &spool->devices[i];
@@ -279,9 +265,9 @@ void tb_sqlite_close(struct tb_spool *spool) {
 
 /* ---- Writing ---- */
 
-static bool can_join(const struct tb_tail *tail, const struct tb_pending *p, int64_t shape) {
-  return tail->length > 0 && tail->first + tail->count == p->run.first && tail->shape == shape &&
-         tail->undated == p->undated && tail->length + p->run.data.length <= MOST_JOINED_BYTES;
+static bool can_join(const struct tb_tail *tail, const struct tb_row *row) {
+  return tail->length > 0 && tail->first + tail->count == row->run.first && tail->shape == row->shape &&
+         tail->period == row->period && tail->length + row->run.data.length <= MOST_JOINED_BYTES;
 }
 
 /* Adds a run's records to the row that was written last. */
@@ -302,15 +288,24 @@ static int join(struct tb_spool *spool, struct tb_device *device, struct tb_pend
   return code;
 }
 
+/* The period of what is undated now. */
+static int find_period(struct tb_spool *spool, int64_t *period) {
+  int code = SQLITE_OK;
+  if (spool->period == 0) code = number_of(spool, TB_PERIOD_OF, TB_ADD_PERIOD, spool->boot, &spool->period);
+  *period = spool->period;
+  return code;
+}
+
 static int write_pending(struct tb_spool *spool, struct tb_pending *p) {
   struct tb_device *device = &spool->devices[p->device];
-  struct tb_row row = {.run = p->run, .undated = p->undated, .boot = spool->boot};
+  struct tb_row row = {.run = p->run};
   int code = find_shape(spool, &p->run.keys, &row.shape);
+  if (code == SQLITE_OK && p->undated) code = find_period(spool, &row.period);
   if (code != SQLITE_OK) return code;
-  if (can_join(&device->tail, p, row.shape)) return join(spool, device, p);
+  if (can_join(&device->tail, &row)) return join(spool, device, p);
   p->saved = 0;
   device->tail =
-      (struct tb_tail){p->run.first, p->run.count, p->run.last_ts, row.shape, p->run.data.length, p->undated};
+      (struct tb_tail){p->run.first, p->run.count, p->run.last_ts, row.shape, row.period, p->run.data.length};
   return insert(spool, device, &row);
 }
 
@@ -435,8 +430,11 @@ int tb_sqlite_remove(struct tb_spool *spool, struct tb_device *device, int64_t f
 }
 
 int tb_sqlite_date(struct tb_spool *spool, int64_t offset) {
+  sqlite3_stmt *statement = spool->statements[TB_DATE];
   forget_tails(spool);
-  sqlite3_bind_int64(spool->statements[TB_DATE], 1, offset);
-  sqlite3_bind_int64(spool->statements[TB_DATE], 2, spool->boot);
-  return run(spool, TB_DATE);
+  sqlite3_bind_int64(statement, 1, offset);
+  sqlite3_bind_text(statement, 2, spool->boot, -1, SQLITE_STATIC);
+  int code = run(spool, TB_DATE);
+  if (code == SQLITE_OK) spool->period = 0;
+  return code;
 }

@@ -10,8 +10,8 @@
 /* A run in the file. */
 struct tb_row {
   struct tb_run run;
-  bool undated;
-  int64_t boot, shape;
+  int64_t period; /* 0: its records are dated */
+  int64_t shape;
 };
 
 /* Opens the file, or makes it, and finds what it has of the devices. Where that fails, spool->problem may say more than
@@ -30,7 +30,7 @@ int tb_sqlite_sync(struct tb_spool *spool);
 /* Removes a device's records from one number to another. */
 int tb_sqlite_remove(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last);
 
-/* Dates the undated records of this boot: adds the offset to their times. */
+/* Dates the undated records of this boot: the offset is added to their uptimes. */
 int tb_sqlite_date(struct tb_spool *spool, int64_t offset);
 
 /* Reads rows. With TB_SELECT: those that may hold a device's records from one number to another, oldest first; with

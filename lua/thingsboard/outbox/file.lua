@@ -34,7 +34,7 @@ function file.of(path)
     state = "closed", -- see `move`
     trouble = nil, -- why it is not "open", in words
     damage = nil, -- what kind of damage, while it is "damaged": a key of DAMAGE
-    boot = nil, -- the number of this start of the system; set by opening the file
+    boot = nil, -- the id of this start of the system; set by opening the file
     taken = nil, -- times up to this one are reserved, see `take_times`; set by opening the file
     undated = false, -- whether some of its records wait for a date
     users = {}, -- the outboxes, by name
@@ -103,14 +103,17 @@ end
 -- Dates records of earlier starts of the system that nobody has dated: they follow the last time that is known, each
 -- start behind the one before it.
 local function date_lost(self)
+  local before = self.spool:query(schema.periods_before, self.boot)
+  if not before or not before[1] then return end
+  self.spool:query(schema.forget_periods, self.boot)
   local at = self.spool:query(schema.latest_time)
   at = at and at[1][1] or self.clock:offset_now() and core.now()
   if not at then return end -- nobody has ever known
-  for _, boot in ipairs(self.spool:query(schema.boots_before, self.boot) or {}) do
-    local number, first, last = table.unpack(boot, 1, 3)
+  for _, period in ipairs(self.spool:query(schema.undated_before, self.boot) or {}) do
+    local number, first, last = table.unpack(period, 1, 3)
     -- Of every device that shares the file, whether it is here or not.
     local ok = self.spool:query(schema.begin) and self.spool:query(schema.count_undated, spool.NUMBERS, number)
-      and self.spool:query(schema.date_boot, at + 1 - first, number) and self.spool:query(schema.commit)
+      and self.spool:query(schema.date_period, at + 1 - first, number) and self.spool:query(schema.commit)
     if not ok then return self.spool:query(schema.rollback) end
     at = at + 1 + last - first
   end

@@ -1,5 +1,5 @@
 --- Every SQL statement that Lua runs on the file of an outbox. The tables, and the statements that are run for each
--- record, are in `csrc/spool/sqlite.c`.
+-- record, are in `csrc/spool/schema.c`.
 -- @module thingsboard.outbox.schema
 return {
   begin = "BEGIN",
@@ -24,13 +24,19 @@ return {
   reject = "INSERT INTO rejected (device, body, reason, at) VALUES (?, ?, ?, ?)",
   forget_rejected = "DELETE FROM rejected WHERE device = ? AND id <= (SELECT max(id) FROM rejected) - ?",
 
-  -- `runs` holds the records. `ts` is a time since the start of the system that `boot` names, or where that is NULL a
-  -- time since 1970. The id of a run begins with the number of its device.
-  is_undated = "SELECT 1 FROM runs WHERE boot = ? LIMIT 1",
-  latest_time = "SELECT max(at) FROM (SELECT max(ts) AS at FROM runs WHERE boot IS NULL UNION ALL "
+  -- `runs` holds the records. `ts` is a time since 1970; where `period` names one in which nobody knew the time, it is
+  -- an uptime, to which that one's `offset` is added once it is known. The id of a run begins with the number of its
+  -- device.
+  is_undated = "SELECT 1 FROM periods WHERE boot = CAST(? AS TEXT) AND offset IS NULL",
+  periods_before = "SELECT number FROM periods WHERE boot <> CAST(? AS TEXT)",
+  forget_periods = "DELETE FROM periods WHERE boot <> CAST(? AS TEXT) "
+    .. "AND number NOT IN (SELECT period FROM runs WHERE period IS NOT NULL)",
+  latest_time = "SELECT max(at) FROM (SELECT max(ts + coalesce(offset, 0)) AS at FROM runs LEFT JOIN periods "
+    .. "ON number = period WHERE period IS NULL OR offset IS NOT NULL UNION ALL "
     .. "SELECT max(count) FROM counters WHERE cause = 'last known time')",
-  boots_before = "SELECT boot, min(ts), max(ts) FROM runs WHERE boot <> ? GROUP BY boot ORDER BY boot",
-  count_undated = "INSERT INTO counters SELECT id / ?, 'undated', sum(count) FROM runs WHERE boot = ? "
+  undated_before = "SELECT number, min(ts), max(ts) FROM runs JOIN periods ON number = period "
+    .. "WHERE offset IS NULL AND boot <> CAST(? AS TEXT) GROUP BY number ORDER BY number",
+  count_undated = "INSERT INTO counters SELECT id / ?, 'undated', sum(count) FROM runs WHERE period = ? "
     .. "GROUP BY 1 ON CONFLICT (device, cause) DO UPDATE SET count = count + excluded.count",
-  date_boot = "UPDATE runs SET ts = ts + ?, boot = NULL WHERE boot = ?",
+  date_period = "UPDATE periods SET offset = ? WHERE number = ?",
 }

@@ -39,7 +39,7 @@ describe("options", function()
     raises("updates: option 'kind' must be", with { kind = "hardware" })
     raises("updates: option 'current' must have", with { current = { title = "t" } })
     raises("updates: option 'chunk_size' is above", with { chunk_size = 1 << 40 })
-    raises("updates: option 'unverified' can only be", with { unverified = "yes" })
+    raises("updates: option 'unverified' must be 'https'", with { unverified = "yes" })
   end)
 
   local bad = {
@@ -68,4 +68,21 @@ describe("options", function()
       tb.device({ url = url, token = "T" }):close()
     end
   end)
+end)
+
+describe("the README shows every option, with its default, of", function()
+  local options = require "thingsboard.options"
+  local readme = require "spec.support.readme"
+
+  for heads, list in pairs {
+    ["`tb.device`"] = options.device, ["`tb.provision`"] = options.credentials,
+    ["`dev:request_attributes`"] = options.request_attributes,
+    ["`dev:attribute_updates`"] = options.attribute_updates,
+    ["`dev:rpc_requests` and `dev:serve_rpc`"] = options.rpc_requests, ["`dev:claim`"] = options.claim,
+    ["`dev:firmware` and `dev:software`"] = options.package, ["`dev:updates`"] = options.updates,
+  } do
+    it(heads, function()
+      assert.same(readme.options(list), readme.rows("| option of " .. heads .. " | default | what it does |"))
+    end)
+  end
 end)

@@ -598,7 +598,7 @@ describe("updates", function()
     end
     assert.error_matches(with { kind = "fw" }, "option 'kind' must be")
     assert.error_matches(with { current = { title = "t" } }, "must have a string 'version'")
-    assert.error_matches(with { unverified = "http" }, "can only be 'https'")
+    assert.error_matches(with { unverified = "http" }, "must be 'https'")
     assert.error_matches(with { appply = print }, "unknown option 'appply'")
     assert.error_matches(function() dev:updates {} end, "is missing")
   end)

@@ -12,7 +12,7 @@ static void count(void) {
 
 void tb_count_forks(lua_State *L) {
   static bool counting;
-  if (!counting && pthread_atfork(NULL, NULL, count) != 0) luaL_error(L, "out of memory");
+  if (!counting && pthread_atfork(NULL, NULL, count) != 0) luaL_error(L, "not enough memory");
   counting = true;
 }
 

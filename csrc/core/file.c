@@ -82,7 +82,7 @@ static int file_new(lua_State *L) {
   luaL_setmetatable(L, TB_FILE);
   file->path = strdup(path);
   file->temporary = temporary != NULL ? strdup(temporary) : malloc(length + sizeof suffix);
-  if (file->path == NULL || file->temporary == NULL) return luaL_error(L, "out of memory");
+  if (file->path == NULL || file->temporary == NULL) return luaL_error(L, "not enough memory");
   if (temporary == NULL) {
     memcpy(file->temporary, path, length);
     memcpy(file->temporary + length, suffix, sizeof suffix);

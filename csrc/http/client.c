@@ -184,7 +184,7 @@ void tb_client_take(lua_State *L, int index, struct tb_handle **handle) {
     return;
   }
   *handle = new_handle(client);
-  if (*handle == NULL) luaL_error(L, "out of memory");
+  if (*handle == NULL) luaL_error(L, "not enough memory");
   configure(L, index, (*handle)->easy);
 }
 
@@ -214,7 +214,7 @@ void tb_client_aim(lua_State *L, int index, struct tb_handle *handle, const char
     handle->path = strdup(path);
     well = handle->path != NULL && curl_easy_setopt(handle->easy, CURLOPT_URL, url) == CURLE_OK;
   }
-  if (!well) luaL_error(L, "out of memory");
+  if (!well) luaL_error(L, "not enough memory");
   lua_pop(L, 1);
 }
 
@@ -349,9 +349,9 @@ static int client_new(lua_State *L) {
   if (client->next != NULL) client->next->link = &client->next;
   reactor->clients = client;
   client->pool = tb_pool_join(reactor);
-  if (client->pool == NULL) return luaL_error(L, "out of memory");
+  if (client->pool == NULL) return luaL_error(L, "not enough memory");
   struct tb_handle *first = new_handle(client);
-  if (first == NULL) return luaL_error(L, "out of memory");
+  if (first == NULL) return luaL_error(L, "not enough memory");
   tb_client_give(first); /* it has an owner before anything can raise */
   configure(L, 5, first->easy);
   return 1;

@@ -363,7 +363,7 @@ int tb_exchange_start(lua_State *L) {
   exchange->pool = client->reactor->most_connections > 0 ? client->reactor->pools[0] : client->pool;
   if (!tb_pool_is_sound(exchange->pool) || curl_multi_add_handle(exchange->pool->multi, handle->easy) != CURLM_OK) {
     tb_exchange_release(L, reactor, exchange);
-    return luaL_error(L, "cannot start a request: out of memory");
+    return luaL_error(L, "not enough memory");
   }
   tb_pool_enter(exchange->pool);
   exchange->client = client;

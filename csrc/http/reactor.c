@@ -82,7 +82,7 @@ static int reactor_new(lua_State *L) {
   if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return luaL_error(L, "libcurl cannot be initialised");
   reactor->epoll = epoll_create1(EPOLL_CLOEXEC);
   if (reactor->epoll < 0) return luaL_error(L, "cannot make a reactor: %s", strerror(errno));
-  if (tb_pool_add(reactor) == NULL) return luaL_error(L, "cannot make a reactor: out of memory");
+  if (tb_pool_add(reactor) == NULL) return luaL_error(L, "not enough memory");
   return 1;
 }
 

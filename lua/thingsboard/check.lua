@@ -28,18 +28,18 @@ local names = {
 }
 
 local function named(wanted)
-  if wanted:find("|", 1, true) then return "'" .. wanted:gsub("|", "' or '") .. "'" end
+  if not tests[wanted] then return "'" .. wanted:gsub("|", "' or '") .. "'" end
   return names[wanted] or "a " .. wanted
 end
 
--- A type is the name of a test, or a choice of texts: `one|other`.
+-- A type is the name of a test, or a choice of texts, `one|other`, or the only text that there is.
 local function fits(value, wanted)
   if tests[wanted] then return tests[wanted](value) end
   return type(value) == "string" and not value:find("|", 1, true)
     and ("|" .. wanted .. "|"):find("|" .. value .. "|", 1, true) ~= nil
 end
 
-local function check_options(what, options, types, level)
+local function check_types(what, options, types, level)
   if type(options) ~= "table" then error(what .. ": a table of options expected, got " .. type(options), level) end
   for name in next, options do
     if not types[name] then error(("%s: unknown option '%s'"):format(what, tostring(name)), level) end
@@ -55,15 +55,15 @@ local function check_options(what, options, types, level)
   end
 end
 
---- Checks a table of options against their types.
+--- Checks a table of options against their types. Raises at the caller's caller.
 -- @tparam string what whose options they are, for the message
 -- @tparam table options
 -- @tparam table types by name; a type with a trailing `!` is required
 function check.options(what, options, types)
-  check_options(what, options, types, 4)
+  check_types(what, options, types, 4)
 end
 
---- Reads a table of options that are described by a list. Raises at the caller's caller, as `options` does.
+--- Reads a table of options that are described by a list. Raises at the caller's caller.
 -- @tparam string what whose options they are, for the message
 -- @tparam table options
 -- @tparam table list of `name`, `type`, `default` and `doc`
@@ -71,7 +71,7 @@ end
 function check.read(what, options, list)
   local types, values = {}, {}
   for _, option in ipairs(list) do types[option.name] = option.type end
-  check_options(what, options, types, 4)
+  check_types(what, options, types, 4)
   for _, option in ipairs(list) do
     values[option.name] = options[option.name]
     if values[option.name] == nil then values[option.name] = option.default end

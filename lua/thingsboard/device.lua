@@ -9,6 +9,7 @@ local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
 local ota = require "thingsboard.ota.download"
+local options = require "thingsboard.options"
 local payload = require "thingsboard.json.payload"
 local rpc = require "thingsboard.api.rpc_requests"
 local secret_file = require "thingsboard.secret_file"
@@ -16,9 +17,6 @@ local secret_file = require "thingsboard.secret_file"
 local device = {}
 device.__index = device
 device.__name = "thingsboard.device"
-
-local options = { token = "non-empty string", token_file = "text" }
-for name, wanted in next, client.options do options[name] = wanted end
 
 local ENOENT <const>, ENOTDIR <const> = 2, 20
 
@@ -39,15 +37,12 @@ local function read_token(path)
 end
 
 --- A device.
--- @tparam table given `url`; `token`, or `token_file`, the path of a file that holds it, which nobody but its owner and
--- group can read: it is read now, and again after a 401, when another token in it is used from then on; `timeout`,
--- `connect_timeout` (seconds), `ca_file`, `ca_path`, `pinned_key`, `verify` (true), `client_cert`, `client_key`,
--- `proxy`, `interface`, `max_response` (bytes), `user_agent`
+-- @tparam table given see `options.device`
 -- @treturn[1] device
 -- @treturn[2] nil
 -- @treturn[2] table the error: `token_file` cannot be used
 function device.new(given)
-  check.options("device", given, options)
+  given = check.read("device", given, options.device)
   local token, path = given.token, given.token_file
   if token and path then error("device: option 'token' must not stand beside 'token_file'", 2) end
   if not token and not path then error("device: option 'token' is missing, or 'token_file'", 2) end
@@ -131,37 +126,36 @@ local function request(self, what, path)
 end
 
 --- Requests attributes (device API, "attributes").
--- @tparam ?table keys `client` and `shared`, lists of keys; all attributes when neither names any
+-- @tparam ?table keys see `options.request_attributes`; all attributes when neither list names any
 -- @treturn[1] table `client` and `shared`, a table of values each; what does not exist is absent
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function device:request_attributes(keys)
-  keys = keys or {}
-  check.options("request_attributes", keys, { client = "table", shared = "table" })
+  keys = check.read("request_attributes", keys or {}, options.request_attributes)
   return request(self, "request_attributes", attributes_path("request_attributes", keys))
 end
 
 --- The changes of shared attributes, beginning with their values (device API, "attributes/updates"). No change that
 -- stands is missed, none is handed out twice; what changes while the script is busy comes as one.
 -- @tparam ?table keys names; all when absent
--- @tparam ?table given `period`: seconds that a poll stays open (20)
+-- @tparam ?table given see `options.attribute_updates`
 -- @treturn iterator of a table of values and a list of the keys that are deleted; its `error` says why it ended by
 -- itself
 function device:attribute_updates(keys, given)
-  check.options("attribute_updates", given or {}, { period = "positive number" })
+  given = check.read("attribute_updates", given or {}, options.attribute_updates)
   local path = attributes_path("attribute_updates", { shared = keys })
   return attributes.updates(client_of(self), function() return request(self, "attribute_updates", path) end,
-    keys and #keys > 0 and keys or nil, given and given.period)
+    keys and #keys > 0 and keys or nil, given.period)
 end
 
 --- The server's RPC requests, as they come (device API, "rpc"): `id`, `method`, `params` and `reply(value)` each.
 -- No request is lost between two polls, none comes twice. Two-way requests want an answer; until one is answered the
 -- server keeps those behind it.
--- @tparam ?table given `period`: seconds of a poll (18)
+-- @tparam ?table given see `options.rpc_requests`
 -- @treturn iterator of requests; its `error` says why it ended by itself
 function device:rpc_requests(given)
-  check.options("rpc_requests", given or {}, { period = "positive number" })
-  return rpc.requests(self, client_of(self), given and given.period)
+  given = check.read("rpc_requests", given or {}, options.rpc_requests)
+  return rpc.requests(self, client_of(self), given.period)
 end
 
 --- Answers an RPC request of the server (device API, "rpc/{id}").
@@ -252,21 +246,19 @@ end
 
 --- Lets a user claim the device (device API, "claim"). The server says yes to every claim; whether claiming is allowed
 -- shows when a user claims. One wrong secret from a user spoils the claim: make it again then.
--- @tparam ?table given `secret_key` (string), `duration_ms` (integer)
+-- @tparam ?table given see `options.claim`
 -- @treturn[1] boolean true
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function device:claim(given)
-  given = given or {}
-  check.options("claim", given, { secret_key = "string", duration_ms = "positive integer" })
+  given = check.read("claim", given or {}, options.claim)
   local claim = { secretKey = given.secret_key, durationMs = given.duration_ms }
   if next(claim) == nil then return post(self, "claim", "/claim", "") end
   return post(self, "claim", "/claim", payload.value("claim", claim))
 end
 
 --- Downloads the firmware that is assigned (device API, "firmware").
--- @tparam table given `title`, `version`; `size`, `checksum`, `checksum_algorithm` to verify it; `path` of a file to
--- write; `chunk_size` bytes of a request; `progress(received, total)`
+-- @tparam table given see `options.package`
 -- @treturn[1] string the package, or the path of the file that holds it
 -- @treturn[2] nil
 -- @treturn[2] table the error; no file is written then
@@ -282,20 +274,9 @@ end
 --- Keeps firmware or software up to date: learns of packages from the shared attributes, downloads them so that an
 -- interruption costs no more than a chunk, verifies them on disk, applies each at most once, tells the server the
 -- states DOWNLOADING, DOWNLOADED, VERIFIED, UPDATING, and UPDATED or FAILED. Run it in a task; a restart does no harm.
--- @tparam table given
--- `kind`: "firmware" or "software";
--- `current`: `title` and `version` of what runs;
--- `directory`: where state and package are kept;
--- `apply`: called with `title`, `version`, `tag`, `size` and the `path` of the verified file; returns true when the new
--- version runs, "again" to be called again, else nil and a reason. When it does not return because the system restarts,
--- `current` tells at the next start how it went;
--- `chunk_size`: bytes (256 KiB);
--- `progress`: called with the bytes that have come, and those in all;
--- `strong`: refuse MD5, CRC32 and MURMUR3;
--- `unverified = "https"`: take packages by URL that have no checksum;
--- `allow_http`: take packages by URL without TLS;
--- `url_options`: of the connection, for packages by URL, as of `thingsboard.device`;
--- `outbox`: by which the states are told
+-- `apply` returns true when the new version runs, "again" to be called again, else nil and a reason. When it does not
+-- return because the system restarts, `current` tells at the next start how it went.
+-- @tparam table given see `options.updates`
 -- @treturn nil
 -- @treturn ?table the error that ended it
 function device:updates(given)

@@ -132,6 +132,9 @@ function M.text_of(raised)
   return ok and text or ("a %s that cannot be shown"):format(type(raised))
 end
 
+--- What Lua raises when memory runs out: this text, made beforehand. The core raises the same.
+M.NO_MEMORY = "not enough memory"
+
 --- Whether a value is such an error.
 function M.is(value)
   return getmetatable(value) == error_type

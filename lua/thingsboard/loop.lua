@@ -133,7 +133,7 @@ local function settle(self, which, ok, message)
   local thread = which.thread
   if status(thread) ~= "dead" then return make_ready(self, which) end -- on with it at the next step
   if which.event then stop_waiting(self, which) end -- memory ran out as it was to be suspended
-  finish(self, which, ok and which.outcome or "not enough memory") -- unless there is enough to say more
+  finish(self, which, ok and which.outcome or errors.NO_MEMORY) -- unless there is enough to say more
   if ok then return end
   which.outcome = errors.text_of(message)
   local traceback = debug.traceback(thread, which.outcome)
@@ -213,7 +213,7 @@ local function catch_up(self)
   for thread, which in next, self.tasks do
     if status(thread) == "dead" then
       stop_waiting(self, which)
-      finish(self, which, which.outcome or "not enough memory")
+      finish(self, which, which.outcome or errors.NO_MEMORY)
     elseif not which.event and not ready[which] then
       make_ready(self, which)
     end

@@ -4,7 +4,7 @@ local bytes = require "spec.fuzz.bytes"
 local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
 local loop = require "thingsboard.loop"
-local ota = require "thingsboard.ota.download"
+local options = require "thingsboard.options"
 local tb = require "thingsboard"
 
 local SECRET = "S3CRET-"
@@ -18,27 +18,19 @@ local function nothing()
 end
 client.start, client.call = nothing, nothing -- luacheck: ignore 122
 
-local function names_of(...)
-  local list = {}
-  for _, known in ipairs { ... } do
-    for name in pairs(known) do list[#list + 1] = name end
-  end
-  table.sort(list)
-  list[#list + 1] = "colour"
-  list[#list + 1] = ""
-  return list
+local function names_of(list)
+  local names = {}
+  for _, option in ipairs(list) do names[#names + 1] = option.name end
+  table.sort(names)
+  names[#names + 1] = "colour"
+  names[#names + 1] = ""
+  return names
 end
 
-local device_names = names_of(client.options, { token = true })
-local provision_names = names_of(client.options, {
-  key = true, secret = true, device_name = true, credentials_type = true, token = true, client_id = true,
-  username = true, password = true, hash = true, gateway = true, store = true, anew = true,
-})
-local package_names = names_of(ota.options)
-local updates_names = names_of {
-  kind = true, current = true, directory = true, apply = true, chunk_size = true, progress = true, strong = true,
-  unverified = true, allow_http = true, url_options = true, outbox = true,
-}
+local device_names = names_of(options.device)
+local provision_names = names_of(options.provision)
+local package_names = names_of(options.package)
+local updates_names = names_of(options.updates)
 
 -- What is taken, for the checks behind the first ones to be reached.
 local good = {
@@ -69,7 +61,7 @@ local function any(from, name)
   return text
 end
 
-local function options(from, names, required)
+local function any_options(from, names, required)
   local made = {}
   for _, name in ipairs(required) do made[name] = any(from, name) end
   for _ = 1, from:byte() % 8 do
@@ -135,7 +127,7 @@ end
 
 local targets = {
   device = function(from)
-    local given = options(from, device_names, { "url", "token" })
+    local given = any_options(from, device_names, { "url", "token" })
     local device = outcome("device", given, pcall(function()
       local made = tb.device(given)
       return made
@@ -146,7 +138,7 @@ local targets = {
     device:close()
   end,
   provision = function(from)
-    local given = in_directory(options(from, provision_names, { "url", "key", "secret" }))
+    local given = in_directory(any_options(from, provision_names, { "url", "key", "secret" }))
     outcome("provision", given, pcall(function()
       local made, err = tb.provision(given)
       return made, err
@@ -157,7 +149,7 @@ local targets = {
 local function method(name, names, required, directory_too)
   targets[name] = function(from)
     local device <close> = tb.device { url = good.url, token = good.token, max_response = 1000 }
-    local given = options(from, names, required)
+    local given = any_options(from, names, required)
     if directory_too then in_directory(given) end
     outcome(name, given, pcall(function()
       local made, err = device[name](device, given)

@@ -10,7 +10,6 @@ local poll = require "thingsboard.http.long_poll"
 
 local attributes = {}
 
-local PERIOD = 20 -- seconds that a poll stays open
 -- A request can overtake the poll that was sent before it, and miss what happens between the two: so it goes out later.
 local BEHIND_POLL = 1
 -- A poll that brings nothing new is followed by the next after so long: whoever repeats himself is not asked in a loop.
@@ -176,7 +175,7 @@ end
 -- @tparam table client
 -- @tparam function request returns all of the attributes that are wanted, as `request_attributes` does
 -- @tparam ?table keys names; nil for all
--- @tparam ?number period seconds that a poll stays open
+-- @tparam number period seconds that a poll stays open
 -- @treturn iterator of a table of values and a list of deleted keys
 function attributes.updates(client, request, keys, period)
   local wanted
@@ -184,7 +183,6 @@ function attributes.updates(client, request, keys, period)
     wanted = {}
     for _, key in ipairs(keys) do wanted[key] = true end
   end
-  period = period or PERIOD
   local loop = client.loop
   local state = {
     client = client, request = request, period = period, behind = math.min(BEHIND_POLL, period / 2),

@@ -6,28 +6,14 @@ local answers = require "thingsboard.http.answer"
 local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
+local options = require "thingsboard.options"
 local payload = require "thingsboard.json.payload"
-
-local options = {
-  key = "non-empty string!", secret = "non-empty string!", -- of the device profile
-  device_name = "string",
-  credentials_type = "non-empty string", -- ACCESS_TOKEN, X509_CERTIFICATE, MQTT_BASIC, LWM2M_CREDENTIALS
-  token = "non-empty string", -- a wish of the device's, each of these
-  client_id = "string", username = "string", password = "string",
-  hash = "non-empty string", -- the certificate
-  gateway = "boolean",
-  store = "text", -- a file that keeps the credentials
-  anew = "boolean", -- ask, though the file has some
-}
-for name, wanted in next, client.options do options[name] = wanted end
 
 local wire_names = {
   key = "provisionDeviceKey", secret = "provisionDeviceSecret", device_name = "deviceName",
   credentials_type = "credentialsType", token = "token", client_id = "clientId", username = "username",
   password = "password", hash = "hash", gateway = "gateway",
 }
-
-local credentials_types = { ACCESS_TOKEN = true, X509_CERTIFICATE = true, MQTT_BASIC = true, LWM2M_CREDENTIALS = true }
 
 -- The server's credentials in Lua terms. Unset members of MQTT_BASIC are empty strings on the wire.
 local function read_credentials(answer)
@@ -110,19 +96,15 @@ local function request_and_keep(from, given)
 end
 
 --- Asks the server for credentials (device API, "provision").
--- @tparam table given `url`, `key`, `secret`; `device_name`, `credentials_type` and the wishes that go with it;
--- `store`, the path of a file of mode 0600 that keeps the credentials: they are on disk before this returns, and come
--- from there the next time, unless `anew` is true; the connection's options as of `device`
+-- With `store` the credentials are on disk before this returns, and come from there the next time, unless `anew` is
+-- true.
+-- @tparam table given see `options.provision`
 -- @treturn[1] table `credentials_type`, and `token`, or `certificate`, or `client_id`, `username`, `password`
 -- @treturn[2] nil
 -- @treturn[2] table the error; kind `not_found`: the server knows no such key and secret; `refused`: it gives no
 -- credentials for this device; `file`: the store cannot be read or written
 return function(given)
-  check.options("provision", given, options)
-  if given.credentials_type and not credentials_types[given.credentials_type] then
-    error("provision: option 'credentials_type' must be ACCESS_TOKEN, X509_CERTIFICATE, MQTT_BASIC " ..
-      "or LWM2M_CREDENTIALS", 2)
-  end
+  given = check.read("provision", given, options.provision)
   if given.token then check.token("provision", given.token) end
   if given.anew and not given.store then error("provision: option 'store' is missing beside 'anew'", 2) end
   if given.store and not given.anew then

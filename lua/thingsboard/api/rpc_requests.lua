@@ -8,8 +8,7 @@ local poll = require "thingsboard.http.long_poll"
 
 local rpc = {}
 
--- Seconds. A poll asks for one period and a half at most, which stays below the server's 30 s.
-local PERIOD = 18
+-- All in seconds.
 -- A poll must have been open for this long before the other follows it: then nothing was waiting.
 local SETTLED = 0.1
 -- A 200 for a reply means that it is queued: for so long the next poll may bring the request again.
@@ -196,13 +195,13 @@ end
 --- The requests of the server, as they come.
 -- @tparam table device whose `reply_rpc` answers them
 -- @tparam table client
--- @tparam ?number period seconds
+-- @tparam number period seconds from the end of a poll to its next end
 -- @treturn iterator
 function rpc.requests(device, client, period)
   if client.rpc then error("rpc_requests: the device's requests are being iterated over already", 3) end
   local loop = client.loop
   local state = {
-    device = device, client = client, period = period or PERIOD,
+    device = device, client = client, period = period,
     seen = {}, -- what has been handed out, by id: first_at, answered_at, text
     last_id = -1, -- the one that was handed out last
     queue = {}, first = 1, last = 0, waiting = 0, -- bytes of what waits to be handed out

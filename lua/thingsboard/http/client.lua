@@ -5,28 +5,10 @@ local answer = require "thingsboard.http.answer"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
 local loop = require "thingsboard.loop"
+local options = require "thingsboard.options"
 
 local client = {}
 client.__index = client
-
---- What every function that talks to a server takes.
-client.options = {
-  url = "text!", -- http:// or https://, host, perhaps a port and a path
-  timeout = "positive number", -- seconds for a whole call
-  connect_timeout = "positive number", -- seconds
-  ca_file = "text", ca_path = "text", pinned_key = "text", verify = "boolean",
-  client_cert = "text", client_key = "text",
-  proxy = "text", interface = "text", user_agent = "text",
-  max_response = "positive integer", -- bytes
-}
-
--- The server answers what it could not do within 30 s: a little more, and its word is heard.
-local TIMEOUT = 35
-local CONNECT_TIMEOUT = 10
-local MAX_RESPONSE = 4 * 1024 * 1024
-local USER_AGENT = "thingsboard-lua"
-
-local handed_on = { "ca_file", "ca_path", "pinned_key", "verify", "client_cert", "client_key", "proxy", "interface" }
 
 --- Percent-encodes a text for a URL.
 function client.escape(text)
@@ -56,61 +38,84 @@ end
 local weak = { __mode = "k" }
 
 -- The core's client, whose URLs begin with the prefix.
-local function new_core(on, options, prefix, secrets)
-  local config = { prefix = prefix, connect_timeout = milliseconds(options.connect_timeout or CONNECT_TIMEOUT) }
+local function new_core(on, given, prefix, secrets)
+  local config = { prefix = prefix, connect_timeout = milliseconds(given.connect_timeout) }
   for _, secret in next, secrets do config[#config + 1] = secret end
-  for _, name in ipairs(handed_on) do config[name] = options[name] end
-  return core.client(on.reactor, config, options.max_response or MAX_RESPONSE, options.user_agent or USER_AGENT)
+  for _, option in ipairs(options.connection) do
+    local value = given[option.name]
+    if option.core and value ~= option.default then config[option.name] = value end -- a default takes no memory
+  end
+  return core.client(on.reactor, config, given.max_response, given.user_agent)
 end
 
 -- What a client needs to take up another token after a 401.
-local function new_renewal(on, options, base, proxy_secret, renewed)
-  local copy = {}
-  for name, value in next, options do copy[name] = value end
+local function new_renewal(on, given, base, proxy_secret, renewed)
   return {
     cores = setmetatable({}, weak), -- by exchange, the core's client that started it
     core = function()
       local path, secrets = renewed()
       if not path then return nil end
       secrets[#secrets + 1] = proxy_secret
-      return new_core(on, copy, base .. path, secrets)
+      return new_core(on, given, base .. path, secrets)
     end,
   }
 end
 
+local none = {}
+
+-- The options that packages by URL share and that are not the default: none for most, which have one table together.
+local function shared_options(given)
+  local values
+  for _, option in ipairs(options.connection) do
+    local value = given[option.name]
+    if option.shared and value ~= option.default then
+      values = values or {}
+      values[option.name] = value
+    end
+  end
+  return values or none
+end
+
+--- What is wrong with options that are of the right types.
+-- @tparam string what for messages
+-- @tparam table given values of `options.connection`
+-- @treturn ?string nil when nothing is
+function client.mistake(what, given)
+  if not is_url(given.url:gsub("/+$", "")) then
+    return what .. ": option 'url' must be like https://host or http://host:port, without user, query or fragment"
+  end
+  if given.client_key and not given.client_cert then
+    return what .. ": option 'client_cert' is missing beside 'client_key'"
+  end
+  if given.proxy and not is_proxy(given.proxy) then
+    return what .. ": option 'proxy' must be like http://host:port or socks5h://host:port"
+  end
+end
+
 --- @tparam string what for messages
--- @tparam table options checked already
+-- @tparam table given values of `options.connection`, read by `thingsboard.check`
 -- @tparam string path what every path of this client begins with
 -- @tparam table secrets strings that no error may show
 -- @tparam ?function renewed called after a 401: returns another path and other secrets, to be used from then on, or nil
-function client.new(what, options, path, secrets, renewed)
-  local base = options.url:gsub("/+$", "")
-  if not is_url(base) then
-    error(what .. ": option 'url' must be like https://host or http://host:port, without user, query or fragment", 3)
-  end
-  if options.client_key and not options.client_cert then
-    error(what .. ": option 'client_cert' is missing beside 'client_key'", 3)
-  end
-  local proxy_secret
-  if options.proxy then
-    if not is_proxy(options.proxy) then
-      error(what .. ": option 'proxy' must be like http://host:port or socks5h://host:port", 3)
-    end
-    proxy_secret = options.proxy:gsub("^.-://", ""):match("^(.*)@")
-    secrets[#secrets + 1] = proxy_secret
-  end
+function client.new(what, given, path, secrets, renewed)
+  local mistake = client.mistake(what, given)
+  if mistake then error(mistake, 3) end
+  local base = given.url:gsub("/+$", "")
+  local proxy_secret = given.proxy and given.proxy:gsub("^.-://", ""):match("^(.*)@")
+  secrets[#secrets + 1] = proxy_secret
   local on = loop.default()
   local self = setmetatable({
-    core = new_core(on, options, base .. path, secrets),
+    core = new_core(on, given, base .. path, secrets),
     loop = on,
-    timeout = milliseconds(options.timeout or TIMEOUT),
-    max_response = options.max_response or MAX_RESPONSE,
+    timeout = milliseconds(given.timeout),
+    max_response = given.max_response,
+    shared = shared_options(given),
     closed = false,
     -- Once there are any: the set of what polls, which ends with the client; functions that hear of answers, by whom
     -- they serve.
     iterators = false,
     listeners = false,
-    renewal = renewed and new_renewal(on, options, base, proxy_secret, renewed) or false,
+    renewal = renewed and new_renewal(on, given, base, proxy_secret, renewed) or false,
   }, client)
   on.clients[self] = true
   return self

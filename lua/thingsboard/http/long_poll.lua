@@ -89,7 +89,7 @@ function poll:recover()
 end
 
 -- Made beforehand: when it is needed there is no memory for it.
-local no_memory = errors.new("memory", "the polls ended: not enough memory", { retryable = true })
+local no_memory = errors.new("memory", "the polls ended: " .. errors.NO_MEMORY, { retryable = true })
 
 --- Runs what polls for an iterator, again when memory runs out in it: that may pass. If it does not, the iterator ends
 -- instead of waiting for ever.
@@ -101,7 +101,7 @@ function poll.keep(loop, finish, body, ...)
   while true do
     local ok, raised = pcall(body, ...)
     if ok then return end
-    local short = type(raised) == "string" and raised:find("memory", 1, true)
+    local short = raised == errors.NO_MEMORY
     if not short or not pcall(loop.sleep, loop, SHORT_OF_MEMORY) then
       finish(short and no_memory or nil)
       if not short then error(raised, 0) end

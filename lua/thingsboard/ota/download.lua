@@ -5,18 +5,9 @@ local answer = require "thingsboard.http.answer"
 local check = require "thingsboard.check"
 local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
+local options = require "thingsboard.options"
 
 local ota = {}
-
---- What `firmware` and `software` take.
-ota.options = {
-  title = "text!", version = "text!", -- of the package that is assigned
-  size = "non-negative integer", -- bytes
-  checksum = "text", checksum_algorithm = "text", -- as in the shared attributes fw_checksum, fw_checksum_algorithm
-  path = "text", -- a file to write; without it the package is returned as a string, and held to `max_response`
-  chunk_size = "positive integer", -- bytes of a request; without it one request brings all
-  progress = "function", -- called with the bytes that have come, and those in all, when known
-}
 
 local PROGRESS_PERIOD = 0.2 -- seconds
 local LARGEST_CHUNKED = 2 ^ 31 - 1 -- the server counts in 32 bits
@@ -79,15 +70,15 @@ local function put(what, sink, bytes)
   return true
 end
 
-local function fetch_whole(from, what, path, options, sink)
-  local exchange <close>, closed = from:start("GET", path, nil, nil, sink.file, sink.checksum, options.size)
+local function fetch_whole(from, what, path, given, sink)
+  local exchange <close>, closed = from:start("GET", path, nil, nil, sink.file, sink.checksum, given.size)
   if not exchange then return nil, closed end
-  wait(from.loop, exchange, options.progress, options.size)
+  wait(from.loop, exchange, given.progress, given.size)
   local body, err = from:outcome(what, exchange, expected[what] or answer.file)
   if not body then
     if err.code ~= "BODY_TOO_LARGE" then return nil, err end
-    if options.size then return fail(what, "the package has more bytes than the %d expected", options.size) end
-    if options.path then return nil, err end -- without an end: a server says how long a package is
+    if given.size then return fail(what, "the package has more bytes than the %d expected", given.size) end
+    if given.path then return nil, err end -- without an end: a server says how long a package is
     return too_large(what, from.max_response)
   end
   if sink.file then
@@ -122,54 +113,54 @@ function ota.chunk(from, what, package, chunk_size, chunk)
   return nil, errors.new("package", what .. ": " .. message .. "; ask again, and check the size", { retryable = true })
 end
 
-local function fetch_chunks(from, what, _, options, sink)
-  local size, chunk_size = options.size, options.chunk_size
+local function fetch_chunks(from, what, _, given, sink)
+  local size, chunk_size = given.size, given.chunk_size
   for chunk = 0, math.max(0, (size - 1) // chunk_size) do
-    local bytes, err = ota.chunk(from, what, options, chunk_size, chunk)
+    local bytes, err = ota.chunk(from, what, given, chunk_size, chunk)
     if not bytes then return nil, err end
     local ok
     ok, err = put(what, sink, bytes)
     if not ok then return nil, err end
-    if options.progress then options.progress(sink.received, size) end
+    if given.progress then given.progress(sink.received, size) end
   end
   return true
 end
 
-local function verify(what, options, sink)
-  if options.size and sink.received ~= options.size then
-    return fail(what, "the package has %d bytes where %d were expected", sink.received, options.size)
+local function verify(what, given, sink)
+  if given.size and sink.received ~= given.size then
+    return fail(what, "the package has %d bytes where %d were expected", sink.received, given.size)
   end
   if sink.checksum then
-    local found, wanted = sink.checksum:hex(), options.checksum:lower()
+    local found, wanted = sink.checksum:hex(), given.checksum:lower()
     if found ~= wanted then
-      return fail(what, "the package's %s is %s where %s was expected", options.checksum_algorithm, found, wanted)
+      return fail(what, "the package's %s is %s where %s was expected", given.checksum_algorithm, found, wanted)
     end
   end
   return true
 end
 
 -- What no type tells. The methods of the device call `download` last of all, so level 3 is the script.
-local function check_together(what, options, max_response)
+local function check_together(what, given, max_response)
   for name, other in next, { checksum = "checksum_algorithm", checksum_algorithm = "checksum" } do
-    if options[name] and not options[other] then
+    if given[name] and not given[other] then
       error(("%s: option '%s' is missing beside '%s'"):format(what, other, name), 3)
     end
   end
-  if not options.chunk_size then return end
-  if not options.size then
+  if not given.chunk_size then return end
+  if not given.size then
     error(what .. ": option 'size' is missing beside 'chunk_size': only by it a short chunk is told from the last", 3)
   end
-  if options.size > LARGEST_CHUNKED then
+  if given.size > LARGEST_CHUNKED then
     error(what .. ": the server cuts no package of 2 GiB or more into chunks", 3)
   end
-  if options.chunk_size > math.min(max_response, LARGEST_CHUNKED) then
+  if given.chunk_size > math.min(max_response, LARGEST_CHUNKED) then
     error(("%s: option 'chunk_size' is above the %d bytes of max_response"):format(what, max_response), 3)
   end
 end
 
-local function new_checksum(what, options)
-  if not options.checksum then return nil end
-  local ok, made = pcall(core.checksum, options.checksum_algorithm)
+local function new_checksum(what, given)
+  if not given.checksum then return nil end
+  local ok, made = pcall(core.checksum, given.checksum_algorithm)
   if ok then return made end
   error(("%s: option 'checksum_algorithm': %s"):format(what, made:match("%((.+)%)$") or made), 3)
 end
@@ -178,7 +169,7 @@ end
 -- @tparam table from client
 -- @tparam string what for messages
 -- @tparam string path
--- @tparam table given see `ota.options`; `temporary`: the file's name until it is whole
+-- @tparam table given see `options.package`; `temporary`: the file's name until it is whole
 -- @tparam ?userdata checksum
 -- @treturn as `ota.download`
 function ota.fetch(from, what, path, given, checksum)
@@ -200,16 +191,16 @@ end
 --- Downloads a package.
 -- @tparam table from client
 -- @tparam string what `firmware` or `software`: the method, and the path
--- @tparam table options see `ota.options`
+-- @tparam table given see `options.package`
 -- @treturn[1] string the package, or the path of the file that holds it
 -- @treturn[2] nil
 -- @treturn[2] table the error; no file has been written, and one that stood at the path stands there still
-function ota.download(from, what, options)
-  check.options(what, options, ota.options)
-  check_together(what, options, from.max_response)
-  local checksum = new_checksum(what, options)
-  if not options.path and (options.size or 0) > from.max_response then return too_large(what, from.max_response) end
-  return ota.fetch(from, what, path_of(what, options), options, checksum)
+function ota.download(from, what, given)
+  given = check.read(what, given, options.package)
+  check_together(what, given, from.max_response)
+  local checksum = new_checksum(what, given)
+  if not given.path and (given.size or 0) > from.max_response then return too_large(what, from.max_response) end
+  return ota.fetch(from, what, path_of(what, given), given, checksum)
 end
 
 return ota

@@ -3,6 +3,7 @@
 local core = require "thingsboard.core"
 local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
+local options = require "thingsboard.options"
 local ota = require "thingsboard.ota.download"
 
 local partial = {}
@@ -103,9 +104,17 @@ local function fetch_url(self, package)
   local base, path = package.url:match("^(%a+://[^/?#]+)([^#]*)")
   if not base then return nil, errors.new("package", "updates: the package's URL makes no sense") end
   local given = { url = base, max_response = math.max(self.chunk_size, SMALLEST_LIMIT) }
-  for name, value in next, self.given.url_options or {} do given[name] = value end
+  for _, option in ipairs(options.elsewhere) do
+    local name = option.name
+    local value = self.given.url_options and self.given.url_options[name]
+    if value == nil and option.shared then value = self.client.shared[name] end
+    if value == nil then value = given[name] or option.default end
+    given[name] = value
+  end
+  local mistake = client.mistake("updates", given)
+  if mistake then return nil, errors.new("package", mistake) end
   local well, from = pcall(client.new, "updates", given, path, {})
-  if not well then return nil, errors.new("package", tostring(from)) end
+  if not well then return nil, errors.new("package", "updates: " .. errors.text_of(from)) end
   local ok, err = "whole", nil
   if package.checksum then ok, err = fetch_pieces(self, package, from) end
   if ok == "whole" then

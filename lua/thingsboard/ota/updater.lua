@@ -10,29 +10,15 @@ local check = require "thingsboard.check"
 local clock = require "thingsboard.outbox.record_clock"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
+local options = require "thingsboard.options"
 local partial = require "thingsboard.ota.resume"
 
 local update = {}
-
-local options = {
-  kind = "non-empty string!", -- firmware or software
-  current = "table!", -- title and version of what runs
-  directory = "text!", -- where the state and the package are kept
-  apply = "function!",
-  chunk_size = "positive integer", -- bytes
-  progress = "function",
-  strong = "boolean", -- refuse checksums that protect from accidents only
-  unverified = "text", -- "https": take packages by URL that have no checksum
-  allow_http = "boolean", -- take packages by URL without TLS
-  url_options = "table", -- the connection's options for packages by URL, as of tb.device
-  outbox = "table", -- by which states are told
-}
 
 local prefixes = { firmware = "fw_", software = "sw_" }
 local names = { "title", "version", "tag", "size", "checksum", "checksum_algorithm", "url" }
 local strong = { SHA256 = true, SHA384 = true, SHA512 = true }
 
-local CHUNK = 256 * 1024
 local FIRST_PAUSE, LAST_PAUSE = 1, 300 -- seconds, after failures that may pass
 local MOST_TRIES = 6 -- without progress, of what is wrong rather than broken
 local TOLD_BEFORE_APPLY = 10 -- seconds that applying waits for the server to hear of it
@@ -302,31 +288,26 @@ end
 --- Runs until the device is closed, or the server knows it no more, or the state cannot be written.
 -- @tparam table device
 -- @tparam table client the device's
--- @tparam table given see `device:updates`
+-- @tparam table given see `options.updates`
 -- @treturn nil
 -- @treturn ?table the error that ended it
 function update.run(device, client, given)
-  check.options("updates", given, options)
-  local prefix = prefixes[given.kind]
-  if not prefix then error("updates: option 'kind' must be 'firmware' or 'software'", 2) end
+  local wished = type(given) == "table" and given.chunk_size
+  given = check.read("updates", given, options.updates)
   for _, name in ipairs { "title", "version" } do
     if type(given.current[name]) ~= "string" then
       error(("updates: option 'current' must have a string '%s'"):format(name), 2)
     end
   end
-  if given.unverified and given.unverified ~= "https" then
-    error("updates: option 'unverified' can only be 'https'", 2)
-  end
-  if given.chunk_size and given.chunk_size > client.max_response then
+  if wished and wished > client.max_response then
     error(("updates: option 'chunk_size' is above the %d bytes of the device's max_response"):format(
       client.max_response), 2)
   end
-  local copy = {}
-  for name, value in next, given do copy[name] = value end
+  check.read("updates: url_options", given.url_options or {}, options.elsewhere)
   local loop = client.loop
   local self = {
-    device = device, client = client, given = copy, prefix = prefix, loop = loop, kind = given.kind,
-    chunk_size = given.chunk_size or math.min(CHUNK, client.max_response),
+    device = device, client = client, given = given, prefix = prefixes[given.kind], loop = loop, kind = given.kind,
+    chunk_size = math.min(given.chunk_size, client.max_response),
     state_path = given.directory .. "/" .. given.kind .. ".state",
     part_path = given.directory .. "/" .. given.kind .. ".package",
     news = loop:signal(), all_told = loop:signal(),
@@ -334,7 +315,7 @@ function update.run(device, client, given)
   self.save = function() save(self) end
   load(self)
   local keys = {}
-  for n, name in ipairs(names) do keys[n] = prefix .. name end
+  for n, name in ipairs(names) do keys[n] = self.prefix .. name end
   self.updates = device:attribute_updates(keys)
   local ok, err = pcall(function()
     settle(self)
@@ -355,7 +336,7 @@ function update.run(device, client, given)
     for values, deleted in self.updates, nil, nil, self.updates do
       for _, key in ipairs(deleted) do told[key] = nil end
       for key, value in next, values do told[key] = value end
-      local package = package_of(told, prefix)
+      local package = package_of(told, self.prefix)
       if package then
         consider(self, package)
         start_worker(self)

@@ -40,7 +40,10 @@ FACE = $(patsubst lua/%,%,$(shell find lua -name '*.lua'))
 
 PATHS = LUA_PATH="lua/?.lua;lua/?/init.lua;./?.lua;;" LUA_CPATH="$(BUILD)/?.so;;"
 
+# Four pages fewer, where the linker knows how.
 comma = ,
+NOSEPARATE = $(shell $(CC) -shared -Wl$(comma)-z$(comma)noseparate-code -o /dev/null -x c /dev/null 2>/dev/null && \
+  echo -Wl$(comma)-z$(comma)noseparate-code)
 
 # A short line a file; V=1 shows the commands.
 ifeq ($(V),)
@@ -50,7 +53,7 @@ run = $(2)
 endif
 
 # Only the outbox needs SQLite: without it, all the rest is built.
-SQLITE := $(shell echo '\#include <sqlite3.h>' | $(CC) $(CFLAGS) -E - >/dev/null 2>&1 && echo yes)
+SQLITE := $(shell echo '\#include <sqlite3.h>' | $(CC) $(CFLAGS) -x c -E - >/dev/null 2>&1 && echo yes)
 MODULES = $(CORE) $(PROCESS) $(if $(SQLITE),$(SPOOL))
 
 all: $(MODULES)
@@ -62,11 +65,11 @@ $(SPOOL): $(call OBJECTS_OF,$(SPOOL_FOLDERS))
 
 $(PROCESS): $(call OBJECTS_OF,$(PROCESS_FOLDERS))
 	@mkdir -p $(@D)
-	$(call run,LINK,$(CC) -shared -Wl$(comma)-z$(comma)noseparate-code $(LDFLAGS) -o $@ $^)
+	$(call run,LINK,$(CC) -shared $(NOSEPARATE) $(LDFLAGS) -o $@ $^)
 
 $(CORE): $(call OBJECTS_OF,$(CORE_FOLDERS))
 	@mkdir -p $(@D)
-	$(call run,LINK,$(CC) -shared -Wl$(comma)-z$(comma)noseparate-code $(LDFLAGS) -o $@ $^ -lcurl $(CRYPTO_LIBS_$(CRYPTO)) -lz)
+	$(call run,LINK,$(CC) -shared $(NOSEPARATE) $(LDFLAGS) -o $@ $^ -lcurl $(CRYPTO_LIBS_$(CRYPTO)) -lz)
 
 # -MMD: what a file includes is its prerequisite, by the .d file beside the object; and so are the flags, which are here.
 $(BUILD)/%.o: csrc/%.c Makefile
@@ -235,6 +238,7 @@ bench: all $(BENCH_PROGRAMS)
 	-@for bench in $(BENCHES); do BUILD=$(BUILD) $(PATHS) $(LUA) bench/bench_$$bench.lua || true; done
 
 include packaging/packages.mk
+include spec/stacks/stacks.mk
 
 clean:
 	rm -rf $(BUILD)

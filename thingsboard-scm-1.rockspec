@@ -10,7 +10,7 @@ embedded Linux, and for daemons that have an event loop of their own.]],
   labels = { "iot", "thingsboard", "http", "telemetry", "rpc" },
 }
 supported_platforms = { "linux" }
-dependencies = { "lua >= 5.4, < 5.5", "lua-cjson >= 2.1.0" }
+dependencies = { "lua >= 5.4, < 5.6", "lua-cjson >= 2.1.0" }
 external_dependencies = {
   CURL = { library = "curl" },
   CRYPTO = { library = "crypto" },

@@ -75,13 +75,13 @@ local function announce(options, lines)
   end
 end
 
--- Returns the port, the address and the file with the authority's certificate, which goes when the emulator ends.
+-- Returns the port, the address, the authority's file, which goes when the emulator ends, and the pin of the key.
 local function serve_tls(queue, world, options, at_end)
-  local context, ca_file = tls.new(world.settings)
+  local context, ca_file, pin = tls.new(world.settings)
   local listener, port = server.listen(tonumber(options.tls_port or 0), options.address)
   server.tls(queue, world, listener, context)
   at_end(function() os.remove(ca_file) end)
-  return port, "https://127.0.0.1:" .. port, ca_file
+  return port, "https://127.0.0.1:" .. port, ca_file, pin
 end
 
 local function start(queue, options, changes, finish, at_end)
@@ -94,7 +94,9 @@ local function start(queue, options, changes, finish, at_end)
   if options.control then
     local about = { url = "http://127.0.0.1:" .. port, port = port, token = TOKEN }
     about.control = control.serve(queue, world)
-    if options.tls then about.tls_port, about.tls_url, about.ca_file = serve_tls(queue, world, options, at_end) end
+    if options.tls then
+      about.tls_port, about.tls_url, about.ca_file, about.pin = serve_tls(queue, world, options, at_end)
+    end
     lines[2] = cjson.encode(about)
   end
   if not options.quiet then world.journal:print_to(io.stdout) end

@@ -1,6 +1,8 @@
 --- TLS: an authority and a certificate of it, made at start.
 local altname = require "openssl.x509.altname"
+local basexx = require "basexx"
 local bignum = require "openssl.bignum"
+local digest = require "openssl.digest"
 local extension = require "openssl.x509.extension"
 local name = require "openssl.x509.name"
 local pkey = require "openssl.pkey"
@@ -72,9 +74,15 @@ local function selector(http2)
   end
 end
 
+-- A key's SHA-256, in curl's form of a pin.
+local function pin_of(key)
+  local der = basexx.from_base64((key:toPEM("public"):gsub("%-%-%-%-%-[^\n]+", ""):gsub("%s", "")))
+  return "sha256//" .. basexx.to_base64(digest.new("sha256"):final(der))
+end
+
 --- Makes a context for serving, and writes the authority's certificate to a temporary file.
 -- @tparam table settings `http2`, `certificate`
--- @return the context and the file's name
+-- @return the context, the file's name, and the pin of the server's key
 function tls.new(settings)
   local authority_key, key = new_key(), new_key()
   local authority = new_authority(authority_key)
@@ -87,7 +95,7 @@ function tls.new(settings)
   local file = assert(io.open(path, "w"))
   file:write(tostring(authority))
   file:close()
-  return context, path
+  return context, path, pin_of(key)
 end
 
 return tls

@@ -1,6 +1,19 @@
 --- Finalizers that the collector runs in the midst of a call.
 local finalizers = {}
 
+-- Lua 5.5 sets one parameter of the collector at a time.
+local function incremental(pause, multiplier, step)
+  if _VERSION == "Lua 5.4" then return collectgarbage("incremental", pause, multiplier, step) end
+  collectgarbage "incremental"
+  collectgarbage("param", "pause", pause)
+  collectgarbage("param", "stepmul", multiplier)
+  collectgarbage("param", "stepsize", step)
+end
+
+-- A whole cycle wherever one may run, and the defaults.
+local EVERYWHERE = _VERSION == "Lua 5.4" and { 1, 1000, 22 } or { 1, 0, 1 }
+local DEFAULTS = _VERSION == "Lua 5.4" and { 200, 100, 13 } or { 250, 200, 11200 }
+
 --- Calls a function, and another in every finalizer that runs in its midst.
 -- @tparam function work
 -- @tparam function nested
@@ -14,12 +27,12 @@ function finalizers.at_every(work, nested)
       arm()
     end })
   end
-  collectgarbage("incremental", 1, 1000, 22) -- a whole cycle wherever it may run
+  incremental(table.unpack(EVERYWHERE))
   collectgarbage()
   arm()
   work()
   live = false
-  collectgarbage("incremental", 200, 100, 13)
+  incremental(table.unpack(DEFAULTS))
   return results
 end
 

@@ -23,6 +23,14 @@ WIDE = -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64
 STANDARD = -std=c11 -D_GNU_SOURCE $(WIDE) -Icsrc -fno-asynchronous-unwind-tables $(CRYPTO_FLAGS_$(CRYPTO)) -isystem $(LUA_INCDIR)
 WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow
 
+# Flags for a small module, where the compiler and the linker take them: no jump table for calls, no padding of functions
+# and loops, no unused functions, code and data in one segment.
+comma = ,
+taken = $(shell echo 'int x;' | $(CC) -Werror -shared -fPIC $(1) -x c -o /dev/null - 2>/dev/null && echo $(1))
+taken_of = $(or $(call taken,$(1)),$(foreach flag,$(1),$(call taken,$(flag))))
+SMALL := $(call taken_of,-ffunction-sections -fno-plt -falign-functions=1 -falign-jumps=1 -falign-loops=1)
+SMALL_LINK := $(call taken_of,$(addprefix -Wl$(comma),--gc-sections -z$(comma)now -z$(comma)noseparate-code))
+
 BUILD = build
 
 # A library is its folders.
@@ -40,11 +48,6 @@ FACE = $(patsubst lua/%,%,$(shell find lua -name '*.lua'))
 
 PATHS = LUA_PATH="lua/?.lua;lua/?/init.lua;./?.lua;;" LUA_CPATH="$(BUILD)/?.so;;"
 
-# Four pages fewer, where the linker knows how.
-comma = ,
-NOSEPARATE = $(shell $(CC) -shared -Wl$(comma)-z$(comma)noseparate-code -o /dev/null -x c /dev/null 2>/dev/null && \
-  echo -Wl$(comma)-z$(comma)noseparate-code)
-
 # A short line a file; V=1 shows the commands.
 ifeq ($(V),)
 run = @echo "  $(1) $@"; $(2)
@@ -61,20 +64,20 @@ all: $(MODULES)
 
 $(SPOOL): $(call OBJECTS_OF,$(SPOOL_FOLDERS))
 	@mkdir -p $(@D)
-	$(call run,LINK,$(CC) -shared $(LDFLAGS) -o $@ $^ -lsqlite3)
+	$(call run,LINK,$(CC) -shared $(SMALL_LINK) $(LDFLAGS) -o $@ $^ -lsqlite3)
 
 $(PROCESS): $(call OBJECTS_OF,$(PROCESS_FOLDERS))
 	@mkdir -p $(@D)
-	$(call run,LINK,$(CC) -shared $(NOSEPARATE) $(LDFLAGS) -o $@ $^)
+	$(call run,LINK,$(CC) -shared $(SMALL_LINK) $(LDFLAGS) -o $@ $^)
 
 $(CORE): $(call OBJECTS_OF,$(CORE_FOLDERS))
 	@mkdir -p $(@D)
-	$(call run,LINK,$(CC) -shared $(NOSEPARATE) $(LDFLAGS) -o $@ $^ -lcurl $(CRYPTO_LIBS_$(CRYPTO)) -lz)
+	$(call run,LINK,$(CC) -shared $(SMALL_LINK) $(LDFLAGS) -o $@ $^ -lcurl $(CRYPTO_LIBS_$(CRYPTO)) -lz)
 
 # -MMD: what a file includes is its prerequisite, by the .d file beside the object; and so are the flags, which are here.
 $(BUILD)/%.o: csrc/%.c Makefile
 	@mkdir -p $(@D)
-	$(call run,CC  ,$(CC) $(STANDARD) -fPIC -fvisibility=hidden $(WARNINGS) $(CFLAGS) -MMD -MP -c -o $@ $<)
+	$(call run,CC  ,$(CC) $(STANDARD) $(SMALL) -fPIC -fvisibility=hidden $(WARNINGS) $(CFLAGS) -MMD -MP -c -o $@ $<)
 
 -include $(patsubst csrc/%.c,$(BUILD)/%.d,$(SOURCES))
 

@@ -59,6 +59,7 @@ build = {
       sources = {
         "csrc/base/buffer.c",
         "csrc/base/clock.c",
+        "csrc/base/file.c",
         "csrc/base/fork.c",
         "csrc/base/userdata.c",
         "csrc/core/clock.c",
@@ -68,6 +69,9 @@ build = {
         "csrc/digest/murmur3.c",
         "csrc/http/client.c",
         "csrc/http/exchange.c",
+        "csrc/http/handle.c",
+        "csrc/http/options.c",
+        "csrc/http/poller.c",
         "csrc/http/pool.c",
         "csrc/http/reactor.c",
         "csrc/http/redact.c",
@@ -84,6 +88,7 @@ build = {
       sources = {
         "csrc/base/buffer.c",
         "csrc/base/clock.c",
+        "csrc/base/file.c",
         "csrc/base/fork.c",
         "csrc/base/userdata.c",
         "csrc/process/child.c",
@@ -98,6 +103,7 @@ build = {
       sources = {
         "csrc/base/buffer.c",
         "csrc/base/clock.c",
+        "csrc/base/file.c",
         "csrc/base/fork.c",
         "csrc/base/userdata.c",
         "csrc/json/number.c",

@@ -45,7 +45,7 @@ describe("the core", function()
 
   describe("exchange", function()
     it("asks for a part of the body when told to, and the next one does not", function()
-      local function ask(range) return get("/attributes", nil, nil, nil, range) end
+      local function ask(range) return get("/attributes", { range = range }) end
       ask "0-9"
       ask "10-19"
       ask()
@@ -312,11 +312,12 @@ describe("the core", function()
         { "not a time%-out", "GET", "/", nil, 0 },
         { "not a time%-out", "GET", "/", nil, math.maxinteger },
         { "number expected", "GET", "/", nil, "soon" },
-        { "thingsboard.file expected", "GET", "/", nil, 1000, client },
-        { "thingsboard.checksum expected", "GET", "/", nil, 1000, nil, {} },
-        { "negative", "GET", "/", nil, 1000, nil, nil, -1 },
+        { "table expected", "GET", "/", nil, 1000, client },
+        { "file is not a thingsboard.file", "GET", "/", nil, 1000, { file = client } },
+        { "checksum is not a thingsboard.checksum", "GET", "/", nil, 1000, { checksum = {} } },
+        { "limit is not a number of bytes", "GET", "/", nil, 1000, { limit = -1 } },
       } do
-        local ok, message = pcall(client.start, client, table.unpack(case, 2, 9))
+        local ok, message = pcall(client.start, client, table.unpack(case, 2, 6))
         assert.is_false(ok)
         assert.truthy(message:find(case[1]), message)
       end

@@ -163,13 +163,26 @@ describe("the core, misused,", function()
   it("names the argument of a request that is wrong, the others being right", function()
     local file <close> = core.file(directory .. "/file")
     local checksum <close> = core.checksum "MD5"
-    local may_be_number = absent_or(integer(0, math.maxinteger))
+    local good = { file = file, checksum = checksum, limit = 10, range = "0-9" }
     local timeout, missing = integer(1, (1 << 31) - 1), absent_or(nothing)
     local function body(value) return value == nil or type(value) == "string" end
-    refuses("POST", client.start, { client, "POST", "/", "x", 50, file, checksum, 10, "0-9" },
-      { nothing, nothing, words, body, timeout, missing, missing, may_be_number, absent_or(prose) })
-    refuses("GET", client.start, { client, "GET", "/", nil, 50, file, checksum, 10, "0-9" },
-      { nothing, nothing, words, missing, timeout, missing, missing, may_be_number, absent_or(prose) })
+    local function download(value) return value == nil or type(value) == "table" end
+    refuses("POST", client.start, { client, "POST", "/", "x", 50, good },
+      { nothing, nothing, words, body, timeout, download })
+    refuses("GET", client.start, { client, "GET", "/", nil, 50, good },
+      { nothing, nothing, words, missing, timeout, download })
+
+    local function size(value) return value == nil or math.type(value) == "integer" and value >= 0 end
+    for name, takes_it in pairs { file = missing, checksum = missing, limit = size, range = absent_or(prose) } do
+      for at = 1, ODD do
+        local fields = { file = file, checksum = checksum, limit = 10, range = "0-9" }
+        fields[name] = odd[at]
+        local ok, result = pcall(client.start, client, "GET", "/", nil, 50, fields)
+        local where = ("%s, value %d: %s"):format(name, at, tostring(result))
+        assert.equal(takes_it(odd[at]), ok, where)
+        if ok then result:close() else assert.truthy(result:find(name .. " is not", 1, true), where) end
+      end
+    end
   end)
 
   it("names the argument of a file that is wrong, the other being right", function()
@@ -272,8 +285,8 @@ describe("the core, misused,", function()
     local file, checksum = core.file(directory .. "/file"), core.checksum "MD5"
     file:close()
     checksum:close()
-    assert.error_matches(function() client:start("GET", "/", nil, 100, file) end, "closed")
-    assert.error_matches(function() client:start("GET", "/", nil, 100, nil, checksum) end, "closed")
+    assert.error_matches(function() client:start("GET", "/", nil, 100, { file = file }) end, "closed")
+    assert.error_matches(function() client:start("GET", "/", nil, 100, { checksum = checksum }) end, "closed")
   end)
 
   describe("with objects in flight", function()
@@ -291,8 +304,8 @@ describe("the core, misused,", function()
     end
 
     -- Starts an exchange whose answer comes once `meanwhile` has run; what comes of it.
-    local function exchange(on, meanwhile, ...)
-      local one = new_client_here(on):start("GET", "/", nil, 10000, ...)
+    local function exchange(on, meanwhile, download)
+      local one = new_client_here(on):start("GET", "/", nil, 10000, download)
       on:step(0)
       local server = assert(listener:accept())
       meanwhile(one)
@@ -306,7 +319,7 @@ describe("the core, misused,", function()
     it("ends an exchange whose file is closed meanwhile with an error", function()
       local folder = scratch.new()
       local file = core.file(folder .. "/x")
-      local status, code, text = exchange(reactor, function() file:close() end, file)
+      local status, code, text = exchange(reactor, function() file:close() end, { file = file })
       assert.same({ nil, "FILE_FAILED" }, { status, code })
       assert.truthy(text:find "cannot write the file")
       assert(os.remove(folder)) -- nothing is in it
@@ -316,7 +329,8 @@ describe("the core, misused,", function()
       for _, algorithm in ipairs { "MD5", "SHA512", "CRC32", "MURMUR3_32", "MURMUR3_128" } do
         local folder = scratch.new()
         local file, checksum = core.file(folder .. "/x"), core.checksum(algorithm)
-        local status, code = exchange(reactor, function() checksum:close() end, file, checksum)
+        local status, code = exchange(reactor, function() checksum:close() end,
+        { file = file, checksum = checksum })
         assert.same({ nil, "OUT_OF_MEMORY" }, { status, code })
         file:close()
         assert(os.remove(folder))
@@ -327,9 +341,9 @@ describe("the core, misused,", function()
       local folder = scratch.new()
       local other <close> = core.reactor()
       local file, checksum = core.file(folder .. "/x"), core.checksum "CRC32"
-      assert.equal(200, (exchange(other, function() end, file, checksum)))
+      assert.equal(200, (exchange(other, function() end, { file = file, checksum = checksum })))
       assert.equal("86a61036", checksum:hex())
-      assert.equal(200, (exchange(reactor, function() end, file, checksum)))
+      assert.equal(200, (exchange(reactor, function() end, { file = file, checksum = checksum })))
       assert(file:commit())
       assert.equal("hellohello", io.open(folder .. "/x"):read "a")
       scratch.remove(folder)

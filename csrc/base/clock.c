@@ -5,5 +5,5 @@
 int64_t tb_monotonic(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
-  return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
+  return (int64_t)time.tv_sec * TB_SECOND + time.tv_nsec / 1000;
 }

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#define TB_SECOND INT64_C(1000000) /* in microseconds */
+
 /* Microseconds since some moment before the process began; never goes back. */
 int64_t tb_monotonic(void);
 

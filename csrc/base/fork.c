@@ -1,5 +1,7 @@
 #include "base/fork.h"
 
+#include "base/memory.h"
+
 #include <lauxlib.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -12,7 +14,7 @@ static void count(void) {
 
 void tb_count_forks(lua_State *L) {
   static bool counting;
-  if (!counting && pthread_atfork(NULL, NULL, count) != 0) luaL_error(L, "not enough memory");
+  if (!counting && pthread_atfork(NULL, NULL, count) != 0) luaL_error(L, TB_NO_MEMORY);
   counting = true;
 }
 

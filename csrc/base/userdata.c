@@ -22,9 +22,13 @@ void *tb_new(lua_State *L, const char *name, size_t size, int user_values) {
   return object;
 }
 
-void *tb_check(lua_State *L, int index, const char *name, size_t size) {
+void *tb_test(lua_State *L, int index, const char *name, size_t size) {
   void *object = lua_touserdata(L, index);
-  if (object != NULL && lua_rawlen(L, index) == size && *(const char **)object == name) return object;
-  luaL_typeerror(L, index, name);
-  return NULL;
+  return object != NULL && lua_rawlen(L, index) == size && *(const char **)object == name ? object : NULL;
+}
+
+void *tb_check(lua_State *L, int index, const char *name, size_t size) {
+  void *object = tb_test(L, index, name, size);
+  if (object == NULL) luaL_typeerror(L, index, name);
+  return object;
 }

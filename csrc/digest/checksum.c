@@ -25,6 +25,7 @@ enum { MOST_BYTES = 64 }; /* of SHA512 */
 enum algorithm { MD5, SHA256, SHA384, SHA512, CRC32, MURMUR3_32, MURMUR3_128 };
 
 struct tb_checksum {
+  const char *type;
   enum algorithm algorithm;
   bool open;
   digest_context digest; /* of MD5 and the SHAs; all zeros before it starts and after it ends */
@@ -105,10 +106,20 @@ bool tb_checksum_update(struct tb_checksum *checksum, const void *bytes, size_t 
   }
 }
 
-struct tb_checksum *tb_check_checksum(lua_State *L, int index) {
-  struct tb_checksum *checksum = luaL_checkudata(L, index, TYPE);
-  if (!checksum->open) luaL_argerror(L, index, "the checksum was closed");
+struct tb_checksum *tb_test_checksum(lua_State *L, int index) {
+  struct tb_checksum *checksum = tb_test(L, index, TYPE, sizeof *checksum);
+  if (checksum != NULL && !checksum->open) luaL_argerror(L, index, "the checksum was closed");
   return checksum;
+}
+
+/* The checksum that a method is called for, open or not. */
+static struct tb_checksum *check_any(lua_State *L) {
+  return tb_check(L, 1, TYPE, sizeof(struct tb_checksum));
+}
+
+static struct tb_checksum *check_open(lua_State *L) {
+  check_any(L);
+  return tb_test_checksum(L, 1);
 }
 
 /* As luaL_checkoption, but the message lists what there is. */
@@ -138,9 +149,9 @@ MD5.
 */
 static int new_checksum(lua_State *L) {
   enum algorithm algorithm = check_algorithm(L, 1);
-  struct tb_checksum *checksum = lua_newuserdatauv(L, sizeof *checksum, 0);
-  *checksum = (struct tb_checksum){.algorithm = algorithm, .open = true};
-  luaL_setmetatable(L, TYPE);
+  struct tb_checksum *checksum = tb_new(L, TYPE, sizeof *checksum, 0);
+  checksum->algorithm = algorithm;
+  checksum->open = true;
   if (algorithm <= SHA512 && !start_digest(checksum))
     return luaL_error(L, "%s is not available: the crypto library refuses it", NAMES[algorithm]);
   return 1;
@@ -152,7 +163,7 @@ static int new_checksum(lua_State *L) {
 @treturn thingsboard.checksum itself
 */
 static int checksum_update(lua_State *L) {
-  struct tb_checksum *checksum = tb_check_checksum(L, 1);
+  struct tb_checksum *checksum = check_open(L);
   size_t count;
   const char *bytes = luaL_checklstring(L, 2, &count);
   if (!tb_checksum_update(checksum, bytes, count))
@@ -184,7 +195,7 @@ static size_t take_result(const struct tb_checksum *checksum, unsigned char *out
 */
 static int checksum_hex(lua_State *L) {
   static const char DIGITS[] = "0123456789abcdef";
-  const struct tb_checksum *checksum = tb_check_checksum(L, 1);
+  const struct tb_checksum *checksum = check_open(L);
   unsigned char bytes[MOST_BYTES];
   char text[2 * MOST_BYTES];
   size_t length = take_result(checksum, bytes);
@@ -201,14 +212,14 @@ static int checksum_hex(lua_State *L) {
 @function checksum:close
 */
 static int checksum_close(lua_State *L) {
-  struct tb_checksum *checksum = luaL_checkudata(L, 1, TYPE);
+  struct tb_checksum *checksum = check_any(L);
   checksum->open = false;
   end_digest(checksum);
   return 0;
 }
 
 static int checksum_tostring(lua_State *L) {
-  const struct tb_checksum *checksum = luaL_checkudata(L, 1, TYPE);
+  const struct tb_checksum *checksum = check_any(L);
   lua_pushfstring(L, "%s (%s%s)", TYPE, NAMES[checksum->algorithm], checksum->open ? "" : ", closed");
   return 1;
 }

@@ -8,8 +8,8 @@
 
 struct tb_checksum;
 
-/* The checksum at `index`; raises when there is none, or when it was closed. */
-struct tb_checksum *tb_check_checksum(lua_State *L, int index);
+/* The open checksum at the index; NULL when there is something else; raises when it is closed. */
+struct tb_checksum *tb_test_checksum(lua_State *L, int index);
 
 /* Takes in bytes. Calls nothing of Lua, so that curl's callbacks may call it. False when the crypto library
  * failed, and when the checksum is closed. */

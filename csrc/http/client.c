@@ -1,321 +1,47 @@
 #include "http/client.h"
 
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "base/userdata.h"
-#include "http/exchange.h"
+#include "digest/checksum.h"
+#include "http/options.h"
 #include "http/pool.h"
 #include "http/redact.h"
+#include "http/request_body.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdlib.h>
+#include <lauxlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/socket.h>
+
+static const char TYPE[] = "thingsboard.client";
 
 enum {
-  REACTOR_VALUE = 1, /* user values: what keeps the reactor alive, */
-  OPTIONS_VALUE,     /* the table of options, from which every new handle is set up, */
-  USER_AGENT_VALUE,  /* its header, */
-  EXCHANGE_VALUE,    /* and an exchange that waits to be used again */
-  VALUES = EXCHANGE_VALUE,
   SMALL_RECEIVE_BUFFER = 1024,
-  /* A frame of HTTP/2: where one does not fit into the buffer, libcurl 7.88 leaves the rest, and waits for a socket
-   * that has no more to bring. */
+  /* One HTTP/2 frame: when a frame does not fit, libcurl 7.88 leaves the rest in its own buffer and waits for a socket
+   * that has nothing more to read. */
   HTTP2_RECEIVE_BUFFER = 16384,
-  /* A peer that is gone without a word shows by what it does not acknowledge: while nothing else is sent, by probes. A
-   * poll would notice by its time-out only, and over HTTP/2 the next would go out on the same connection. */
-  PROBE_AFTER_SECONDS = 10,
-  PROBE_EVERY_SECONDS = 2,
-  UNACKNOWLEDGED_MILLISECONDS = 20000,
+  SMALL_POST = 1024, /* bytes: for no more than this does any libcurl send "Expect: 100-continue" */
 };
 
-const char TB_CLIENT[] = "thingsboard.client";
-
-struct tb_client *tb_check_client(lua_State *L, int index) {
-  struct tb_client *client = tb_check(L, index, TB_CLIENT, sizeof(struct tb_client));
-  if (client->reactor == NULL) luaL_error(L, "the device is closed");
-  if (!tb_reactor_is_own(client->reactor))
+static struct tb_client *check_client(lua_State *L, int index) {
+  struct tb_client *client = tb_check(L, index, TYPE, sizeof *client);
+  if (client->poller == NULL) luaL_error(L, "the device is closed");
+  if (!tb_poller_is_own(client->poller))
     luaL_error(L, "the device belongs to the parent process: make a new one after fork");
   return client;
-}
-
-/* Pushes the client's option; returns its type. */
-static int push_option(lua_State *L, int index, const char *name) {
-  lua_getiuservalue(L, index, OPTIONS_VALUE);
-  int type = lua_getfield(L, -1, name);
-  lua_remove(L, -2);
-  return type;
-}
-
-static const char *string_option(lua_State *L, int index, const char *name) {
-  push_option(L, index, name);
-  const char *value = lua_tostring(L, -1);
-  lua_pop(L, 1); /* the options' table holds it */
-  return value;
-}
-
-/* Without TCP_USER_TIMEOUT, in another system, a connection is given up a little later. */
-static int on_new_socket(void *data, curl_socket_t fd, curlsocktype purpose) {
-  (void)data;
-  (void)purpose;
-#ifdef TCP_USER_TIMEOUT
-  unsigned int milliseconds = UNACKNOWLEDGED_MILLISECONDS;
-  setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
-#else
-  (void)fd;
-#endif
-  return CURL_SOCKOPT_OK;
-}
-
-static bool is_https(lua_State *L, int index) {
-  return strncasecmp(string_option(L, index, "prefix"), "https", 5) == 0;
-}
-
-/* Sets what every exchange of the client has in common. May raise: somebody must own the handle already. */
-static void configure(lua_State *L, int index, CURL *easy) {
-  static const struct {
-    const char *name;
-    CURLoption option;
-  } strings[] = {
-      {"ca_file", CURLOPT_CAINFO},      {"ca_path", CURLOPT_CAPATH},    {"pinned_key", CURLOPT_PINNEDPUBLICKEY},
-      {"client_cert", CURLOPT_SSLCERT}, {"client_key", CURLOPT_SSLKEY}, {"interface", CURLOPT_INTERFACE}};
-  for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
-    const char *value = string_option(L, index, strings[i].name);
-    CURLcode code = value == NULL ? CURLE_OK : curl_easy_setopt(easy, strings[i].option, value);
-    if (code == CURLE_OUT_OF_MEMORY) luaL_error(L, "not enough memory");
-    if (code != CURLE_OK) luaL_error(L, "this libcurl cannot do with option '%s'", strings[i].name);
-  }
-  /* Authorities that are named stand in place of the system's, in libcurl's other default as well. */
-  bool file = string_option(L, index, "ca_file") != NULL, folder = string_option(L, index, "ca_path") != NULL;
-  if (file && !folder) curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-  if (folder && !file) curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
-  /* Of the defaults, which every connection copies, a client keeps what it can need. */
-  const char *proxy = string_option(L, index, "proxy");
-  if (proxy == NULL) {
-    curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, NULL);
-    curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL);
-    if (!is_https(L, index)) {
-      curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
-      curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-    }
-  }
-  push_option(L, index, "verify");
-  long verify = lua_isnil(L, -1) || lua_toboolean(L, -1);
-  push_option(L, index, "connect_timeout");
-  long connect_timeout = (long)lua_tointeger(L, -1);
-  lua_pop(L, 2);
-  const struct {
-    CURLoption option;
-    const char *value;
-  } texts[] = {
-#if LIBCURL_VERSION_NUM >= 0x075500
-    {CURLOPT_PROTOCOLS_STR, "http,https"},
-#endif
-    {CURLOPT_PROXY, proxy != NULL ? proxy : ""}, /* not NULL: that would ask the environment */
-    {CURLOPT_NOPROXY, ""}
-  };
-  const struct {
-    CURLoption option;
-    long value;
-  } numbers[] = {
-#if LIBCURL_VERSION_NUM < 0x075500
-    {CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS},
-#endif
-    {CURLOPT_NOSIGNAL, 1},
-    {CURLOPT_FOLLOWLOCATION, 0},
-    {CURLOPT_NETRC, CURL_NETRC_IGNORED},
-    {CURLOPT_SUPPRESS_CONNECT_HEADERS, 1},
-    {CURLOPT_CONNECTTIMEOUT_MS, connect_timeout},
-    {CURLOPT_TCP_KEEPALIVE, 1},
-    {CURLOPT_TCP_KEEPIDLE, PROBE_AFTER_SECONDS},
-    {CURLOPT_TCP_KEEPINTVL, PROBE_EVERY_SECONDS},
-    {CURLOPT_MAXAGE_CONN, TB_IDLE_CONNECTION_SECONDS},
-#if LIBCURL_VERSION_NUM >= 0x075700
-    {CURLOPT_QUICK_EXIT, 1}, /* or the end of an exchange would wait, with all others, for the resolver's thread */
-#endif
-    /* What is sent while the first connection is still being made waits to see whether it speaks HTTP/2, and shares
-     * it. Without TLS it would wait for a whole answer, perhaps a poll's. */
-    {CURLOPT_PIPEWAIT, is_https(L, index)}
-  };
-  CURLcode bad = curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_new_socket);
-  for (size_t i = 0; i < sizeof texts / sizeof *texts && bad == CURLE_OK; i++)
-    bad = curl_easy_setopt(easy, texts[i].option, texts[i].value);
-  for (size_t i = 0; i < sizeof numbers / sizeof *numbers && bad == CURLE_OK; i++)
-    bad = curl_easy_setopt(easy, numbers[i].option, numbers[i].value);
-  if (bad != CURLE_OK) luaL_error(L, "cannot set up a request: %s", curl_easy_strerror(bad));
-  /* A libcurl without TLS knows none of these; https fails by itself there. */
-  curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, verify);
-  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, verify ? 2L : 0L);
-}
-
-static struct tb_handle *new_handle(struct tb_client *client) {
-  struct tb_handle *handle = calloc(1, sizeof *handle);
-  if (handle == NULL) return NULL;
-  handle->client = client;
-  handle->easy = curl_easy_init();
-  if (handle->easy != NULL) return handle;
-  tb_handle_free(handle);
-  return NULL;
-}
-
-void tb_handle_free(struct tb_handle *handle) {
-  if (handle == NULL) return;
-  curl_easy_cleanup(handle->easy);
-  curl_url_cleanup(handle->url);
-  free(handle->path);
-  free(handle);
-}
-
-/* Takes an idle handle out of its reactor's list. */
-static struct tb_handle *take_idle(struct tb_reactor *reactor, size_t at) {
-  struct tb_handle *handle = reactor->idle[at];
-  reactor->idle_count--;
-  for (size_t i = at; i < reactor->idle_count; i++) reactor->idle[i] = reactor->idle[i + 1];
-  return handle;
-}
-
-void tb_client_take(lua_State *L, int index, struct tb_handle **handle) {
-  struct tb_client *client = tb_check_client(L, index);
-  struct tb_reactor *reactor = client->reactor;
-  for (size_t at = reactor->idle_count; at-- > 0;) {
-    if (reactor->idle[at]->client != client) continue;
-    *handle = take_idle(reactor, at);
-    return;
-  }
-  *handle = new_handle(client);
-  if (*handle == NULL) luaL_error(L, "not enough memory");
-  configure(L, index, (*handle)->easy);
-}
-
-void tb_client_give(struct tb_handle *handle) {
-  struct tb_reactor *reactor = handle->client->reactor;
-  if (reactor->idle_count == TB_MOST_IDLE) tb_handle_free(take_idle(reactor, 0));
-  reactor->idle[reactor->idle_count++] = handle;
-}
-
-/* What is asked for once, and waits, keeps no more of its URL than it must; what is asked for again and again is parsed
- * once for all. A URL that makes no sense curl is to see by itself, and to say so when the exchange ends. */
-void tb_client_aim(lua_State *L, int index, struct tb_handle *handle, const char *path) {
-  bool again = handle->path != NULL && strcmp(handle->path, path) == 0;
-  if (again && handle->url != NULL) return;
-  const char *url = lua_pushfstring(L, "%s%s", string_option(L, index, "prefix"), path);
-  bool well;
-  if (again) {
-    handle->url = curl_url();
-    CURLUcode bad = handle->url == NULL ? CURLUE_OUT_OF_MEMORY : curl_url_set(handle->url, CURLUPART_URL, url, 0);
-    if (bad == CURLUE_OK) curl_easy_setopt(handle->easy, CURLOPT_CURLU, handle->url);
-    well = bad != CURLUE_OUT_OF_MEMORY;
-  } else {
-    curl_easy_setopt(handle->easy, CURLOPT_CURLU, NULL);
-    curl_url_cleanup(handle->url);
-    handle->url = NULL;
-    free(handle->path);
-    handle->path = strdup(path);
-    well = handle->path != NULL && curl_easy_setopt(handle->easy, CURLOPT_URL, url) == CURLE_OK;
-  }
-  if (!well) luaL_error(L, "not enough memory");
-  lua_pop(L, 1);
-}
-
-void tb_client_keep_exchange(lua_State *L, int index, int exchange) {
-  index = lua_absindex(L, index);
-  lua_pushvalue(L, exchange);
-  lua_setiuservalue(L, index, EXCHANGE_VALUE);
-}
-
-bool tb_client_push_exchange(lua_State *L, int index) {
-  index = lua_absindex(L, index);
-  if (lua_getiuservalue(L, index, EXCHANGE_VALUE) != LUA_TNIL) {
-    lua_pushnil(L);
-    lua_setiuservalue(L, index, EXCHANGE_VALUE);
-    return true;
-  }
-  lua_pop(L, 1);
-  return false;
-}
-
-void tb_client_end_unwatched(struct tb_client *client) {
-  struct tb_exchange *next;
-  for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = next) {
-    next = exchange->next;
-    if (!exchange->unwatched) continue;
-    exchange->failure = TB_OUT_OF_MEMORY;
-    tb_exchange_end(exchange, CURLE_OK);
-  }
-}
-
-void tb_client_end_overdue(struct tb_client *client, int64_t now) {
-  struct tb_exchange *next;
-  for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = next) {
-    next = exchange->next;
-    if (exchange->overdue_at > now) {
-      if (exchange->overdue_at < client->reactor->overdue_at) client->reactor->overdue_at = exchange->overdue_at;
-      continue;
-    }
-    strcpy(exchange->handle->error, "Timed out while it waited for a connection");
-    tb_exchange_end(exchange, CURLE_OPERATION_TIMEDOUT);
-  }
-}
-
-void tb_client_close(struct tb_client *client) {
-  if (client->reactor == NULL) return;
-  if (tb_reactor_is_own(client->reactor)) {
-    while (client->exchanges != NULL) {
-      client->exchanges->failure = TB_CLOSED;
-      tb_exchange_end(client->exchanges, CURLE_OK);
-    }
-    tb_reactor_arm(client->reactor);
-    for (size_t at = client->reactor->idle_count; at-- > 0;)
-      if (client->reactor->idle[at]->client == client) tb_handle_free(take_idle(client->reactor, at));
-  }
-  *client->link = client->next;
-  if (client->next != NULL) client->next->link = client->link;
-  if (client->pool != NULL) client->pool->clients--;
-  client->pool = NULL;
-  client->reactor = NULL;
-}
-
-/* Pushes a copy of what is known of the options at the index: nobody else can change it, nor is code run to read it. */
-static void push_options(lua_State *L, int index) {
-  static const struct {
-    char name[sizeof "connect_timeout"];
-    int type;
-  } known[] = {{"prefix", LUA_TSTRING},         {"ca_file", LUA_TSTRING},     {"ca_path", LUA_TSTRING},
-               {"pinned_key", LUA_TSTRING},     {"client_cert", LUA_TSTRING}, {"client_key", LUA_TSTRING},
-               {"proxy", LUA_TSTRING},          {"interface", LUA_TSTRING},   {"verify", LUA_TBOOLEAN},
-               {"connect_timeout", LUA_TNUMBER}};
-  lua_createtable(L, 1, 2); /* most have one secret, a prefix and a time-out */
-  for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-    int type = lua_getfield(L, index, known[i].name);
-    if (type != known[i].type && type != LUA_TNIL)
-      luaL_error(L, "option '%s' must be a %s", known[i].name, lua_typename(L, known[i].type));
-    if (type == LUA_TNIL)
-      lua_pop(L, 1);
-    else
-      lua_setfield(L, -2, known[i].name);
-  }
-  lua_Integer count = luaL_len(L, index), kept = 0;
-  for (lua_Integer i = 1; i <= count; i++) {
-    if (lua_geti(L, index, i) == LUA_TSTRING && lua_rawlen(L, -1) > 0)
-      lua_rawseti(L, -2, ++kept);
-    else
-      lua_pop(L, 1);
-  }
 }
 
 /*** A client of one server.
 @function client
 @tparam userdata reactor
-@tparam table options copied, and read anew for every connection handle: `prefix` (string: where every URL begins),
-`connect_timeout` (milliseconds), `verify` (boolean, true when absent), and the strings `ca_file`, `ca_path`,
-`pinned_key`, `client_cert`, `client_key`, `proxy`, `interface`, each absent or not empty; as a list, the strings that
-no text may show
-@tparam integer max_response bytes
+@tparam table options copied: `prefix` (string, required: what every URL begins with), `connect_timeout` (milliseconds),
+`verify` (boolean, true when absent), and the strings `ca_file`, `ca_path`, `pinned_key`, `client_cert`, `client_key`,
+`proxy`, `interface`, each absent or not empty; and as a list, the secrets: strings that no text may show
+@tparam integer max_response bytes of an answer's body that stays in memory
 @tparam ?string user_agent
-@treturn userdata the client; raises when libcurl does not know an option that is set */
+@treturn userdata the client; raises when libcurl does not support an option that is set */
 static int client_new(lua_State *L) {
-  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  struct tb_poller *poller = tb_check_poller(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_getfield(L, 2, "prefix");
   luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 2, "'prefix' missing");
@@ -323,103 +49,189 @@ static int client_new(lua_State *L) {
   luaL_argcheck(L, max_response > 0 && (lua_Unsigned)max_response <= SIZE_MAX / 2, 3, "not a number of bytes");
   const char *user_agent = luaL_optstring(L, 4, NULL);
   lua_settop(L, 4);
-  push_options(L, 2);
+  tb_options_copy(L, 2);
   lua_replace(L, 2);
-  struct tb_client *client = tb_new(L, TB_CLIENT, sizeof *client, VALUES);
+  struct tb_client *client = tb_new(L, TYPE, sizeof *client, TB_CLIENT_VALUES);
   client->max_response = (size_t)max_response;
   lua_pushvalue(L, 1);
-  lua_setiuservalue(L, -2, REACTOR_VALUE);
+  lua_setiuservalue(L, -2, TB_REACTOR_VALUE);
   lua_pushvalue(L, 2);
-  lua_setiuservalue(L, -2, OPTIONS_VALUE);
-  client->receive_buffer = is_https(L, 5) ? HTTP2_RECEIVE_BUFFER : SMALL_RECEIVE_BUFFER;
-  /* "Expect:" spares a large post a round trip and a wait, "Accept:" every request a header that says nothing. The user
-   * agent goes as one more, which curl copies once where it would copy it twice as the option of that name. */
+  lua_setiuservalue(L, -2, TB_OPTIONS_VALUE);
+  client->receive_buffer = tb_options_is_https(L, 2) ? HTTP2_RECEIVE_BUFFER : SMALL_RECEIVE_BUFFER;
+  /* A header without a value is one that curl leaves out: "Expect:" saves a large post a round trip, "Accept:" saves
+   * every request a header that says nothing. curl copies a user agent twice when it is an option, once when it is a
+   * header. */
   static struct curl_slist no_accept = {(char *)"Accept:", NULL};
   if (user_agent != NULL) {
     char *header = (char *)lua_pushfstring(L, "User-Agent: %s", user_agent);
     client->user_agent = (struct curl_slist){header, &no_accept};
-    lua_setiuservalue(L, 5, USER_AGENT_VALUE);
+    lua_setiuservalue(L, 5, TB_USER_AGENT_VALUE);
   }
   client->json = (struct curl_slist){(char *)"Content-Type: application/json",
                                      user_agent != NULL ? &client->user_agent : &no_accept};
   client->no_expect = (struct curl_slist){(char *)"Expect:", &client->json};
-  client->reactor = tb_check_reactor(L, 1); /* once more: a finalizer may have closed it */
-  client->link = &reactor->clients;
-  client->next = reactor->clients;
+  client->poller = tb_check_poller(L, 1); /* once more: a finalizer may have closed it */
+  client->link = &poller->clients;
+  client->next = poller->clients;
   if (client->next != NULL) client->next->link = &client->next;
-  reactor->clients = client;
-  client->pool = tb_pool_join(reactor);
-  if (client->pool == NULL) return luaL_error(L, "not enough memory");
-  struct tb_handle *first = new_handle(client);
-  if (first == NULL) return luaL_error(L, "not enough memory");
-  tb_client_give(first); /* it has an owner before anything can raise */
-  configure(L, 5, first->easy);
+  poller->clients = client;
+  client->pool = tb_pool_join(poller);
+  if (client->pool == NULL) return luaL_error(L, TB_NO_MEMORY);
+  tb_handle_prepare(L, 5);
   return 1;
 }
 
-void tb_client_push_redacted(lua_State *L, int index, const char *text, size_t length) {
-  index = lua_absindex(L, index);
-  lua_pushlstring(L, text, length);
-  lua_getiuservalue(L, index, OPTIONS_VALUE);
-  int secrets = lua_gettop(L);
-  lua_Integer count = luaL_len(L, secrets);
-  for (lua_Integer i = 1; i <= count; i++) {
-    size_t secret_length, left;
-    lua_geti(L, secrets, i);
-    const char *secret = lua_tolstring(L, -1, &secret_length);
-    const char *rest = lua_tolstring(L, secrets - 1, &left);
-    luaL_Buffer clean;
-    luaL_buffinit(L, &clean);
-    while (left > 0) {
-      size_t found = tb_secret_spelled(rest, left, secret, secret_length);
-      if (found > 0)
-        luaL_addstring(&clean, "***");
-      else
-        luaL_addchar(&clean, *rest);
-      rest += found > 0 ? found : 1;
-      left -= found > 0 ? found : 1;
-    }
-    luaL_pushresult(&clean);
-    lua_replace(L, secrets - 1);
-    lua_settop(L, secrets);
+/* The arguments of `start`, and where the fields of its table are put. */
+enum { CLIENT = 1, METHOD, PATH, BODY, TIMEOUT, DOWNLOAD, DOWNLOAD_FILE, CHECKSUM, LIMIT, RANGE };
+
+/* Puts the table's fields behind the arguments, nil where there is no table. */
+static void spread_download(lua_State *L) {
+  static const char names[][sizeof "checksum"] = {"file", "checksum", "limit", "range"};
+  bool is_table = !lua_isnoneornil(L, DOWNLOAD);
+  if (is_table) luaL_checktype(L, DOWNLOAD, LUA_TTABLE);
+  lua_settop(L, DOWNLOAD);
+  for (size_t i = 0; is_table && i < sizeof names / sizeof *names; i++) {
+    lua_pushstring(L, names[i]);
+    lua_rawget(L, DOWNLOAD);
   }
-  lua_pop(L, 1);
+  lua_settop(L, RANGE);
 }
 
-/*** Strikes the client's secrets out of a text.
+/* Lets the exchange keep what it uses alive. */
+static void keep(lua_State *L, int exchange, int user_value, int index) {
+  if (lua_isnil(L, index)) return; /* as the user value is already */
+  lua_pushvalue(L, index);
+  lua_setiuservalue(L, exchange, user_value);
+}
+
+/*** Starts a request. The reactor's `step` carries it on, and returns it when it has ended.
+@function client:start
+@tparam string method `"GET"` or `"POST"`
+@tparam string path what follows the client's prefix in the URL, percent-encoded
+@tparam ?string|thingsboard.body body of a POST: JSON text; a body is empty after this
+@tparam integer timeout milliseconds for the whole exchange; with a file, for a standstill
+@tparam ?table download `file`: where the body of a 200 goes, while other bodies stay in memory; `checksum`: fed with
+what goes to the file; `limit`: bytes that the body of a 200 may have, else the client's `max_response`, and for a file
+what the server announces; `range`: the wanted bytes, `first-last` from 0 on, which a server may ignore. Bodies that
+stay in memory never exceed `max_response`
+@treturn userdata the exchange; raises for bad arguments, a closed client, and when memory has run out */
+static int client_start(lua_State *L) {
+  static const char *const methods[] = {"GET", "POST", NULL};
+  struct tb_client *client = check_client(L, CLIENT);
+  bool post = luaL_checkoption(L, METHOD, NULL, methods) == 1;
+  size_t path_length, length = 0;
+  const char *path = luaL_checklstring(L, PATH, &path_length), *bytes = "";
+  luaL_argcheck(L, strlen(path) == path_length, PATH, "contains a zero byte");
+  struct tb_body *body = tb_test_body(L, BODY);
+  if (body == NULL && !lua_isnoneornil(L, BODY)) {
+    luaL_checktype(L, BODY, LUA_TSTRING);
+    bytes = lua_tolstring(L, BODY, &length);
+  }
+  luaL_argcheck(L, post || lua_isnoneornil(L, BODY), BODY, "a GET has no body");
+  lua_Integer timeout = luaL_checkinteger(L, TIMEOUT);
+  luaL_argcheck(L, timeout > 0 && timeout <= INT32_MAX, TIMEOUT, "not a time-out in milliseconds");
+  spread_download(L);
+  struct tb_file *file = tb_test_file(L, DOWNLOAD_FILE);
+  struct tb_checksum *checksum = tb_test_checksum(L, CHECKSUM);
+  lua_Integer limit = lua_tointeger(L, LIMIT);
+  const char *range = lua_tostring(L, RANGE);
+  luaL_argcheck(L, file != NULL || lua_isnil(L, DOWNLOAD_FILE), DOWNLOAD, "file is not a thingsboard.file");
+  luaL_argcheck(L, checksum != NULL || lua_isnil(L, CHECKSUM), DOWNLOAD, "checksum is not a thingsboard.checksum");
+  luaL_argcheck(L, (lua_isinteger(L, LIMIT) && limit >= 0) || lua_isnil(L, LIMIT), DOWNLOAD,
+                "limit is not a number of bytes");
+  luaL_argcheck(L, range != NULL || lua_isnil(L, RANGE), DOWNLOAD, "range is not a string");
+
+  struct tb_exchange *exchange = tb_exchange_push_new(L, CLIENT);
+  int self = lua_gettop(L);
+  exchange->file = file;
+  exchange->checksum = checksum;
+  exchange->limit = lua_isnil(L, LIMIT) ? TB_AS_ANNOUNCED : (uint64_t)limit;
+  if (file == NULL && exchange->limit > client->max_response) exchange->limit = client->max_response;
+  tb_buffer_init(&exchange->body, client->max_response);
+  if (body != NULL) { /* the exchange takes its memory, so that nobody changes what is being sent */
+    exchange->request = body->buffer.data;
+    length = body->buffer.length;
+    tb_buffer_init(&body->buffer, body->buffer.limit);
+    if (length > 0) bytes = exchange->request;
+  }
+  keep(L, self, TB_REQUEST_VALUE, BODY); /* curl does not copy it */
+  keep(L, self, TB_FILE_VALUE, DOWNLOAD_FILE);
+  keep(L, self, TB_CHECKSUM_VALUE, CHECKSUM);
+  tb_handle_take(L, CLIENT, &exchange->handle);
+  tb_exchange_configure(exchange, (struct tb_kind){.post = post,
+                                                   .large = length > SMALL_POST,
+                                                   .file = file != NULL,
+                                                   .range = range != NULL,
+                                                   .timeout = (long)timeout});
+  if (range != NULL) curl_easy_setopt(exchange->handle->easy, CURLOPT_RANGE, range);
+  tb_handle_set_url(L, CLIENT, exchange->handle, path);
+  /* A finalizer may have closed the client. None runs from here on, for Lua allocates nothing but a table's slot. */
+  if (client->poller == NULL) return luaL_error(L, "the device is closed");
+  exchange->deadline = file != NULL ? TB_NEVER : tb_monotonic() + (int64_t)timeout * 1000;
+  lua_getiuservalue(L, CLIENT, TB_REACTOR_VALUE);
+  lua_pushvalue(L, self);
+  tb_exchange_keep(L, self + 1, exchange);
+  if (!tb_exchange_send(exchange, post ? bytes : NULL, length)) {
+    tb_exchange_release(L, self + 1, exchange);
+    return luaL_error(L, TB_NO_MEMORY);
+  }
+  lua_settop(L, self);
+  return 1;
+}
+
+/*** Redacts a text.
 @function client:redact
 @tparam string text
-@treturn string the text with `***` in the place of each */
+@treturn string the text with `***` in the place of each of the client's secrets */
 static int client_redact(lua_State *L) {
-  tb_check(L, 1, TB_CLIENT, sizeof(struct tb_client));
+  tb_check(L, 1, TYPE, sizeof(struct tb_client));
   size_t length;
   const char *text = luaL_checklstring(L, 2, &length);
-  tb_client_push_redacted(L, 1, text, length);
+  lua_getiuservalue(L, 1, TB_OPTIONS_VALUE);
+  tb_redact(L, -1, text, length);
   return 1;
 }
 
-/*** Ends what is in flight (as `CLOSED`) and gives the handles back. Idempotent.
+void tb_client_close(struct tb_client *client) {
+  struct tb_poller *poller = client->poller;
+  if (poller == NULL) return;
+  if (tb_poller_is_own(poller)) {
+    while (client->exchanges != NULL) {
+      client->exchanges->failure = TB_CLOSED;
+      tb_exchange_end(client->exchanges, CURLE_OK);
+    }
+    tb_poller_arm(poller);
+    tb_handle_free_idle(client);
+  }
+  *client->link = client->next;
+  if (client->next != NULL) client->next->link = client->link;
+  if (client->pool != NULL) client->pool->clients--;
+  client->pool = NULL;
+  client->poller = NULL;
+}
+
+/*** Ends the exchanges in flight, as `CLOSED`. Idempotent.
 @function client:close */
 static int client_close(lua_State *L) {
-  tb_client_close(tb_check(L, 1, TB_CLIENT, sizeof(struct tb_client)));
+  tb_client_close(tb_check(L, 1, TYPE, sizeof(struct tb_client)));
   return 0;
 }
 
 static int client_tostring(lua_State *L) {
-  const struct tb_client *client = tb_check(L, 1, TB_CLIENT, sizeof(struct tb_client));
-  lua_pushfstring(L, client->reactor == NULL ? "thingsboard.client (closed)" : "thingsboard.client (%p)",
+  const struct tb_client *client = tb_check(L, 1, TYPE, sizeof *client);
+  lua_pushfstring(L, client->poller == NULL ? "thingsboard.client (closed)" : "thingsboard.client (%p)",
                   (const void *)client);
   return 1;
 }
 
 static const luaL_Reg methods[] = {
-    {"start", tb_exchange_start}, {"redact", client_redact}, {"close", client_close}, {NULL, NULL}};
+    {"start", client_start}, {"redact", client_redact}, {"close", client_close}, {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {
     {"__gc", client_close}, {"__close", client_close}, {"__tostring", client_tostring}, {NULL, NULL}};
 
 void tb_open_client(lua_State *L) {
-  tb_new_type(L, TB_CLIENT, methods, metamethods);
+  tb_new_type(L, TYPE, methods, metamethods);
   lua_pushcfunction(L, client_new);
   lua_setfield(L, -2, "client");
 }

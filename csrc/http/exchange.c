@@ -1,41 +1,37 @@
-/* Rule of this file: curl's callbacks fill C buffers and never touch Lua, for a Lua error must not unwind curl's
- * frames. What they gathered is read by the methods, after curl has returned. */
+/* Rule of this file: curl's callbacks fill C buffers and never touch Lua, because a Lua error must not unwind curl's
+ * frames. The methods read what they gathered, after curl has returned. */
 #include "http/exchange.h"
 
 #include "base/clock.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "base/userdata.h"
-#include "core/file.h"
 #include "digest/checksum.h"
 #include "http/pool.h"
-#include "http/request_body.h"
+#include "http/redact.h"
 
+#include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-const char TB_EXCHANGE[] = "thingsboard.exchange";
-
-enum { CLIENT_VALUE = 1, REACTOR_VALUE, REQUEST_VALUE, FILE_VALUE, CHECKSUM_VALUE, VALUES = CHECKSUM_VALUE };
+static const char TYPE[] = "thingsboard.exchange";
 
 enum {
-  MOST_HEADERS = 32768,
+  MAX_HEADER_BYTES = 32768,
   FILE_RECEIVE_BUFFER = 65536,
-  SMALL_POST = 1024, /* no libcurl asks the server whether it expects one of no more bytes */
-  STALLED_BYTES_A_SECOND = 64,
+  STALLED_BYTES_PER_SECOND = 64,
+  /* curl checks no time-out while a transfer waits for a connection, or waits to learn whether another's connection
+   * speaks HTTP/2. The reactor ends what is late by this much. */
+  OVERDUE_MICROSECONDS = 100000,
 };
 
-/* curl looks at no time-out while a transfer waits for a connection, or for what another one brings of it: whether it
- * speaks HTTP/2. What is late by so much is ended by the reactor. */
-enum { OVERDUE_MICROSECONDS = 100000 };
-
-#define AS_ANNOUNCED SIZE_MAX /* the limit of a body that may have all the bytes that its header tells of */
-
-/* From 7.83 to 8.0 libcurl keeps in a handle the address of a header of its last answer, which it has freed, and writes
- * there when the next answer's first header begins with a blank. There each header comes to on_body before libcurl
- * looks at it, and such an answer ends here. */
+/* libcurl 7.83 to 8.0 keep in a handle the address of a freed header of the last answer, and write there when the next
+ * answer's first header begins with a blank. So with these releases headers are passed to on_body first, which ends
+ * such an answer before libcurl looks at it. */
 static bool has_stale_headers;
 
-/* Takes what is kept of a header line, which ends in a line break and a zero. */
+/* Stores what is needed of a header line, which ends in a line break. */
 static void keep_header(struct tb_exchange *exchange, const char *line) {
   switch (*line | 0x20) {
   case 'd':
@@ -54,14 +50,14 @@ static void keep_header(struct tb_exchange *exchange, const char *line) {
 static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
   struct tb_exchange *exchange = ((struct tb_handle *)data)->exchange;
   size_t length = size * count;
-  if (length > MOST_HEADERS - exchange->header_bytes) {
+  if (length > MAX_HEADER_BYTES - exchange->header_bytes) {
     exchange->failure = TB_HEADERS_TOO_LARGE;
     return 0;
   }
   exchange->header_bytes += length;
   if (length > 5 && memcmp(bytes, "HTTP/", 5) == 0) {
     const char *status = memchr(bytes, ' ', length - 1);
-    /* 101 is the last: what follows is no HTTP any more, but a body to curl. */
+    /* 101 counts as the final answer: curl takes what follows for its body. */
     exchange->interim = status != NULL && status[1] == '1' && strncmp(status, " 101", 4) != 0;
   } else if (*bytes == '\r' || *bytes == '\n') {
     exchange->headed = !exchange->interim;
@@ -72,13 +68,24 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
   return length;
 }
 
-/* Before the first byte of a body: how much of it may come. The size of a package bounds nothing but a package. */
+/* Before the first byte of a body: decides how many may come. Only the body of a 200 may be larger than max_response.
+ */
 static void begin_body(struct tb_exchange *exchange) {
   curl_off_t announced = -1;
   curl_easy_getinfo(exchange->handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
   curl_easy_getinfo(exchange->handle->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
-  if (exchange->status != 200 || (exchange->limit == AS_ANNOUNCED && announced < 0))
+  if (exchange->status != 200 || (exchange->limit == TB_AS_ANNOUNCED && announced < 0))
     exchange->limit = exchange->client->max_response;
+}
+
+static enum tb_failure store_body(struct tb_exchange *exchange, const char *bytes, size_t length) {
+  if (length > exchange->limit - exchange->received) return TB_BODY_TOO_LARGE;
+  if (exchange->file == NULL || exchange->status != 200)
+    return tb_buffer_append(&exchange->body, bytes, length) ? TB_NO_FAILURE : TB_OUT_OF_MEMORY;
+  exchange->file_error = tb_file_write(exchange->file, bytes, length);
+  if (exchange->file_error != 0) return TB_FILE_FAILED;
+  if (exchange->checksum != NULL && !tb_checksum_update(exchange->checksum, bytes, length)) return TB_OUT_OF_MEMORY;
+  return TB_NO_FAILURE;
 }
 
 static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
@@ -90,27 +97,8 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
     return 0;
   }
   if (exchange->status == 0) begin_body(exchange);
-  if (length > exchange->limit - exchange->received) {
-    exchange->failure = TB_BODY_TOO_LARGE;
-    return 0;
-  }
-  if (exchange->file == NULL || exchange->status != 200) {
-    if (!tb_buffer_append(&exchange->body, bytes, length)) {
-      exchange->failure = TB_OUT_OF_MEMORY;
-      return 0;
-    }
-  } else {
-    exchange->file_error = tb_file_write(exchange->file, bytes, length);
-    if (exchange->file_error == 0 && exchange->checksum != NULL &&
-        !tb_checksum_update(exchange->checksum, bytes, length)) {
-      exchange->failure = TB_OUT_OF_MEMORY;
-      return 0;
-    }
-    if (exchange->file_error != 0) {
-      exchange->failure = TB_FILE_FAILED;
-      return 0;
-    }
-  }
+  exchange->failure = store_body(exchange, bytes, length);
+  if (exchange->failure != TB_NO_FAILURE) return 0;
   exchange->received += length;
   return length;
 }
@@ -123,12 +111,13 @@ static void unlink_exchange(struct tb_exchange *exchange) {
   exchange->next = NULL;
 }
 
-/* Off the wire: an unfinished transfer's connection is closed, a finished one's is kept for the next. */
-static void leave_wire(struct tb_exchange *exchange) {
+/* Takes the exchange out of curl, which closes the connection of an unfinished transfer and keeps that of a finished
+ * one. */
+static void leave_curl(struct tb_exchange *exchange) {
   curl_multi_remove_handle(exchange->pool->multi, exchange->handle->easy);
   tb_pool_leave(exchange->pool);
   exchange->handle->exchange = NULL;
-  tb_client_give(exchange->handle);
+  tb_handle_give_back(exchange->handle);
   exchange->handle = NULL;
   exchange->client = NULL;
   unlink_exchange(exchange);
@@ -140,21 +129,16 @@ static bool was_sent(const struct tb_exchange *exchange) {
   return bytes > 0;
 }
 
-/* Between the request and the body: curl, which holds no header above 100 KB, says there that memory is short. */
-static bool broke_in_headers(const struct tb_exchange *exchange) {
-  return was_sent(exchange) && exchange->received == 0;
-}
-
-/* A kept connection may end just when a request goes out on it. When nothing of the answer came, the request goes out
- * once more, on a new one. curl itself does so where a connection just ends, but not where HTTP/2 says goodbye. */
-static bool sent_anew(struct tb_exchange *exchange, CURLcode code) {
+/* A kept connection may end just when a request goes out on it. If nothing of the answer came, the request is sent
+ * again, once, on a new connection. curl itself does so when a connection just ends, but not after an HTTP/2 GOAWAY. */
+static bool send_again(struct tb_exchange *exchange, CURLcode code) {
   if (code != CURLE_HTTP2 && code != CURLE_HTTP2_STREAM && code != CURLE_PARTIAL_FILE && code != CURLE_GOT_NOTHING &&
       code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR)
     return false;
   struct tb_handle *handle = exchange->handle;
-  long connects = 1;
-  curl_easy_getinfo(handle->easy, CURLINFO_NUM_CONNECTS, &connects);
-  if (connects != 0 || exchange->header_bytes > 0) return false;
+  long new_connections = 1;
+  curl_easy_getinfo(handle->easy, CURLINFO_NUM_CONNECTS, &new_connections);
+  if (new_connections != 0 || exchange->header_bytes > 0) return false;
   if (exchange->deadline != TB_NEVER) { /* the time-out is for both together */
     int64_t left = (exchange->deadline - tb_monotonic()) / 1000;
     if (left <= 0) return false;
@@ -163,14 +147,20 @@ static bool sent_anew(struct tb_exchange *exchange, CURLcode code) {
   CURLM *multi = exchange->pool->multi;
   curl_multi_remove_handle(multi, handle->easy);
   handle->error[0] = '\0';
-  curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 1L); /* so that this happens once */
+  curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 1L); /* no kept connection, so this happens once */
   handle->kind = (struct tb_kind){0};
   return curl_multi_add_handle(multi, handle->easy) == CURLM_OK;
 }
 
+/* libcurl has limits of its own for headers, and reports them as it reports that memory ran out; from 8.7 on, by the
+ * code TOO_LARGE. No body came then. */
+static bool exceeded_libcurls_headers(const struct tb_exchange *exchange, CURLcode code) {
+  return code == CURLE_OUT_OF_MEMORY && was_sent(exchange) && exchange->received == 0;
+}
+
 void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
-  struct tb_reactor *reactor = exchange->client->reactor;
-  if (sent_anew(exchange, code)) return;
+  struct tb_poller *poller = exchange->client->poller;
+  if (send_again(exchange, code)) return;
   const struct tb_handle *handle = exchange->handle;
   curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
   exchange->sent = (code == CURLE_OK && exchange->failure == TB_NO_FAILURE) || was_sent(exchange);
@@ -180,204 +170,128 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   else if (code == CURLE_OPERATION_TIMEDOUT && exchange->sent)
     exchange->client->unheard = true;
   if (code != CURLE_OK && handle->error[0] != '\0') exchange->error = strdup(handle->error);
-  if (code == CURLE_OUT_OF_MEMORY && exchange->failure == TB_NO_FAILURE && broke_in_headers(exchange))
+  if (exchange->failure == TB_NO_FAILURE && exceeded_libcurls_headers(exchange, code))
     exchange->failure = TB_HEADERS_TOO_LARGE;
-  /* curl takes the end of a connection within the headers for the end of the answer. */
+  /* curl takes a connection that ends within the headers for the end of the answer. */
   if (code == CURLE_OK && exchange->failure == TB_NO_FAILURE && !exchange->headed) {
     exchange->code = CURLE_PARTIAL_FILE;
     exchange->error = strdup("the connection ended within the answer's headers");
   }
   exchange->done = true;
-  leave_wire(exchange);
-  struct tb_exchange **end = reactor->finished == NULL ? &reactor->finished : &reactor->last_finished->next;
+  leave_curl(exchange);
+  struct tb_exchange **end = poller->finished == NULL ? &poller->finished : &poller->last_finished->next;
   *end = exchange;
   exchange->link = end;
-  exchange->queue = reactor;
-  reactor->last_finished = exchange;
+  exchange->queue = poller;
+  poller->last_finished = exchange;
 }
 
 void tb_exchange_leave_queue(struct tb_exchange *exchange) {
-  struct tb_reactor *reactor = exchange->queue;
-  if (reactor->last_finished == exchange) {
-    struct tb_exchange *before = NULL; /* only the first leaves, but for a close() in between */
-    for (struct tb_exchange *e = reactor->finished; e != exchange; e = e->next) before = e;
-    reactor->last_finished = before;
+  struct tb_poller *poller = exchange->queue;
+  if (poller->last_finished == exchange) {
+    struct tb_exchange *before = NULL; /* it is nearly always the first that leaves, which has none before it */
+    for (struct tb_exchange *e = poller->finished; e != exchange; e = e->next) before = e;
+    poller->last_finished = before;
   }
   unlink_exchange(exchange);
   exchange->queue = NULL;
 }
 
+void tb_exchange_keep(lua_State *L, int reactor, const struct tb_exchange *exchange) {
+  lua_getiuservalue(L, reactor, TB_IN_FLIGHT_VALUE);
+  lua_insert(L, -2);
+  lua_rawsetp(L, -2, exchange);
+  lua_pop(L, 1);
+}
+
 void tb_exchange_push(lua_State *L, int reactor, const struct tb_exchange *exchange) {
-  lua_getiuservalue(L, reactor, 1);
+  lua_getiuservalue(L, reactor, TB_IN_FLIGHT_VALUE);
   lua_rawgetp(L, -1, exchange);
   lua_remove(L, -2);
 }
 
 void tb_exchange_release(lua_State *L, int reactor, const struct tb_exchange *exchange) {
-  lua_getiuservalue(L, reactor, 1);
+  reactor = lua_absindex(L, reactor);
   lua_pushnil(L);
-  lua_rawsetp(L, -2, exchange);
-  lua_pop(L, 1);
-}
-
-/* What an exchange of this kind asks of its handle, beside what its client asked already. */
-static void set_up(struct tb_handle *handle, struct tb_kind kind) {
-  struct tb_client *client = handle->client;
-  CURL *easy = handle->easy;
-  curl_easy_setopt(easy, CURLOPT_PRIVATE, (void *)handle);
-  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, handle->error);
-  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-  curl_easy_setopt(easy, CURLOPT_HEADERDATA, handle);
-  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-  curl_easy_setopt(easy, CURLOPT_WRITEDATA, handle);
-  curl_easy_setopt(easy, CURLOPT_HEADER, has_stale_headers ? 1L : 0L);
-  curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
-#if LIBCURL_VERSION_NUM >= 0x075000
-  curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, 0L);
-#endif
-  curl_easy_setopt(easy, CURLOPT_RANGE, NULL); /* of the exchange before: this one's follows */
-  curl_easy_setopt(easy, kind.post ? CURLOPT_POST : CURLOPT_HTTPGET, 1L);
-  curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
-                   kind.large  ? &client->no_expect
-                   : kind.post ? &client->json
-                               : client->json.next);
-  /* How long a file takes nobody knows: there the time-out bounds a standstill. */
-  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, kind.file ? 0L : kind.timeout);
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, kind.file ? (long)STALLED_BYTES_A_SECOND : 0L);
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kind.file ? (kind.timeout + 999) / 1000 : 0L);
-  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kind.file ? (long)FILE_RECEIVE_BUFFER : client->receive_buffer);
-  handle->kind = kind;
-}
-
-/* Lets the next exchange go out on a new connection, and closes those of some age on which nothing is under way. */
-static void leave_connections(struct tb_handle *handle) {
-  curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 1L);
-#if LIBCURL_VERSION_NUM >= 0x075000
-  curl_easy_setopt(handle->easy, CURLOPT_MAXLIFETIME_CONN, 1L); /* second */
-#endif
-  handle->kind = (struct tb_kind){0};
+  tb_exchange_keep(L, reactor, exchange);
 }
 
 static bool is_same_kind(struct tb_kind a, struct tb_kind b) {
   return a.post == b.post && a.large == b.large && a.file == b.file && a.range == b.range && a.timeout == b.timeout;
 }
 
-/* Pushes an exchange with nothing in it: the one that waits to be used again, or a new one. */
-static struct tb_exchange *push_exchange(lua_State *L, int reactor) {
-  struct tb_exchange *exchange;
-  if (tb_client_push_exchange(L, 1)) {
-    exchange = lua_touserdata(L, -1);
-    *exchange = (struct tb_exchange){.type = TB_EXCHANGE};
-    return exchange;
+void tb_exchange_configure(struct tb_exchange *exchange, struct tb_kind kind) {
+  struct tb_handle *handle = exchange->handle;
+  struct tb_client *client = handle->client;
+  CURL *easy = handle->easy;
+  if (is_same_kind(handle->kind, kind) && !client->unheard) return;
+  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, handle);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, handle);
+  curl_easy_setopt(easy, CURLOPT_HEADER, has_stale_headers ? 1L : 0L);
+  curl_easy_setopt(easy, CURLOPT_RANGE, NULL);
+  curl_easy_setopt(easy, kind.post ? CURLOPT_POST : CURLOPT_HTTPGET, 1L);
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
+                   kind.large  ? &client->no_expect
+                   : kind.post ? &client->json
+                               : client->json.next);
+  /* A download may take any time: there the time-out is for a standstill. */
+  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, kind.file ? 0L : kind.timeout);
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, kind.file ? (long)STALLED_BYTES_PER_SECOND : 0L);
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kind.file ? (kind.timeout + 999) / 1000 : 0L);
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kind.file ? (long)FILE_RECEIVE_BUFFER : client->receive_buffer);
+  /* After an exchange that heard nothing: a new connection, and no idle one older than a second is kept. */
+  curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, client->unheard ? 1L : 0L);
+#if LIBCURL_VERSION_NUM >= 0x075000
+  curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, client->unheard ? 1L : 0L);
+#endif
+  handle->kind = client->unheard ? (struct tb_kind){0} : kind;
+}
+
+struct tb_exchange *tb_exchange_push_new(lua_State *L, int client) {
+  if (lua_getiuservalue(L, client, TB_SPARE_EXCHANGE_VALUE) != LUA_TNIL) {
+    lua_pushnil(L);
+    lua_setiuservalue(L, client, TB_SPARE_EXCHANGE_VALUE);
+    struct tb_exchange *spare = lua_touserdata(L, -1);
+    *spare = (struct tb_exchange){.type = TYPE};
+    return spare;
   }
-  exchange = tb_new(L, TB_EXCHANGE, sizeof *exchange, VALUES);
-  lua_pushvalue(L, 1);
-  lua_setiuservalue(L, -2, CLIENT_VALUE);
-  lua_pushvalue(L, reactor);
-  lua_setiuservalue(L, -2, REACTOR_VALUE);
+  lua_pop(L, 1);
+  struct tb_exchange *exchange = tb_new(L, TYPE, sizeof *exchange, TB_EXCHANGE_VALUES);
+  lua_pushvalue(L, client);
+  lua_setiuservalue(L, -2, TB_CLIENT_VALUE);
+  lua_getiuservalue(L, client, TB_REACTOR_VALUE);
+  lua_setiuservalue(L, -2, TB_EXCHANGE_REACTOR_VALUE);
   return exchange;
 }
 
-/* Keeps what the exchange uses; what is not given is nil already. */
-static void keep(lua_State *L, int self, int user_value, int index) {
-  if (lua_isnil(L, index)) return;
-  lua_pushvalue(L, index);
-  lua_setiuservalue(L, self, user_value);
-}
-
-/*** Sends a request; `step` of the reactor carries it on, and tells its end.
-@function client:start
-@tparam string method `"GET"` or `"POST"`
-@tparam string path what follows the client's prefix in the URL, percent-encoded
-@tparam ?string|thingsboard.body body JSON text; a body is empty after this
-@tparam integer timeout milliseconds for the whole exchange; with a file, for a standstill
-@tparam ?userdata file where the body of a 200 goes; other bodies stay in memory
-@tparam ?userdata checksum fed with what goes to the file
-@tparam ?integer limit bytes that the body of a 200 may have; when absent, the client's `max_response`, and with a file
-what the server announces. Other bodies, and those in memory, have no more than `max_response`
-@tparam ?string range the bytes of the body that are wanted, `first-last` from 0 on; a server need not heed it
-@treturn userdata the exchange; raises for bad arguments, closed clients, and when memory is short */
-int tb_exchange_start(lua_State *L) {
-  static const char *const verbs[] = {"GET", "POST", NULL};
-  struct tb_client *client = tb_check_client(L, 1);
-  bool post = luaL_checkoption(L, 2, NULL, verbs) == 1;
-  size_t path_length;
-  const char *path = luaL_checklstring(L, 3, &path_length);
-  luaL_argcheck(L, strlen(path) == path_length, 3, "contains a zero byte");
-  size_t length = 0;
-  struct tb_body *moved = tb_test_body(L, 4);
-  if (moved == NULL && !lua_isnoneornil(L, 4)) luaL_checktype(L, 4, LUA_TSTRING);
-  const char *body = lua_isnoneornil(L, 4) || moved != NULL ? "" : lua_tolstring(L, 4, &length);
-  luaL_argcheck(L, post || lua_isnoneornil(L, 4), 4, "a GET has no body");
-  lua_Integer timeout = luaL_checkinteger(L, 5);
-  luaL_argcheck(L, timeout > 0 && timeout <= INT32_MAX, 5, "not a time-out in milliseconds");
-  struct tb_file *file = lua_isnoneornil(L, 6) ? NULL : tb_check_file(L, 6);
-  struct tb_checksum *checksum = lua_isnoneornil(L, 7) ? NULL : tb_check_checksum(L, 7);
-  lua_Integer limit = luaL_optinteger(L, 8, 0);
-  luaL_argcheck(L, limit >= 0, 8, "negative");
-  const char *range = luaL_optstring(L, 9, NULL);
-  lua_settop(L, 9);
-
-  lua_getiuservalue(L, 1, 1);
-  int reactor = lua_gettop(L), self = reactor + 1;
-  struct tb_exchange *exchange = push_exchange(L, reactor);
-  exchange->file = file;
-  exchange->checksum = checksum;
-  exchange->limit = lua_isnoneornil(L, 8) || (lua_Unsigned)limit > SIZE_MAX ? AS_ANNOUNCED : (size_t)limit;
-  if (file == NULL && exchange->limit > client->max_response) exchange->limit = client->max_response;
-  tb_buffer_init(&exchange->body, client->max_response);
-  if (moved != NULL) { /* nobody changes it while it is sent */
-    exchange->request = moved->buffer.data;
-    length = moved->buffer.length;
-    tb_buffer_init(&moved->buffer, moved->buffer.limit);
-    if (length > 0) body = exchange->request;
-  }
-  keep(L, self, REQUEST_VALUE, 4); /* not copied by curl */
-  keep(L, self, FILE_VALUE, 6);
-  keep(L, self, CHECKSUM_VALUE, 7);
-  tb_client_take(L, 1, &exchange->handle);
+bool tb_exchange_send(struct tb_exchange *exchange, const char *bytes, size_t length) {
   struct tb_handle *handle = exchange->handle;
-  struct tb_kind kind = {.post = post,
-                         .large = length > SMALL_POST,
-                         .file = file != NULL,
-                         .range = range != NULL,
-                         .timeout = (long)timeout};
-  if (!is_same_kind(handle->kind, kind)) set_up(handle, kind);
-  if (client->unheard) leave_connections(handle);
-  if (range != NULL) curl_easy_setopt(handle->easy, CURLOPT_RANGE, range);
-  tb_client_aim(L, 1, handle, path);
-  /* From here on Lua makes nothing, so no finalizer runs. */
-  if (client->reactor == NULL) return luaL_error(L, "the device is closed");
-  if (post) {
-    curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDS, body);
+  struct tb_client *client = handle->client;
+  struct tb_poller *poller = client->poller;
+  if (bytes != NULL) {
+    curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDS, bytes);
     curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)length);
   }
   handle->error[0] = '\0';
   handle->exchange = exchange;
-  exchange->deadline = file != NULL ? TB_NEVER : tb_monotonic() + (int64_t)timeout * 1000;
-  exchange->overdue_at = file != NULL ? TB_NEVER : exchange->deadline + OVERDUE_MICROSECONDS;
-  lua_getiuservalue(L, reactor, 1);
-  lua_pushvalue(L, self);
-  lua_rawsetp(L, -2, exchange);
-  lua_pop(L, 1);
-  exchange->pool = client->reactor->most_connections > 0 ? client->reactor->pools[0] : client->pool;
-  if (!tb_pool_is_sound(exchange->pool) || curl_multi_add_handle(exchange->pool->multi, handle->easy) != CURLM_OK) {
-    tb_exchange_release(L, reactor, exchange);
-    return luaL_error(L, "not enough memory");
-  }
+  exchange->overdue_at = exchange->deadline == TB_NEVER ? TB_NEVER : exchange->deadline + OVERDUE_MICROSECONDS;
+  exchange->pool = poller->max_connections > 0 ? poller->pools[0] : client->pool;
+  if (!tb_pool_make_usable(exchange->pool) || curl_multi_add_handle(exchange->pool->multi, handle->easy) != CURLM_OK)
+    return false;
   tb_pool_enter(exchange->pool);
   exchange->client = client;
   exchange->link = &client->exchanges;
   exchange->next = client->exchanges;
   if (exchange->next != NULL) exchange->next->link = &exchange->next;
   client->exchanges = exchange;
-  if (exchange->overdue_at < client->reactor->overdue_at) client->reactor->overdue_at = exchange->overdue_at;
-  lua_settop(L, self);
-  return 1;
+  if (exchange->overdue_at < poller->overdue_at) poller->overdue_at = exchange->overdue_at;
+  return true;
 }
 
 static struct tb_exchange *check_exchange(lua_State *L) {
-  return tb_check(L, 1, TB_EXCHANGE, sizeof(struct tb_exchange));
+  return tb_check(L, 1, TYPE, sizeof(struct tb_exchange));
 }
 
 /*** Whether the exchange has ended.
@@ -388,9 +302,9 @@ static int exchange_done(lua_State *L) {
   return 1;
 }
 
-/*** Whether the request went out, on a connection that was there or made for it. Nothing tells whether it arrived.
+/*** Whether the request was sent. It may still not have arrived.
 @function exchange:sent
-@treturn boolean false before the end, too */
+@treturn boolean false before the exchange has ended */
 static int exchange_sent(lua_State *L) {
   lua_pushboolean(L, check_exchange(L)->sent);
   return 1;
@@ -478,7 +392,7 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
     lua_pushfstring(L, "the answer has more than %I bytes", (LUAI_UACINT)exchange->limit);
     return;
   case TB_HEADERS_TOO_LARGE:
-    lua_pushfstring(L, "the answer's headers have more than %d bytes", (int)MOST_HEADERS);
+    lua_pushfstring(L, "the answer's headers have more than %d bytes", (int)MAX_HEADER_BYTES);
     return;
   case TB_BLANK_HEADER:
     lua_pushliteral(L, "the answer's first header begins with a blank");
@@ -487,24 +401,27 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
     lua_pushfstring(L, "cannot write the file: %s", strerror(exchange->file_error));
     return;
   case TB_OUT_OF_MEMORY:
-    lua_pushliteral(L, "out of memory");
+    lua_pushliteral(L, TB_NO_MEMORY);
     return;
   case TB_NO_FAILURE:
     break;
   }
   const char *text = exchange->error != NULL ? exchange->error : curl_easy_strerror(exchange->code);
-  lua_getiuservalue(L, 1, CLIENT_VALUE);
-  tb_client_push_redacted(L, -1, text, strlen(text));
-  lua_remove(L, -2);
+  lua_getiuservalue(L, 1, TB_CLIENT_VALUE);
+  lua_getiuservalue(L, -1, TB_OPTIONS_VALUE);
+  tb_redact(L, -1, text, strlen(text));
+  lua_rotate(L, -3, 1);
+  lua_pop(L, 2);
 }
 
-/*** What came of it, once it is done.
+/*** The result of an exchange that has ended; raises before its end.
 @function exchange:result
 @treturn[1] integer the status
 @treturn[1] string the body, empty when it went to a file
 @treturn[2] nil
-@treturn[2] string curl's name of the error, or `CLOSED`, `BODY_TOO_LARGE`, `HEADERS_TOO_LARGE`, `FILE_FAILED`
-@treturn[2] string the text to it, without secrets */
+@treturn[2] string curl's name of the error without `CURLE_`, or `CLOSED`, `BODY_TOO_LARGE`, `HEADERS_TOO_LARGE`,
+`FILE_FAILED`
+@treturn[2] string what went wrong, without secrets */
 static int exchange_result(lua_State *L) {
   struct tb_exchange *exchange = check_exchange(L);
   if (!exchange->done) return luaL_error(L, "the exchange has not ended");
@@ -518,9 +435,9 @@ static int exchange_result(lua_State *L) {
   return 2;
 }
 
-/*** The server's time of the answer.
+/*** The answer's header `Date`: the server's clock.
 @function exchange:date
-@treturn ?string its header `Date`; nil when it has none */
+@treturn ?string nil when there is none */
 static int exchange_date(lua_State *L) {
   const struct tb_exchange *exchange = check_exchange(L);
   if (exchange->date[0] == '\0') return 0;
@@ -536,10 +453,10 @@ static int exchange_challenged(lua_State *L) {
   return 1;
 }
 
-/*** How much of the answer's body has come.
+/*** How much of the answer's body has been received.
 @function exchange:received
 @treturn integer bytes
-@treturn ?integer bytes in all, when the server has said so; nothing once the exchange has ended */
+@treturn ?integer the body's size in bytes, while in flight and when the server has announced it */
 static int exchange_received(lua_State *L) {
   struct tb_exchange *exchange = check_exchange(L);
   curl_off_t total = -1;
@@ -550,22 +467,22 @@ static int exchange_received(lua_State *L) {
   return 2;
 }
 
-/*** Drops the exchange, in flight or not. Idempotent. What it brought is gone.
+/*** Aborts the exchange if it is in flight, and frees what it received. Idempotent.
 @function exchange:close */
 static int exchange_close(lua_State *L) {
   struct tb_exchange *exchange = check_exchange(L);
-  bool flying = exchange->client != NULL;
-  /* In a forked child the handle is left alone: its cleanup would speak on the parent's connection. */
-  if (flying && (exchange->client->reactor == NULL || !tb_reactor_is_own(exchange->client->reactor))) return 0;
-  if (flying || exchange->queue != NULL) {
-    lua_getiuservalue(L, 1, REACTOR_VALUE);
-    if (flying)
-      leave_wire(exchange);
+  bool in_flight = exchange->client != NULL;
+  /* In a forked child the handle is not cleaned up, because curl would write to the parent's connection. */
+  if (in_flight && (exchange->client->poller == NULL || !tb_poller_is_own(exchange->client->poller))) return 0;
+  if (in_flight || exchange->queue != NULL) {
+    lua_getiuservalue(L, 1, TB_EXCHANGE_REACTOR_VALUE);
+    if (in_flight)
+      leave_curl(exchange);
     else
       tb_exchange_leave_queue(exchange);
     tb_exchange_release(L, lua_gettop(L), exchange);
   }
-  tb_handle_free(exchange->handle); /* start raised before it was on the wire */
+  tb_handle_free(exchange->handle); /* NULL, unless client:start raised before it was in curl */
   exchange->handle = NULL;
   exchange->done = true;
   exchange->failure = TB_CLOSED;
@@ -577,19 +494,21 @@ static int exchange_close(lua_State *L) {
   return 0;
 }
 
-/* At the end of its scope, when nobody holds it any more: as `close`, and the client uses it for its next request. */
+/* `__close`, at the end of the scope of the only variable that holds it: closes it, and lets the client use it again.
+ */
 static int exchange_leave(lua_State *L) {
   exchange_close(L);
   const struct tb_exchange *exchange = check_exchange(L);
-  if (exchange->client != NULL) return 0; /* a forked child's: left alone */
+  if (exchange->client != NULL) return 0; /* in a forked child, where it was not closed */
   lua_settop(L, 1);
-  bool filed = exchange->file != NULL || exchange->checksum != NULL;
-  for (int value = REQUEST_VALUE; value <= (filed ? VALUES : REQUEST_VALUE); value++) {
+  bool has_file = exchange->file != NULL || exchange->checksum != NULL;
+  for (int value = TB_REQUEST_VALUE; value <= (has_file ? TB_EXCHANGE_VALUES : TB_REQUEST_VALUE); value++) {
     lua_pushnil(L);
     lua_setiuservalue(L, 1, value);
   }
-  lua_getiuservalue(L, 1, CLIENT_VALUE);
-  tb_client_keep_exchange(L, 2, 1);
+  lua_getiuservalue(L, 1, TB_CLIENT_VALUE);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, 2, TB_SPARE_EXCHANGE_VALUE);
   return 0;
 }
 
@@ -614,5 +533,5 @@ static const luaL_Reg metamethods[] = {
 void tb_open_exchange(lua_State *L) {
   unsigned version = curl_version_info(CURLVERSION_NOW)->version_num;
   has_stale_headers = version >= 0x075300 && version < 0x080100;
-  tb_new_type(L, TB_EXCHANGE, methods, metamethods);
+  tb_new_type(L, TYPE, methods, metamethods);
 }

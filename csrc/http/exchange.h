@@ -3,14 +3,22 @@
 #define TB_EXCHANGE_H
 
 #include "base/buffer.h"
-#include "http/client.h"
-
-extern const char TB_EXCHANGE[];
+#include "http/handle.h"
 
 struct tb_file;
 struct tb_checksum;
 
-/* What ended an exchange when it was not curl. */
+/* The exchange's user values. What an exchange in flight uses is kept alive by them. */
+enum {
+  TB_CLIENT_VALUE = 1,
+  TB_EXCHANGE_REACTOR_VALUE,
+  TB_REQUEST_VALUE,
+  TB_FILE_VALUE,
+  TB_CHECKSUM_VALUE,
+  TB_EXCHANGE_VALUES = TB_CHECKSUM_VALUE,
+};
+
+/* Why an exchange failed, when it was not curl that ended it. */
 enum tb_failure {
   TB_NO_FAILURE,
   TB_CLOSED,
@@ -23,49 +31,60 @@ enum tb_failure {
 
 struct tb_exchange {
   const char *type;
-  struct tb_client *client;         /* kept alive by a user value; NULL once the exchange has ended */
-  struct tb_pool *pool;             /* where it is while in flight */
-  struct tb_exchange *next, **link; /* in the client's list while in flight, then in the reactor's queue */
-  struct tb_reactor *queue;         /* the reactor whose queue of finished ones it is in, or NULL */
+  struct tb_client *client;         /* NULL once the exchange has ended */
+  struct tb_pool *pool;             /* while in flight */
+  struct tb_exchange *next, **link; /* in the client's list while in flight, then in the poller's queue */
+  struct tb_poller *queue;          /* whose queue of finished exchanges it is in, or NULL */
   struct tb_handle *handle;         /* while in flight */
-  char date[32];                    /* when the server answered, by its own word; empty without one */
-  size_t header_bytes;              /* that came, those of interim answers too */
+  char date[32];                    /* the answer's header `Date`; empty without one */
+  size_t header_bytes;              /* received, with those of interim answers */
   bool challenged;                  /* a header asks for credentials */
-  bool has_header;                  /* one came, beside the status line */
-  bool interim;                     /* the headers that come are those of an answer before the answer */
-  bool headed;                      /* all of the headers came */
-  char *request;                    /* what is sent, when it was a body's memory */
+  bool has_header;                  /* a header came, besides the status line */
+  bool interim;                     /* the headers that come are those of a 1xx answer */
+  bool headed;                      /* all headers of the answer came */
+  char *request;                    /* the bytes that are sent, when they were a body's */
   struct tb_buffer body;
-  struct tb_file *file;         /* where the body of a 200 goes, or NULL; kept by a user value */
-  struct tb_checksum *checksum; /* fed with what goes to the file, or NULL; kept by a user value */
-  size_t limit;                 /* bytes of body that may come */
-  size_t received;              /* bytes of body that came */
+  struct tb_file *file;         /* where the body of a 200 goes, or NULL */
+  struct tb_checksum *checksum; /* fed with what goes to the file, or NULL */
+  uint64_t limit;               /* bytes of body that may come, or TB_AS_ANNOUNCED */
+  uint64_t received;            /* bytes of body that came */
   int64_t deadline;             /* of the whole exchange; TB_NEVER with a file */
-  int64_t overdue_at;           /* when curl must have noticed that */
+  int64_t overdue_at;           /* when curl must have noticed the deadline */
   long status;                  /* 0 before there is one */
   CURLcode code;
   enum tb_failure failure;
-  int file_error; /* errno behind TB_FILE_FAILED */
+  int file_error; /* errno, of TB_FILE_FAILED */
   bool done;
-  bool sent;      /* the request went out; known once it has ended */
-  bool unwatched; /* its socket is not in epoll, so it would hang */
-  char *error;    /* curl's words to the code, or NULL */
+  bool sent;   /* the request went out; set when the exchange ends */
+  char *error; /* curl's text for the code, or NULL */
 };
 
-/* Takes the exchange off the wire, its handle back into the pool, and puts it into the queue of the finished; or sends
- * it once more: see sent_anew. No Lua. */
+#define TB_AS_ANNOUNCED UINT64_MAX /* a limit: as many bytes as the answer's header announces */
+
+/* Pushes an exchange of the client at the index with nothing in it: the client's spare one, or a new one. */
+struct tb_exchange *tb_exchange_push_new(lua_State *L, int client);
+
+/* Configures the exchange's handle for this kind of exchange. Calls nothing of Lua. */
+void tb_exchange_configure(struct tb_exchange *exchange, struct tb_kind kind);
+
+/* Sends the request: the bytes that a POST has, which must stay where they are. False when memory has run out. Calls
+ * nothing of Lua. */
+bool tb_exchange_send(struct tb_exchange *exchange, const char *bytes, size_t length);
+
+/* Takes the exchange out of curl, gives its handle back, and puts it into the queue of finished ones. But a request
+ * that hit the end of a kept connection is sent again: see send_again. Calls nothing of Lua. */
 void tb_exchange_end(struct tb_exchange *exchange, CURLcode code);
 
+/* Takes the exchange out of the queue of finished ones. */
 void tb_exchange_leave_queue(struct tb_exchange *exchange);
 
-/* client:start, a method of the client's. */
-int tb_exchange_start(lua_State *L);
-
-/* The reactor (at the index) keeps the userdata of what is in flight: push it, let go of it. */
+/* The reactor at the index keeps what is in flight or finished alive: from the first of these on, until the last.
+ * `tb_exchange_push` pushes the userdata; `tb_exchange_keep` takes it from the top of the stack. */
+void tb_exchange_keep(lua_State *L, int reactor, const struct tb_exchange *exchange);
 void tb_exchange_push(lua_State *L, int reactor, const struct tb_exchange *exchange);
 void tb_exchange_release(lua_State *L, int reactor, const struct tb_exchange *exchange);
 
-/* Adds its functions to the module's table, which is on the top of the stack. */
+/* Registers the type. */
 void tb_open_exchange(lua_State *L);
 
 #endif

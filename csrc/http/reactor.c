@@ -1,16 +1,16 @@
-/* The shape of an object that an event loop can poll: pollfd, events, timeout, step. Below it are the pools, whose
- * sockets and timers it waits for. */
+/* The reactor, as Lua sees the poller: an object that an event loop can poll by pollfd, events, timeout and step. */
 #include "http/reactor.h"
 
 #include "base/clock.h"
 #include "base/fork.h"
+#include "base/memory.h"
 #include "base/userdata.h"
 #include "http/client.h"
-#include "http/exchange.h"
 #include "http/pool.h"
 
 #include <errno.h>
 #include <lauxlib.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,200 +19,200 @@
 #include <unistd.h>
 
 enum {
-  EVENTS_A_STEP = 64,
-  MICROSECONDS = 1000000,
-  LONGEST_WAIT = 1000 * MICROSECONDS, /* of epoll; a longer step waits again */
+  EVENTS_PER_STEP = 64,
+  LONGEST_WAIT = 1000, /* seconds, of one epoll_wait; a longer step waits again */
 };
 
 /* In place of a pool's number: a descriptor that Lua asked to be woken for. */
 static const size_t WATCHED = UINT32_MAX;
 
-const char TB_REACTOR[] = "thingsboard.reactor";
-
-static int64_t next_wake(const struct tb_reactor *reactor) {
-  if (reactor->finished != NULL) return 0;
-  int64_t wake = reactor->curl_wake < reactor->lua_wake ? reactor->curl_wake : reactor->lua_wake;
-  return wake < reactor->overdue_at ? wake : reactor->overdue_at;
-}
-
-void tb_reactor_arm(struct tb_reactor *reactor) {
-  int64_t wake = next_wake(reactor);
-  if (reactor->timer < 0 || reactor->armed == wake) return;
-  struct itimerspec setting = {0};
-  if (wake != TB_NEVER) {
-    if (wake <= 0) wake = 1; /* all zero would disarm it */
-    setting.it_value.tv_sec = (time_t)(wake / MICROSECONDS);
-    setting.it_value.tv_nsec = (long)(wake % MICROSECONDS) * 1000;
-  }
-  timerfd_settime(reactor->timer, TFD_TIMER_ABSTIME, &setting, NULL);
-  reactor->armed = next_wake(reactor);
-}
-
-/* curl closes descriptors, and the system gives their numbers out again, before it says so here: what epoll then has to
- * say about a number that it knows no more, or knows already, is not an error. */
-bool tb_reactor_watch(const struct tb_reactor *reactor, int fd, uint32_t events, size_t pool) {
-  struct epoll_event event = {.events = events, .data.u64 = (uint64_t)pool << 32 | (uint32_t)fd};
-  if (epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, fd, &event) == 0) return true;
-  return errno == EEXIST && epoll_ctl(reactor->epoll, EPOLL_CTL_MOD, fd, &event) == 0;
-}
-
-bool tb_reactor_is_own(const struct tb_reactor *reactor) {
-  return reactor->forks == tb_forks();
-}
-
-struct tb_reactor *tb_check_reactor(lua_State *L, int index) {
-  struct tb_reactor *reactor = tb_check(L, index, TB_REACTOR, sizeof(struct tb_reactor));
-  if (reactor->epoll < 0) luaL_error(L, "the reactor is closed");
-  if (!tb_reactor_is_own(reactor))
-    luaL_error(L, "the reactor belongs to the parent process: make a new one after fork");
-  return reactor;
-}
-
 /*** A new reactor.
 @function reactor
 @treturn userdata the reactor; raises when the system has no more descriptors or memory */
 static int reactor_new(lua_State *L) {
-  struct tb_reactor *reactor = tb_new(L, TB_REACTOR, sizeof *reactor, 1);
-  reactor->epoll = -1;
-  reactor->timer = -1;
-  reactor->forks = tb_forks();
-  reactor->curl_wake = reactor->lua_wake = reactor->overdue_at = reactor->armed = TB_NEVER;
-  lua_newtable(L); /* the exchanges in flight, by address: see exchange.c */
-  lua_setiuservalue(L, -2, 1);
+  struct tb_poller *poller = tb_new(L, TB_REACTOR, sizeof *poller, TB_IN_FLIGHT_VALUE);
+  poller->epoll = -1;
+  poller->timer = -1;
+  poller->forks = tb_forks();
+  poller->curl_wake = poller->lua_wake = poller->overdue_at = poller->armed = TB_NEVER;
+  lua_newtable(L);
+  lua_setiuservalue(L, -2, TB_IN_FLIGHT_VALUE);
   if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return luaL_error(L, "libcurl cannot be initialised");
-  reactor->epoll = epoll_create1(EPOLL_CLOEXEC);
-  if (reactor->epoll < 0) return luaL_error(L, "cannot make a reactor: %s", strerror(errno));
-  if (tb_pool_add(reactor) == NULL) return luaL_error(L, "not enough memory");
+  poller->epoll = epoll_create1(EPOLL_CLOEXEC);
+  if (poller->epoll < 0) return luaL_error(L, "cannot make a reactor: %s", strerror(errno));
+  if (tb_pool_add(poller) == NULL) return luaL_error(L, TB_NO_MEMORY);
   return 1;
 }
 
-/*** The descriptor to watch: readable when `step` has something to do, its timers included.
+/*** The descriptor to poll: it is readable when `step` has something to do, also when a time has come.
 @function reactor:pollfd
-@treturn integer the descriptor; the reactor's own, not to be closed or read */
+@treturn integer the descriptor, which belongs to the reactor and must not be read or closed */
 static int reactor_pollfd(lua_State *L) {
-  struct tb_reactor *reactor = tb_check_reactor(L, 1);
-  if (reactor->timer < 0) {
+  struct tb_poller *poller = tb_check_poller(L, 1);
+  if (poller->timer < 0) {
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (timer < 0 || !tb_reactor_watch(reactor, timer, EPOLLIN, 0)) {
+    if (timer < 0 || !tb_poller_watch(poller, timer, EPOLLIN, 0)) {
       int error = errno;
       if (timer >= 0) close(timer);
       return luaL_error(L, "cannot make the reactor's timer: %s", strerror(error));
     }
-    reactor->timer = timer;
-    tb_reactor_arm(reactor);
+    poller->timer = timer;
+    tb_poller_arm(poller);
   }
-  lua_pushinteger(L, reactor->epoll);
+  lua_pushinteger(L, poller->epoll);
   return 1;
 }
 
-/*** What to watch the descriptor for.
+/*** What to poll the descriptor for.
 @function reactor:events
 @treturn string always `"r"` */
 static int reactor_events(lua_State *L) {
-  tb_check_reactor(L, 1);
+  tb_check_poller(L, 1);
   lua_pushliteral(L, "r");
   return 1;
 }
 
-/*** How long until `step` has something to do though no descriptor stirs.
+/*** Seconds until the next timer, when `step` has something to do even if no descriptor becomes ready.
 @function reactor:timeout
-@treturn ?number seconds, 0 when it is due; nil when there is no such time */
+@treturn ?number 0 when it is due; nil when there is no timer */
 static int reactor_timeout(lua_State *L) {
-  struct tb_reactor *reactor = tb_check_reactor(L, 1);
-  int64_t wake = next_wake(reactor);
+  struct tb_poller *poller = tb_check_poller(L, 1);
+  int64_t wake = tb_poller_next_wake(poller);
   if (wake == TB_NEVER) return 0;
   int64_t left = wake - tb_monotonic();
-  lua_pushnumber(L, left > 0 ? (lua_Number)left / MICROSECONDS : 0);
+  lua_pushnumber(L, left > 0 ? (lua_Number)left / (lua_Number)TB_SECOND : 0);
   return 1;
 }
 
-/*** Says when the Lua side wants a `step` at the latest.
+/*** Sets the time at which `step` returns at the latest.
 @function reactor:wake_at
-@tparam ?number time seconds of `core.monotonic`; nil for never */
+@tparam ?number time seconds of `core.monotonic`; nil: never */
 static int reactor_wake_at(lua_State *L) {
-  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  struct tb_poller *poller = tb_check_poller(L, 1);
   lua_Number time = luaL_optnumber(L, 2, HUGE_VAL);
   luaL_argcheck(L, !isnan(time), 2, "not a time");
-  /* Rounded up: woken a moment early, the Lua side would find nothing due. */
-  if (time >= (lua_Number)TB_NEVER / MICROSECONDS)
-    reactor->lua_wake = TB_NEVER;
+  /* Rounded up, or Lua would be woken a moment early and find nothing due. */
+  if (time >= (lua_Number)TB_NEVER / (lua_Number)TB_SECOND)
+    poller->lua_wake = TB_NEVER;
   else
-    reactor->lua_wake = time > 0 ? (int64_t)ceil(time * MICROSECONDS) : 0;
-  tb_reactor_arm(reactor);
+    poller->lua_wake = time > 0 ? (int64_t)ceil(time * (lua_Number)TB_SECOND) : 0;
+  tb_poller_arm(poller);
   return 0;
 }
 
-/*** Bounds the connections to one host and port, of the exchanges from now on. One for which there is none waits for
-one that is free.
+/*** Limits the number of connections to one host and port, for exchanges that start from now on. An exchange that finds
+none free waits for one.
 @function reactor:max_connections
-@tparam integer count 0 for no bound */
+@tparam integer count 0: no limit */
 static int reactor_max_connections(lua_State *L) {
-  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  struct tb_poller *poller = tb_check_poller(L, 1);
   lua_Integer count = luaL_checkinteger(L, 2);
   luaL_argcheck(L, count >= 0 && count <= INT32_MAX, 2, "not a number of connections");
-  curl_multi_setopt(reactor->pools[0]->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)count);
-  reactor->most_connections = (long)count;
+  curl_multi_setopt(poller->pools[0]->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)count);
+  poller->max_connections = (long)count;
   return 0;
 }
 
-/*** Lets `step` return when a descriptor is readable, as often as it is. Closing the descriptor ends that.
+/*** Lets `step` return whenever a descriptor is readable. Closing the descriptor ends that.
 @function reactor:watch
 @tparam integer fd
 @treturn boolean false when the system cannot watch it */
 static int reactor_watch(lua_State *L) {
-  const struct tb_reactor *reactor = tb_check_reactor(L, 1);
-  lua_pushboolean(L, tb_reactor_watch(reactor, (int)luaL_checkinteger(L, 2), EPOLLIN, WATCHED));
+  const struct tb_poller *poller = tb_check_poller(L, 1);
+  lua_Integer fd = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, fd >= 0 && fd <= INT_MAX, 2, "not a descriptor");
+  lua_pushboolean(L, tb_poller_watch(poller, (int)fd, EPOLLIN, WATCHED));
   return 1;
 }
 
-/* Gives curl its turn where its time has come. */
-static void work_where_due(struct tb_reactor *reactor, int64_t now) {
-  reactor->curl_wake = TB_NEVER;
-  for (size_t i = 0; i < reactor->pool_count; i++) {
-    struct tb_pool *pool = reactor->pools[i];
-    if (pool->wake <= now) {
-      pool->wake = TB_NEVER; /* curl sets it anew while it is called */
-      tb_pool_work(pool, CURL_SOCKET_TIMEOUT, 0);
+/* Ends the client's exchanges whose handles are `unwatched`. */
+static void end_unwatched_of(const struct tb_client *client) {
+  struct tb_exchange *next;
+  for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = next) {
+    next = exchange->next;
+    if (!exchange->handle->unwatched) continue;
+    exchange->handle->unwatched = false;
+    exchange->failure = TB_OUT_OF_MEMORY;
+    tb_exchange_end(exchange, CURLE_OK);
+  }
+}
+
+static void end_unwatched(struct tb_poller *poller) {
+  poller->unwatched = false;
+  for (struct tb_client *client = poller->clients; client != NULL; client = client->next) end_unwatched_of(client);
+}
+
+/* Ends what is overdue, and finds out when the next exchange will be. */
+static void end_overdue(struct tb_poller *poller, int64_t now) {
+  poller->overdue_at = TB_NEVER;
+  for (struct tb_client *client = poller->clients; client != NULL; client = client->next) {
+    struct tb_exchange *next;
+    for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = next) {
+      next = exchange->next;
+      if (exchange->overdue_at <= now) {
+        strcpy(exchange->handle->error, "Timed out while it waited for a connection");
+        tb_exchange_end(exchange, CURLE_OPERATION_TIMEDOUT);
+      } else if (exchange->overdue_at < poller->overdue_at) {
+        poller->overdue_at = exchange->overdue_at;
+      }
     }
-    if (pool->rest_at <= now) tb_pool_rest(pool);
-    if (tb_pool_wake(pool) < reactor->curl_wake) reactor->curl_wake = tb_pool_wake(pool);
   }
 }
 
-/* Gives curl its turn when its time has come; ends what curl has not, when that is overdue. */
-static void work_if_due(struct tb_reactor *reactor, int64_t now) {
-  if (reactor->curl_wake <= now) work_where_due(reactor, now);
-  if (reactor->overdue_at <= now) {
-    reactor->overdue_at = TB_NEVER;
-    for (struct tb_client *client = reactor->clients; client != NULL; client = client->next)
-      tb_client_end_overdue(client, now);
+/* When curl runs out of memory it may lose track of a socket or a timer, or leave a table half changed by whose size it
+ * divides later. So all exchanges and connections of such a pool end. */
+static void give_up(struct tb_pool *pool) {
+  for (struct tb_client *client = pool->poller->clients; client != NULL; client = client->next) {
+    for (struct tb_exchange *exchange = client->exchanges; exchange != NULL; exchange = exchange->next)
+      if (exchange->pool == pool) exchange->handle->unwatched = true;
+    end_unwatched_of(client);
   }
+  pool->broken = true;
+  tb_pool_make_usable(pool);
 }
 
-/* Ends the exchanges whose socket nobody watches. */
-static void end_unwatched(struct tb_reactor *reactor) {
-  reactor->unwatched = false;
-  for (struct tb_client *client = reactor->clients; client != NULL; client = client->next)
-    tb_client_end_unwatched(client);
+/* Lets curl work on a socket, or on what is due, and ends the exchanges that curl has finished. */
+static void work(struct tb_pool *pool, curl_socket_t fd, int what) {
+  CURLMsg *message;
+  int left;
+  if (pool->broken) return;
+  bool ok = curl_multi_socket_action(pool->multi, fd, what, &left) == CURLM_OK;
+  while ((message = curl_multi_info_read(pool->multi, &left)) != NULL)
+    if (message->msg == CURLMSG_DONE)
+      tb_exchange_end(tb_handle_of(message->easy_handle)->exchange, message->data.result);
+  if (!ok) give_up(pool);
+}
+
+static void work_where_due(struct tb_poller *poller, int64_t now) {
+  poller->curl_wake = TB_NEVER;
+  for (size_t i = 0; i < poller->pool_count; i++) {
+    struct tb_pool *pool = poller->pools[i];
+    if (pool->wake <= now) {
+      pool->wake = TB_NEVER; /* curl sets the next one while it works */
+      work(pool, CURL_SOCKET_TIMEOUT, 0);
+    }
+    if (pool->close_idle_at <= now) tb_pool_close_idle(pool);
+    if (tb_pool_next_wake(pool) < poller->curl_wake) poller->curl_wake = tb_pool_next_wake(pool);
+  }
 }
 
 enum turn { GO_ON, RETURN, FAILED };
 
-/* Waits until a descriptor is ready or the time has come, and lets curl work. RETURN: Lua is to see what has happened,
- * a descriptor of its own or a signal. FAILED: as errno says. */
-static enum turn turn(struct tb_reactor *reactor, int64_t now, int64_t until) {
-  struct epoll_event events[EVENTS_A_STEP];
-  int64_t wake = next_wake(reactor);
+/* Waits until a descriptor is ready or the time has come, and lets curl work. RETURN: there is something for Lua, a
+ * descriptor of its own or a signal. FAILED: errno says why. */
+static enum turn turn(struct tb_poller *poller, int64_t now, int64_t until) {
+  struct epoll_event events[EVENTS_PER_STEP];
+  int64_t wake = tb_poller_next_wake(poller);
   int64_t left = (wake < until ? wake : until) - now;
-  int milliseconds = left <= 0 ? 0 : left < LONGEST_WAIT ? (int)((left + 999) / 1000) : LONGEST_WAIT / 1000;
-  int count = epoll_wait(reactor->epoll, events, EVENTS_A_STEP, milliseconds);
+  int milliseconds = left <= 0 ? 0 : left < LONGEST_WAIT * TB_SECOND ? (int)((left + 999) / 1000) : LONGEST_WAIT * 1000;
+  int count = epoll_wait(poller->epoll, events, EVENTS_PER_STEP, milliseconds);
   if (count < 0) return errno == EINTR ? RETURN : FAILED;
   enum turn next = GO_ON;
   for (int i = 0; i < count; i++) {
     int fd = (int)(uint32_t)events[i].data.u64;
-    if (fd == reactor->timer) {
+    if (fd == poller->timer) {
       uint64_t expirations;
-      if (read(reactor->timer, &expirations, sizeof expirations) > 0) reactor->armed = TB_NEVER;
+      if (read(poller->timer, &expirations, sizeof expirations) > 0) poller->armed = TB_NEVER;
       continue;
     }
     size_t pool = (size_t)(events[i].data.u64 >> 32);
@@ -223,75 +223,76 @@ static enum turn turn(struct tb_reactor *reactor, int64_t now, int64_t until) {
     int what = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
                (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
                (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
-    tb_pool_work(reactor->pools[pool], fd, what);
+    work(poller->pools[pool], fd, what);
   }
   return next;
 }
 
-/* Pushes the exchange that has ended first, which nobody but Lua keeps from now on, and whether there is another. */
-static int hand_over(lua_State *L, struct tb_reactor *reactor) {
-  struct tb_exchange *exchange = reactor->finished;
+/* Takes the first exchange out of the queue, pushes it, and whether there is another. */
+static int pop_finished(lua_State *L, struct tb_poller *poller) {
+  struct tb_exchange *exchange = poller->finished;
   tb_exchange_leave_queue(exchange);
   tb_exchange_push(L, 1, exchange);
   tb_exchange_release(L, 1, exchange);
-  bool more = reactor->finished != NULL;
-  if (!more) tb_reactor_arm(reactor);
+  bool more = poller->finished != NULL;
+  if (!more) tb_poller_arm(poller);
   lua_pushboolean(L, more);
   return 2;
 }
 
 /*** Waits and lets curl work until an exchange has ended, the time of `wake_at` or the time-out has come, a descriptor
-of `watch` is readable, or a signal interrupts. Hands over what has ended, one exchange at a time, each once, in order
-of their ends; it does not wait as long as there is one.
+of `watch` is readable, or a signal interrupts. Returns the ended exchanges one by one, each once, in the order of their
+ends; while there are any it does not wait.
 @function reactor:step
-@tparam ?number timeout seconds to wait at most; nil for as long as it takes
+@tparam ?number timeout seconds to wait at most; nil: no limit
 @treturn ?userdata an exchange that has ended; nil when there is none for now
 @treturn ?boolean whether there is another */
 static int reactor_step(lua_State *L) {
-  struct tb_reactor *reactor = tb_check_reactor(L, 1);
+  struct tb_poller *poller = tb_check_poller(L, 1);
   lua_Number timeout = luaL_optnumber(L, 2, HUGE_VAL);
   luaL_argcheck(L, !isnan(timeout), 2, "not a time");
-  if (reactor->finished != NULL) return hand_over(L, reactor);
+  if (poller->finished != NULL) return pop_finished(L, poller);
   int64_t now = tb_monotonic(), until = TB_NEVER;
-  if (timeout < 1e9) until = timeout > 0 ? now + (int64_t)ceil(timeout * MICROSECONDS) : now;
+  if (timeout < 1e9) until = timeout > 0 ? now + (int64_t)ceil(timeout * (lua_Number)TB_SECOND) : now;
   enum turn next;
   do {
-    work_if_due(reactor, now);
-    if (reactor->unwatched) end_unwatched(reactor); /* before it is waited for */
-    next = turn(reactor, now, until);
-    if (reactor->unwatched) end_unwatched(reactor);
+    if (poller->curl_wake <= now) work_where_due(poller, now);
+    if (poller->overdue_at <= now) end_overdue(poller, now);
+    if (poller->unwatched) end_unwatched(poller); /* or the wait would be for nothing */
+    next = turn(poller, now, until);
+    if (poller->unwatched) end_unwatched(poller);
     if (next == FAILED) return luaL_error(L, "cannot wait: %s", strerror(errno));
-    if (reactor->finished != NULL) return hand_over(L, reactor);
+    if (poller->finished != NULL) return pop_finished(L, poller);
     now = tb_monotonic();
-  } while (next == GO_ON && now < until && now < reactor->lua_wake);
-  tb_reactor_arm(reactor);
+  } while (next == GO_ON && now < until && now < poller->lua_wake);
+  tb_poller_arm(poller);
   return 0;
 }
 
-/*** Ends what is in flight, closes all connections and the clients. Idempotent.
+/*** Closes the clients, which ends what is in flight, and all connections. Idempotent.
 @function reactor:close */
 static int reactor_close(lua_State *L) {
-  struct tb_reactor *reactor = tb_check(L, 1, TB_REACTOR, sizeof(struct tb_reactor));
-  if (reactor->epoll >= 0 && tb_reactor_is_own(reactor)) {
-    while (reactor->clients != NULL) tb_client_close(reactor->clients);
-    while (reactor->finished != NULL) tb_exchange_leave_queue(reactor->finished);
-    while (reactor->pool_count > 0)
-      tb_pool_free(reactor->pools[--reactor->pool_count]); /* the descriptors go after it */
-    free(reactor->pools);
-    reactor->pools = NULL;
+  struct tb_poller *poller = tb_check(L, 1, TB_REACTOR, sizeof *poller);
+  if (poller->epoll >= 0 && tb_poller_is_own(poller)) {
+    while (poller->clients != NULL) tb_client_close(poller->clients);
+    while (poller->finished != NULL) tb_exchange_leave_queue(poller->finished);
+    while (poller->pool_count > 0)
+      tb_pool_free(poller->pools[--poller->pool_count]); /* needs the epoll descriptor still */
+    free(poller->pools);
+    poller->pools = NULL;
   }
-  /* In a forked child curl's memory is left alone: its cleanup would speak on the parent's connections. */
-  if (reactor->timer >= 0) close(reactor->timer);
-  if (reactor->epoll >= 0) close(reactor->epoll);
-  reactor->timer = -1;
-  reactor->epoll = -1;
+  /* In a forked child curl is not cleaned up, because it would write to the parent's connections. */
+  if (poller->timer >= 0) close(poller->timer);
+  if (poller->epoll >= 0) close(poller->epoll);
+  poller->timer = -1;
+  poller->epoll = -1;
   return 0;
 }
 
 static int reactor_tostring(lua_State *L) {
-  const struct tb_reactor *reactor = tb_check(L, 1, TB_REACTOR, sizeof(struct tb_reactor));
-  lua_pushfstring(L, reactor->epoll < 0 ? "thingsboard.reactor (closed)" : "thingsboard.reactor (%p)",
-                  (const void *)reactor);
+  const struct tb_poller *poller = tb_check(L, 1, TB_REACTOR, sizeof *poller);
+  lua_pushfstring(L, poller->epoll < 0 ? "thingsboard.reactor (closed)" : "thingsboard.reactor (%p)",
+                  (const void *)poller);
   return 1;
 }
 

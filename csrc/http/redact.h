@@ -1,11 +1,12 @@
-/* Secrets in what others say. */
-#ifndef TB_SECRET_H
-#define TB_SECRET_H
+/* Redaction: no text that a person may read shows a secret. */
+#ifndef TB_REDACT_H
+#define TB_REDACT_H
 
+#include <lua.h>
 #include <stddef.h>
 
-/* How many bytes of the text, from its beginning on, spell the secret: as it is, percent-encoded in part or in whole,
- * escaped as in JSON, or both of these. 0 when it begins with something else. */
-size_t tb_secret_spelled(const char *text, size_t length, const char *secret, size_t secret_length);
+/* Pushes the text with `***` in the place of every secret in the list at the index `secrets`. A secret is found as it
+ * is, percent-encoded in part or in whole, escaped as in JSON, or both. */
+void tb_redact(lua_State *L, int secrets, const char *text, size_t length);
 
 #endif

@@ -18,7 +18,7 @@ static struct tb_body *check_body(lua_State *L) {
 }
 
 struct tb_body *tb_test_body(lua_State *L, int index) {
-  struct tb_body *body = luaL_testudata(L, index, TYPE);
+  struct tb_body *body = tb_test(L, index, TYPE, sizeof *body);
   if (body != NULL && !body->open) luaL_argerror(L, index, "the body was closed");
   return body;
 }

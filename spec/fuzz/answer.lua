@@ -61,7 +61,8 @@ local function one_exchange(_, method, body, file, limit)
   for _ = 1, 2 do
     local checksum = file and core.checksum "MURMUR3_128"
     local sink <close> = file and assert(core.file(directory .. "/sink"))
-    local exchange <close> = client:start(method, "/x", body, 2000, sink, checksum, limit)
+    local exchange <close> = client:start(method, "/x", body, 2000,
+      { file = sink, checksum = checksum, limit = limit })
     on:wait(exchange, core.monotonic() + 2)
     assert(exchange:done(), "an exchange that does not end")
     check_exchange(exchange, math.max(MOST, limit or 1 << 40))

@@ -133,17 +133,14 @@ end
 
 --- Starts a request without waiting for it.
 -- @tparam ?number timeout seconds; the device's when absent
--- @param file see `start` of the core's client
--- @param checksum
--- @param limit
--- @param range
+-- @tparam ?table download of a package: see `start` of the core's client
 -- @treturn[1] userdata the exchange, to be closed by the caller
 -- @treturn[2] nil
 -- @treturn[2] table the error: the client is closed
-function client:start(method, path, body, timeout, file, checksum, limit, range)
+function client:start(method, path, body, timeout, download)
   if self.closed then return nil, errors.new("closed", "the device is closed") end
   timeout = timeout and milliseconds(timeout) or self.timeout
-  local exchange = self.core:start(method, path, body, timeout, file, checksum, limit, range)
+  local exchange = self.core:start(method, path, body, timeout, download)
   if self.renewal then self.renewal.cores[exchange] = self.core end
   return exchange
 end

@@ -71,7 +71,8 @@ local function put(what, sink, bytes)
 end
 
 local function fetch_whole(from, what, path, given, sink)
-  local exchange <close>, closed = from:start("GET", path, nil, nil, sink.file, sink.checksum, given.size)
+  local exchange <close>, closed = from:start("GET", path, nil, nil,
+    { file = sink.file, checksum = sink.checksum, limit = given.size })
   if not exchange then return nil, closed end
   wait(from.loop, exchange, given.progress, given.size)
   local body, err = from:outcome(what, exchange, expected[what] or answer.file)

@@ -70,7 +70,7 @@ end
 local function fetch_piece(self, package, from)
   local first = self.state.received
   local last = math.min(first + self.chunk_size, package.size or math.maxinteger) - 1
-  local exchange <close>, closed = from:start("GET", "", nil, nil, nil, nil, nil, ("%d-%d"):format(first, last))
+  local exchange <close>, closed = from:start("GET", "", nil, nil, { range = ("%d-%d"):format(first, last) })
   if not exchange then return nil, closed end
   self.loop:wait(exchange)
   local status, body, text = exchange:result()

@@ -8,6 +8,7 @@ LUA_INCDIR ?= $(or $(firstword $(wildcard /usr/include/lua5.4 /usr/include/lua-5
 PREFIX ?= /usr/local
 INST_LIBDIR ?= $(PREFIX)/lib/lua/5.4
 INST_LUADIR ?= $(PREFIX)/share/lua/5.4
+INST_BINDIR ?= $(PREFIX)/bin
 
 # Checksums come from OpenSSL's libcrypto; `make CRYPTO=mbedtls` takes them from mbed TLS.
 CRYPTO = openssl
@@ -98,8 +99,11 @@ install: all
 	install -d $(DESTDIR)$(INST_LIBDIR)/thingsboard $(sort $(dir $(FACE:%=$(DESTDIR)$(INST_LUADIR)/%)))
 	install -m 755 $(MODULES) $(DESTDIR)$(INST_LIBDIR)/thingsboard
 	for file in $(FACE); do install -m 644 lua/$$file $(DESTDIR)$(INST_LUADIR)/$$file || exit 1; done
+	install -d $(DESTDIR)$(INST_BINDIR)
+	install -m 755 bin/thingsboard $(DESTDIR)$(INST_BINDIR)
 
 uninstall:
+	rm -f $(DESTDIR)$(INST_BINDIR)/thingsboard
 	rm -rf $(DESTDIR)$(INST_LIBDIR)/thingsboard $(DESTDIR)$(INST_LUADIR)/thingsboard
 
 # What demo and test need: fetched if it is not there, and quick if it is.

@@ -36,10 +36,20 @@ describe("installed", function()
     assert.equal("posted\n", said)
   end
 
+  -- The command, with the modules of this folder.
+  local function command(root)
+    local ok, said = run(("env LUA_PATH='%s/share/lua/5.4/?.lua;%s/share/lua/5.4/?/init.lua;;' "
+      .. "LUA_CPATH='%s/lib/lua/5.4/?.so;;' THINGSBOARD_TOKEN=%s %s/bin/thingsboard --url %s send installed=true")
+      :format(root, root, root, e.token, root, e.url))
+    assert(ok, said)
+    assert.equal("", said)
+  end
+
   it("by make, and uninstalled without a trace", function()
     local stage = directory .. "/stage"
     assert(run("make install DESTDIR=" .. stage .. " PREFIX=/opt/tb"))
     post(stage .. "/opt/tb")
+    command(stage .. "/opt/tb")
     assert(run("make uninstall DESTDIR=" .. stage .. " PREFIX=/opt/tb"))
     assert.equal("", select(2, run("find " .. stage .. " -type f")))
   end)
@@ -58,12 +68,13 @@ describe("installed", function()
 
   it("by LuaRocks", function()
     local copy, tree = directory .. "/copy", directory .. "/tree"
-    assert(run(("mkdir %s && cp -r csrc lua *.rockspec %s"):format(copy, copy)))
+    assert(run(("mkdir %s && cp -r bin csrc lua *.rockspec %s"):format(copy, copy)))
     local ok, said = run(("cd %s && luarocks --lua-version 5.4 --tree %s make --deps-mode=none "
       .. "thingsboard-scm-1.rockspec")
       :format(copy, tree))
     assert(ok, said)
     post(tree)
+    command(tree)
   end)
 
   it("by LuaRocks: it can be told of a lua-cjson that it has not installed, as README says", function()

@@ -21,9 +21,10 @@ static int failure(lua_State *L, const char *path) {
   return 3;
 }
 
-/*** What a file is. Symbolic links are followed.
+/*** What a file is.
 @function stat
 @tparam string path
+@tparam ?boolean itself of a symbolic link tell that it is `"other"`; without it links are followed
 @treturn[1] table `type` (`"file"`, `"directory"` or `"other"`), `mode` (the permission bits), `uid`, `size` (bytes),
 `changed` (a text that differs once the file has been written or replaced)
 @treturn[2] nil
@@ -32,7 +33,8 @@ static int failure(lua_State *L, const char *path) {
 static int file_stat(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   struct stat about;
-  if (stat(path, &about) != 0) return failure(L, path);
+  int failed = lua_toboolean(L, 2) ? lstat(path, &about) : stat(path, &about);
+  if (failed != 0) return failure(L, path);
   lua_createtable(L, 0, 5);
   lua_pushstring(L, S_ISREG(about.st_mode) ? "file" : S_ISDIR(about.st_mode) ? "directory" : "other");
   lua_setfield(L, -2, "type");

@@ -3,7 +3,6 @@
 -- @module thingsboard.device
 local answers = require "thingsboard.http.answer"
 local attributes = require "thingsboard.api.attribute_updates"
-local backoff = require "thingsboard.http.backoff"
 local check = require "thingsboard.check"
 local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
@@ -12,6 +11,7 @@ local ota = require "thingsboard.ota.download"
 local options = require "thingsboard.options"
 local payload = require "thingsboard.json.payload"
 local rpc = require "thingsboard.api.rpc_requests"
+local rpc_answer = require "thingsboard.api.rpc_answer"
 local secret_file = require "thingsboard.secret_file"
 
 local device = {}
@@ -31,6 +31,11 @@ end
 local function read_token(path)
   local token, err = secret_file.read("device", path)
   if not token then return nil, err end
+  if token:find "^{" then -- what `provision` keeps
+    local kept = json.decode(token)
+    token = type(kept) == "table" and type(kept.token) == "string" and kept.token or nil
+    if not token then return nil, errors.new("value", "device: there is no access token in " .. path) end
+  end
   local ok, reason = pcall(check.token, "device", token)
   if not ok then return nil, errors.new("value", ("%s, read from %s"):format(reason, path)) end
   return token
@@ -174,25 +179,6 @@ function device:reply_rpc(id, value)
   return ok, err
 end
 
-local REPLY_TRIES = 4 -- the caller waits for 10 s; more tries than that find nobody
-
--- The answer must reach the server, or else the request blocks those behind it.
-local function answer(self, asked, value)
-  local pause = backoff.new(0.5, 4)
-  local sendable, ok, err
-  for try = 1, REPLY_TRIES do
-    sendable, ok, err = pcall(asked.reply, asked, value)
-    if not sendable then return asked:reply { error = tostring(ok):gsub("^.-:%d+: ", "") } end -- a function, a cycle
-    if ok or not err.retryable then break end
-    if try < REPLY_TRIES then client_of(self).loop:sleep(pause:next()) end
-  end
-  -- What cannot be sent, or is too large for the server: the caller hears so.
-  if err and (err.kind == "value" or err.kind == "http" and err.status == 413) then
-    return asked:reply { error = err.message }
-  end
-  return ok, err
-end
-
 --- Answers the server's RPC requests by handlers, one after another, until the device is closed.
 -- A handler is called with `params` and the request; what it returns is the answer. One that raises is answered
 -- `{error = message}`, and so is a method without a handler.
@@ -207,14 +193,7 @@ function device:serve_rpc(handlers, given)
   end
   local requests = self:rpc_requests(given)
   for asked in requests, nil, nil, requests do
-    local handler = handlers[asked.method]
-    local ok, result = false, "no such method: " .. asked.method
-    if handler then ok, result = pcall(handler, asked.params, asked) end
-    if ok then
-      answer(self, asked, result)
-    else
-      answer(self, asked, { error = errors.text_of(result) })
-    end
+    rpc_answer.by(client_of(self).loop, asked, handlers[asked.method])
   end
   return nil, requests.error
 end

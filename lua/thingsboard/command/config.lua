@@ -1,0 +1,116 @@
+--- Where the server is and who we are: options, the environment, a configuration file.
+-- @module thingsboard.command.config
+local check = require "thingsboard.check"
+local errors = require "thingsboard.error"
+local options = require "thingsboard.options"
+local process = require "thingsboard.process"
+
+local config = {}
+
+local SYSTEM <const> = "/etc/thingsboard/config.lua"
+local OTHERS <const> = 7 -- the permission bits of those who are neither the owner nor in the group
+local LONGEST <const> = 1 << 20 -- bytes
+local MOST_STEPS <const> = 1000000 -- instructions of Lua
+
+-- What a configuration file may hold, beside the options of `tb.device`; see `thingsboard.check` for the types.
+local types = {
+  provision = "table", outbox = "table", updates = "table", scripts = "text", collectors = "table", report = "table",
+  state = "text", log = "error|warning|info|debug",
+}
+for _, option in ipairs(options.device) do types[option.name] = option.type:gsub("!$", "") end
+
+local function refuse(path, reason)
+  return nil, errors.new("file", ("%s: %s"):format(path, reason))
+end
+
+-- Runs the chunk with nothing in reach: no global, no method of strings, and not for ever.
+local function evaluate(chunk)
+  local strings = getmetatable ""
+  local methods = strings.__index
+  local thread = coroutine.create(chunk)
+  debug.sethook(thread, function() error("it takes too long", 0) end, "", MOST_STEPS)
+  strings.__index = nil
+  local ok, value = coroutine.resume(thread)
+  strings.__index = methods
+  return ok, value
+end
+
+local function has_secret(values)
+  return values.token ~= nil or values.provision ~= nil and values.provision.secret ~= nil
+end
+
+--- Reads a configuration file: Lua text that returns a table.
+-- @tparam string path
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] table the error, of the kind `file`
+function config.read(path)
+  local about, reason = process.stat(path)
+  if not about then return nil, errors.new("file", reason) end
+  local file
+  file, reason = io.open(path, "rb")
+  if not file then return nil, errors.new("file", reason) end
+  local text = file:read(LONGEST) or ""
+  file:close()
+  local chunk
+  chunk, reason = load(text, "@" .. path, "t", {})
+  if not chunk then return nil, errors.new("file", reason) end
+  local ok, values = evaluate(chunk)
+  if not ok then return refuse(path, errors.text_of(values)) end
+  if type(values) ~= "table" then return refuse(path, "it returns no table: begin it with 'return {'") end
+  local well, message = pcall(check.options, path, values, types)
+  if not well then return nil, errors.new("file", message) end
+  if has_secret(values) and about.mode & OTHERS ~= 0 then
+    return refuse(path, "it holds a secret that every user can read or write: chmod o= it, and use another secret")
+  end
+  return values
+end
+
+local function exists(path)
+  return path and process.stat(path) ~= nil
+end
+
+local function default_path()
+  local home = os.getenv "HOME"
+  local folder = os.getenv "XDG_CONFIG_HOME" or home and home .. "/.config"
+  local path = folder and folder .. "/thingsboard/config.lua"
+  return exists(path) and path or exists(SYSTEM) and SYSTEM or nil
+end
+
+local function from_environment(name)
+  local value = os.getenv(name)
+  return value ~= "" and value or nil
+end
+
+--- What options, environment and file say together, in this order of precedence.
+-- @tparam table given `config`, `url` and `token-file` of the command line
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function config.load(given)
+  local path, values = given.config or default_path(), {}
+  if path then
+    local err
+    values, err = config.read(path)
+    if not values then return nil, err end
+  end
+  values.url = given.url or from_environment "THINGSBOARD_URL" or values.url
+  local token = from_environment "THINGSBOARD_TOKEN"
+  if given["token-file"] then
+    values.token, values.token_file = nil, given["token-file"]
+  elseif token then
+    values.token, values.token_file = token, nil
+  elseif not values.token and not values.token_file and values.provision then
+    values.token_file = values.provision.store
+  end
+  return values
+end
+
+--- The options of a connection among them.
+function config.connection(values)
+  local connection = {}
+  for _, option in ipairs(options.connection) do connection[option.name] = values[option.name] end
+  return connection
+end
+
+return config

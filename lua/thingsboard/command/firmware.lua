@@ -1,0 +1,3 @@
+--- `thingsboard firmware`.
+-- @module thingsboard.command.firmware
+return require("thingsboard.command.package").subcommand("firmware", "fw_")

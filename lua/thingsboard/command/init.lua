@@ -1,0 +1,118 @@
+--- The command `thingsboard`: finds the subcommand, runs it, and turns what becomes of it into an exit code.
+-- @module thingsboard.command
+local context = require "thingsboard.command.context"
+local errors = require "thingsboard.error"
+local options = require "thingsboard.command.options"
+local tb = require "thingsboard"
+
+local command = {}
+
+local subcommands = {
+  { "send", "send telemetry" },
+  { "attributes", "get, set or watch attributes" },
+  { "rpc", "call the server, or serve its calls" },
+  { "claim", "let a user claim the device" },
+  { "provision", "get credentials" },
+  { "firmware", "download the firmware that is assigned" },
+  { "software", "download the software that is assigned" },
+  { "update", "take up firmware or software, and tell the server" },
+  { "put", "record telemetry in an outbox" },
+  { "outbox", "show or send what an outbox holds" },
+}
+
+local common = {
+  { name = "config", value = "FILE", help = "else ~/.config/thingsboard/config.lua, /etc/thingsboard/config.lua" },
+  { name = "url", value = "URL", help = "of the server; or THINGSBOARD_URL" },
+  { name = "token-file", value = "FILE", help = "holds the access token; or THINGSBOARD_TOKEN, the token itself" },
+  { name = "help", short = "h", help = "show this" },
+  { name = "version", help = "show the version" },
+}
+
+local EXIT_CODES <const> = [[
+Exit codes: 0 done; 1 another failure; 2 used wrongly; 3 the server refused for good; 4 failed, but may be tried again;
+5 nothing came in time; 6 a file cannot be used.]]
+
+local function overview()
+  local lines = {
+    "usage: thingsboard [options] SUBCOMMAND ...", "",
+    "The device side of ThingsBoard's HTTP API, for shell scripts.", "",
+  }
+  for _, entry in ipairs(subcommands) do lines[#lines + 1] = ("  %-12s %s"):format(entry[1], entry[2]) end
+  lines[#lines + 1] = "\nOptions:\n" .. options.describe(common)
+  lines[#lines + 1] = "\nthingsboard SUBCOMMAND --help shows more.\n" .. EXIT_CODES .. "\n"
+  return table.concat(lines, "\n")
+end
+
+local function help_of(subcommand)
+  local own = subcommand.options and options.describe(subcommand.options) .. "\n" or ""
+  return ("usage: thingsboard %s\n\n%s\n\nOptions:\n%s%s\n\n%s\n"):format(subcommand.usage, subcommand.help, own,
+    options.describe(common), EXIT_CODES)
+end
+
+local function find(name)
+  for _, entry in ipairs(subcommands) do
+    if entry[1] == name then return require("thingsboard.command." .. name) end
+  end
+  options.misused("there is no subcommand '%s'; thingsboard --help lists them", name)
+end
+
+-- Errors that are told as they are; to all others the place is added.
+local function with_traceback(raised)
+  return type(raised) == "string" and debug.traceback(raised, 2) or raised
+end
+
+-- Runs the subcommand in a task, which signals end. Returns its exit code.
+local function run(subcommand, given, arguments)
+  local result, stopped
+  local task = tb.spawn(function()
+    result = table.pack(xpcall(subcommand.run, with_traceback, context.new(given), arguments))
+  end)
+  local function stop(name)
+    stopped = true
+    if subcommand.stop then subcommand.stop(name) else task:cancel() end
+  end
+  local _ <close> = tb.on_signal("INT", stop)
+  local _ <close> = tb.on_signal("TERM", stop)
+  local _ <close> = tb.on_signal("PIPE", function() end) -- what writes hears of it
+  task:join()
+  if not result then return stopped and subcommand.endless and context.codes.done or context.codes.other end
+  if not result[1] then error(result[2], 0) end
+  return result[2] or context.codes.done
+end
+
+local function interpret(words)
+  local given, rest = options.parse(words, common, true)
+  local name = table.remove(rest, 1)
+  if given.version then
+    io.stdout:write("thingsboard ", tb.version, "\n")
+  elseif not name then
+    (given.help and io.stdout or io.stderr):write(overview())
+    return given.help and context.codes.done or context.codes.usage
+  else
+    local subcommand = find(name)
+    local known = table.move(common, 1, #common, 1, {})
+    table.move(subcommand.options or {}, 1, #(subcommand.options or {}), #known + 1, known)
+    local more, arguments = options.parse(rest, known)
+    for option, value in next, more do given[option] = value end
+    if not given.help then return run(subcommand, given, arguments) end
+    io.stdout:write(help_of(subcommand))
+  end
+  return context.codes.done
+end
+
+--- Does what a command line says.
+-- @tparam table words
+-- @treturn integer the exit code
+function command.main(words)
+  local ok, code = pcall(interpret, words)
+  if ok then return code end
+  if options.is_mistake(code) then
+    context.complain(code)
+    return context.codes.usage
+  end
+  if errors.is(code) then return context.fail(code) end
+  context.complain(code)
+  return context.codes.other
+end
+
+return command

@@ -1,0 +1,79 @@
+--- Lines of JSON from the standard input, in batches: what has come while the last batch was dealt with.
+-- @module thingsboard.command.lines
+local context = require "thingsboard.command.context"
+local json = require "thingsboard.json.decode"
+local loop = require "thingsboard.loop"
+local process = require "thingsboard.process"
+local watcher = require "thingsboard.loop.watcher"
+
+local MOST_LINES, MOST_BYTES = 1000, 200 * 1024 -- of a batch
+local LONGEST_LINE <const> = 1024 * 1024
+local STDIN <const> = 0
+
+local lines = {}
+
+-- Hands out lines as they come, without their ends; what has come is handed out before there is any waiting.
+local function new_reader()
+  local on = loop.default()
+  local reader = { rest = "", ended = false }
+
+  -- Whether there is a line now, or the end.
+  function reader:has_one()
+    return self.ended or self.rest:find("\n", 1, true) ~= nil
+  end
+
+  function reader:fill()
+    watcher.of(on):wait(STDIN, "r")
+    local text, reason = process.read(STDIN)
+    if text == "" or reason then self.ended = true end
+    self.rest = self.rest .. (text or "")
+    if #self.rest > LONGEST_LINE and not self:has_one() then
+      context.complain "a line of more than a megabyte: given up"
+      self.rest, self.ended = "", true
+    end
+  end
+
+  function reader:next()
+    while not self:has_one() do self:fill() end
+    if self.rest == "" then return nil end
+    local line, rest = self.rest:match "^([^\n]*)\n?(.*)$"
+    self.rest = rest
+    return line
+  end
+
+  return reader
+end
+
+local function decode(line, number)
+  local value = json.decode(line)
+  if json.is_object(value) and next(value) ~= nil then return value end
+  context.complain(("line %d is no JSON object with values, and is left out"):format(number))
+end
+
+--- Calls a function with each batch, a list of tables, until the input ends or the function returns nothing.
+-- @tparam function handle
+-- @treturn integer the exit code: 1 when lines were left out
+function lines.each_batch(handle)
+  local reader, number, code = new_reader(), 0, context.codes.done
+  while true do
+    local batch, bytes = {}, 0
+    while #batch < MOST_LINES and bytes < MOST_BYTES and (batch[1] == nil or reader:has_one()) do
+      local line = reader:next()
+      if line == nil then break end
+      number = number + 1
+      if line:find "%S" then
+        local value = decode(line, number)
+        if not value then code = context.codes.other end
+        batch[#batch + 1] = value
+        bytes = bytes + #line
+      end
+    end
+    if batch[1] == nil then return code end
+    if not handle(batch) then
+      context.complain(("given up at line %d"):format(number))
+      return code
+    end
+  end
+end
+
+return lines

@@ -1,0 +1,3 @@
+--- `thingsboard software`.
+-- @module thingsboard.command.software
+return require("thingsboard.command.package").subcommand("software", "sw_")

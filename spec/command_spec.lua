@@ -1,0 +1,588 @@
+-- The command as processes, against the emulator: each subcommand, each exit code, where secrets may be, what is
+-- written where.
+local cjson = require "cjson"
+local command = require "spec.support.command"
+local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
+local tb = require "thingsboard"
+
+local DONE, OTHER, USAGE, REFUSED, AGAIN, NOTHING, FILE = 0, 1, 2, 3, 4, 5, 6
+
+describe("thingsboard", function()
+  local e, directory, token_file
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+
+  before_each(function()
+    directory = scratch.new()
+    token_file = command.write(directory .. "/token", e.token .. "\n")
+    e:clear()
+  end)
+
+  after_each(function()
+    scratch.remove(directory)
+    e:clear_faults()
+  end)
+
+  local function run(...)
+    return command.run({ "--url", e.url, "--token-file", token_file, ... })
+  end
+
+  local function run_with(input, ...)
+    return command.run({ "--url", e.url, "--token-file", token_file, ... }, { input = input })
+  end
+
+  local function start(...)
+    return command.start { "--url", e.url, "--token-file", token_file, ... }
+  end
+
+  local function last(key)
+    local series = e:series(e.token)[key]
+    return series and series[#series]
+  end
+
+  local function done(code, out, err)
+    assert.same({ DONE, "" }, { code, err })
+    return out
+  end
+
+  local function until_true(condition)
+    local deadline = tb.now() + 15000
+    while not condition() do
+      assert(tb.now() < deadline, "in vain")
+      tb.sleep(0.05)
+    end
+  end
+
+  describe("by itself", function()
+    it("shows help and version on the standard output, and helps with each subcommand", function()
+      local code, out, err = command.run { "--help" }
+      assert.same({ DONE, "" }, { code, err })
+      for name in ("send attributes rpc claim provision firmware software update put outbox"):gmatch "%S+" do
+        assert.truthy(out:find("\n  " .. name, 1, true), name)
+        local own_code, own = command.run { name, "--help" }
+        assert.equal(DONE, own_code, name)
+        assert.truthy(own:find("usage: thingsboard " .. name, 1, true), name)
+        assert.truthy(own:find("Exit codes: 0 done", 1, true), name)
+      end
+      assert.same({ DONE, "thingsboard " .. tb.version .. "\n", "" }, { command.run { "--version" } })
+    end)
+
+    it("used wrongly says why on the standard error", function()
+      for words, said in pairs {
+        [""] = "usage: thingsboard", ["dance"] = "there is no subcommand 'dance'", ["send"] = "send what?",
+        ["send a"] = "'a' is not KEY=VALUE", ["send --colour red a=1"] = "unknown option '--colour'",
+        ["send --ts soon a=1"] = "--ts must be milliseconds", ["send -l a=1"] = "standard input alone",
+        ["attributes"] = "get, set, or watch", ["attributes set"] = "set what?", ["rpc call"] = "rpc call METHOD",
+        ["attributes watch -C 0"] = "-C must be an integer above 0", ["attributes watch -W"] = "-W wants a value",
+        ["attributes get a"] = "get takes no arguments", ["rpc"] = "call, or serve", ["put a=1"] = "which outbox?",
+        ["outbox"] = "status, or send", ["update"] = "--handler is missing", ["firmware x"] = "takes no arguments",
+        ["provision"] = "--key is missing", ["provision --key k --store s"] = "--secret-file is missing",
+        ["claim now"] = "claim takes no arguments", ["send --help=yes a=1"] = "takes no value",
+      } do
+        local list = {}
+        for word in words:gmatch "%S+" do list[#list + 1] = word end
+        local code, out, err
+        if words == "" then code, out, err = command.run {} else code, out, err = run(table.unpack(list)) end
+        assert.same({ USAGE, "" }, { code, out }, words)
+        assert.truthy(err:find(said, 1, true), words .. ": " .. err)
+      end
+    end)
+
+    it("wants a server and a device", function()
+      local code, _, err = command.run { "send", "a=1" }
+      assert.same({ USAGE, true }, { code, err:find("which server?", 1, true) ~= nil })
+      local other_code, _, other_err = command.run { "--url", e.url, "send", "a=1" }
+      assert.same({ USAGE, true }, { other_code, other_err:find("which device?", 1, true) ~= nil })
+    end)
+  end)
+
+  describe("secrets", function()
+    it("are refused on the command line, with a word on why", function()
+      for _, words in ipairs { { "--token", "SECRET" }, { "--token=SECRET" }, { "--access-token", "SECRET" } } do
+        local code, out, err = command.run { "--url", e.url, "send", words[1], words[2] or "a=1", "a=1" }
+        assert.same({ USAGE, "" }, { code, out })
+        assert.truthy(err:find("every user of the machine can read it", 1, true), err)
+        assert.falsy(err:find("SECRET", 1, true))
+      end
+    end)
+
+    it("in a file that others can read are refused", function()
+      os.execute("chmod 644 " .. token_file)
+      local code, out, err = run("send", "a=1")
+      assert.same({ FILE, "" }, { code, out })
+      assert.truthy(err:find("every user can read", 1, true), err)
+      local path = command.write(directory .. "/config.lua",
+        ("return { url = %q, token = %q }"):format(e.url, e.token), "644")
+      local config_code, _, config_err = command.run { "--config", path, "send", "a=1" }
+      assert.equal(FILE, config_code)
+      assert.truthy(config_err:find("every user can read", 1, true), config_err)
+      assert.falsy(config_err:find(e.token, 1, true))
+      os.execute("chmod 600 " .. path)
+      done(command.run { "--config", path, "send", "a=1" })
+    end)
+
+    it("are in no list of processes", function()
+      e:fault { path = "/telemetry", how = "delay", seconds = 1 }
+      local process, pid = command.start({ "send", "a=1" },
+        { environment = { THINGSBOARD_URL = e.url, THINGSBOARD_TOKEN = e.token } })
+      until_true(function() return e:arrived(1, 1) >= 1 end)
+      local words = io.popen("ps -o args= -p " .. pid):read "a"
+      assert.truthy(words:find("send", 1, true))
+      assert.falsy(words:find(e.token, 1, true))
+      process:close()
+    end)
+
+    it("are in no error", function()
+      command.write(token_file, "UNKNOWN_TOKEN")
+      for _, words in ipairs { { "send", "a=1" }, { "attributes", "get" }, { "attributes", "watch" },
+        { "rpc", "call", "m" }, { "rpc", "serve", directory }, { "firmware" }, { "claim" } } do
+        local code, out, err = run(table.unpack(words))
+        assert.same({ REFUSED, "" }, { code, out }, words[1])
+        assert.truthy(err:find "^thingsboard: .-status 401", err)
+        assert.falsy(err:find("UNKNOWN", 1, true))
+      end
+    end)
+  end)
+
+  describe("configuration", function()
+    it("comes from options, the environment, a file, in this order", function()
+      local path = command.write(directory .. "/config.lua",
+        ("return { url = 'http://127.0.0.1:1', token_file = %q, timeout = 5 }"):format(token_file))
+      local code = command.run { "--config", path, "send", "a=1" }
+      assert.equal(AGAIN, code)
+      done(command.run({ "--config", path, "send", "a=2" }, { environment = { THINGSBOARD_URL = e.url } }))
+      done(command.run({ "--config", path, "--url", e.url, "send", "a=3" },
+        { environment = { THINGSBOARD_URL = "http://127.0.0.1:1" } }))
+      os.execute(("mkdir -p %s/.config/thingsboard; mv %s %s/.config/thingsboard"):format(directory, path, directory))
+      assert.equal(AGAIN, (command.run({ "send", "a=4" }, { environment = { HOME = directory } })))
+    end)
+
+    it("has no function in reach, and comes to an end", function()
+      for text, said in pairs {
+        ["return { url = os.getenv 'HOME' }"] = "nil value (global 'os')",
+        ["return { url = ('x'):rep(10) }"] = "index a string value", ["while true do end"] = "takes too long",
+        ["return 1"] = "returns no table", ["return { colour = 1 }"] = "unknown option 'colour'",
+        ["return {"] = "config.lua:1:", ["return { url = 1 }"] = "option 'url' must be",
+      } do
+        local path = command.write(directory .. "/config.lua", text)
+        local code, _, err = command.run { "--config", path, "send", "a=1" }
+        assert.equal(FILE, code, text)
+        assert.truthy(err:find(said, 1, true), text .. ": " .. err)
+      end
+      local code, _, err = command.run { "--config", directory .. "/none", "send", "a=1" }
+      assert.same({ FILE, true }, { code, err:find("/none: No such file", 1, true) ~= nil })
+    end)
+
+    it("that makes no sense to the library is told", function()
+      local code, _, err = command.run({ "--url", "ftp://host", "--token-file", token_file, "send", "a=1" })
+      assert.same({ OTHER, "thingsboard: device: option 'url' must be like" }, { code, err:sub(1, 46) })
+    end)
+  end)
+
+  describe("send", function()
+    it("takes JSON for JSON, all else for text, and does not touch the standard input", function()
+      done(run("send", "temperature=21.5", "open=true", "name=hall 1", "n=73", "list=[1,2]", "eq=a=b"))
+      assert.same({ "DOUBLE", "21.5" }, { last("temperature").type, last("temperature").value })
+      assert.same({ "BOOL", "STRING", "LONG", "JSON", "a=b" },
+        { last("open").type, last("name").type, last("n").type, last("list").type, last("eq").value })
+    end)
+
+    it("takes a time", function()
+      done(run("send", "--ts", "1700000000123", "then=1"))
+      assert.equal(1700000000123, last("then").ts)
+    end)
+
+    it("exits by what the server says", function()
+      local function status(number)
+        e:fault { path = "/telemetry", how = "status", status = number, count = 1 }
+        return (run("send", "a=1"))
+      end
+      assert.same({ REFUSED, REFUSED, AGAIN, AGAIN }, { status(400), status(413), status(500), status(503) })
+      e:fault { path = "/telemetry", how = "close", count = 1 }
+      assert.equal(AGAIN, (run("send", "a=1")))
+    end)
+
+    it("-l sends lines in batches, and says which it leaves out", function()
+      local lines = {}
+      for n = 1, 2500 do lines[n] = ('{"line":%d}'):format(n) end
+      lines[7], lines[9] = "no JSON", '{"ts":1700000000999,"values":{"dated":1}}'
+      lines[11] = ""
+      local code, out, err = run_with(table.concat(lines, "\n"), "send", "-l")
+      assert.same({ OTHER, "" }, { code, out })
+      assert.equal("thingsboard: line 7 is no JSON object with values, and is left out\n", err)
+      assert.equal("2500", last("line").value)
+      assert.equal(1700000000999, last("dated").ts)
+      assert.is_true(#e:requests() <= 10)
+    end)
+
+    it("-l sends a line as it comes", function()
+      local input = directory .. "/fifo"
+      os.execute("mkfifo " .. input)
+      local process = io.popen(("exec env LUA_PATH='%s' LUA_CPATH='%s' timeout 60 lua5.4 bin/thingsboard --url %s "
+        .. "--token-file %s send -l <%s"):format(package.path, package.cpath, e.url, token_file, input))
+      local to = assert(io.open(input, "w"))
+      to:write '{"first_line":1}\n'
+      to:flush()
+      until_true(function() return last "first_line" end)
+      to:write '{"last_line":1}' -- without an end
+      to:close()
+      assert.is_true(process:close())
+      assert.truthy(last "last_line")
+    end)
+
+    it("-l tells how far it came", function()
+      e:fault { path = "/telemetry", how = "status", status = 503 }
+      local code, _, err = run_with('{"a":1}\n{"a":2}\n', "send", "-l")
+      assert.equal(AGAIN, code)
+      assert.truthy(err:find("given up at line 2", 1, true), err)
+    end)
+  end)
+
+  describe("attributes", function()
+    it("are set and got", function()
+      done(run("attributes", "set", "model=GL-MT300N", "uptime=73"))
+      e:set_shared(e.token, '{"interval":5,"limit":7.5}')
+      assert.same({ client = { model = "GL-MT300N" }, shared = { interval = 5 } },
+        cjson.decode(done(run("attributes", "get", "--client", "model", "--shared", "interval"))))
+      local all = cjson.decode(done(run("attributes", "get")))
+      assert.same({ 73, 7.5 }, { all.client.uptime, all.shared.limit })
+    end)
+
+    it("are watched: a line of JSON a change, so many of them", function()
+      e:set_shared(e.token, '{"interval":5}')
+      local process = start("attributes", "watch", "-C", "3", "interval")
+      assert.equal('{"interval":5}', process:read "l")
+      e:set_shared(e.token, '{"interval":6}')
+      assert.equal('{"interval":6}', process:read "l")
+      e:delete_shared(e.token, { "interval" })
+      assert.equal('{"interval":null}', process:read "l")
+      assert.same({ true, "exit", DONE }, { process:close() })
+    end)
+
+    it("that do not come in time are exit code 5", function()
+      local code, out = run("attributes", "watch", "-W", "1", "never_set")
+      assert.same({ NOTHING, "" }, { code, out })
+      e:set_shared(e.token, '{"there":1}')
+      code, out = run("attributes", "watch", "-W", "1", "-C", "2", "there")
+      assert.same({ NOTHING, '{"there":1}\n' }, { code, out })
+      code = run("attributes", "watch", "-W", "1", "there")
+      assert.equal(DONE, code)
+    end)
+
+    it("are watched until a signal ends it, or nobody reads", function()
+      e:set_shared(e.token, '{"there":1}')
+      for _, name in ipairs { "INT", "TERM" } do
+        local process, pid = start("attributes", "watch", "there")
+        assert.equal('{"there":1}', process:read "l")
+        command.signal(pid, name)
+        assert.same({ true, "exit", DONE }, { process:close() })
+      end
+      local from = tb.now()
+      local errors = directory .. "/errors"
+      os.execute(("exec env LUA_PATH='%s' LUA_CPATH='%s' timeout 60 lua5.4 bin/thingsboard --url %s --token-file %s "
+        .. "attributes watch -C 1 there 2>%s | true"):format(package.path, package.cpath, e.url, token_file, errors))
+      assert.is_true(tb.now() - from < 20000)
+    end)
+  end)
+
+  describe("rpc call", function()
+    before_each(function() e:on_client_rpc "echo" end)
+
+    it("prints the server's answer", function()
+      local answer = cjson.decode(done(run("rpc", "call", "echo", '{"zone":"UTC"}')))
+      assert.same({ echo = "echo", params = { zone = "UTC" } }, answer)
+      assert.equal("plain", cjson.decode(done(run("rpc", "call", "echo", "plain"))).params)
+      assert.equal("typed", cjson.decode(done(run_with("typed\n", "rpc", "call", "echo", "-"))).params)
+    end)
+
+    it("exits 5 when nothing came in time", function()
+      e:on_client_rpc(nil)
+      assert.equal(NOTHING, (run("rpc", "call", "-W", "1", "m")))
+      e:fault { path = "/rpc", how = "status", status = 503, count = 1 }
+      assert.equal(AGAIN, (run("rpc", "call", "m")))
+    end)
+  end)
+
+  describe("rpc serve", function()
+    local folder, process, pid, errors
+
+    before_each(function()
+      folder, errors = directory .. "/methods", directory .. "/errors"
+      os.execute("mkdir -m 755 " .. folder)
+    end)
+
+    local function method(name, text, mode)
+      command.write(folder .. "/" .. name, "#!/bin/sh\n" .. text .. "\n", mode or "755")
+    end
+
+    local function serve(...)
+      process, pid = command.start({ "--url", e.url, "--token-file", token_file, "rpc", "serve", folder, ... },
+        { errors = errors })
+      until_true(function() return #e:requests() >= 2 end) -- its polls
+    end
+
+    after_each(function()
+      if pid then command.signal(pid, "TERM") end
+      if process then assert.same({ true, "exit", DONE }, { process:close() }) end
+      process, pid = nil, nil
+    end)
+
+    local function ask(name, params)
+      local result = e:rpc_result(e:rpc(e.token, { method = name, params = params or "{}" }), 15)
+      return result.body and result.body ~= "" and cjson.decode(result.body) or result.status
+    end
+
+    it("answers by what an executable writes, JSON or text, and by its exit code", function()
+      method("echo", "cat")
+      method("text", "echo 'plain words'")
+      method("silent", ":")
+      method("fails", "echo 'no such pin'; exit 3")
+      method("dies", "kill -9 $$")
+      serve()
+      assert.same({ pin = 4 }, ask("echo", '{"pin":4}'))
+      assert.equal("plain words", ask "text")
+      assert.equal(cjson.null, ask "silent")
+      assert.same({ error = "no such pin" }, ask "fails")
+      assert.same({ error = "it was ended by signal 9" }, ask "dies")
+    end)
+
+    it("takes no method for a path, runs nothing but executables of its own that others cannot write to", function()
+      method("data", "echo data", "644")
+      method("open", "echo open", "757")
+      method(".hidden", "echo hidden")
+      method("-option", "echo option")
+      os.execute(("mkdir %s/folder; ln -s /bin/ls %s/link; cp %s/data %s/../outside; chmod 755 %s/../outside"):format(
+        folder, folder, folder, folder, folder))
+      serve()
+      local spoilt = directory .. "/spoilt"
+      for _, name in ipairs { "data", "open", ".hidden", "-option", "folder", "link", "../outside", "/bin/ls", "none",
+        "..", ".", "folder/../open", "$(touch " .. spoilt .. ")", "`touch " .. spoilt .. "`", "a;touch " .. spoilt,
+        ("x"):rep(5000), "a\nb" } do
+        local answer = ask(name)
+        assert.truthy(type(answer) == "table" and tostring(answer.error):find("no such method", 1, true), name)
+      end
+      assert.is_nil(io.open(spoilt))
+      assert.truthy(io.open(errors):read("a"):find("method open is not run: every user can write", 1, true))
+    end)
+
+    it("gives hostile params to the standard input alone", function()
+      method("show", 'echo "$# arguments"; cat')
+      serve()
+      assert.equal("0 arguments\n\"$(id) `id` ; id\"", ask("show", [["$(id) `id` ; id"]]))
+    end)
+
+    it("bounds time and output", function()
+      method("slow", "sleep 30")
+      method("much", "while :; do echo yes; done")
+      serve("--timeout", "0.5", "--max-output", "2000")
+      assert.same({ error = "it took longer than 0.5 s" }, ask "slow")
+      assert.same({ error = "it wrote more than 2000 bytes" }, ask "much")
+    end)
+
+    it("runs methods beside each other, but not too many", function()
+      method("wait", ("echo x >>%s/running; wc -l <%s/running; sleep 1; echo done"):format(directory, directory))
+      serve("--jobs", "2")
+      for _ = 1, 4 do e:rpc(e.token, { method = "wait", params = "{}", oneway = true }) end
+      local function count()
+        local file = io.open(directory .. "/running")
+        local text = file and file:read "a" or ""
+        if file then file:close() end
+        return #text // 2
+      end
+      until_true(function() return count() >= 2 end)
+      assert.is_true(count() <= 3)
+      until_true(function() return count() == 4 end)
+    end)
+
+    it("serves no folder that others can write to, or that is none", function()
+      os.execute("chmod 777 " .. folder)
+      local code, _, err = run("rpc", "serve", folder)
+      assert.same({ FILE, true }, { code, err:find("every user can write to it", 1, true) ~= nil })
+      assert.equal(FILE, (run("rpc", "serve", folder .. "/none")))
+      assert.equal(FILE, (run("rpc", "serve", token_file)))
+    end)
+  end)
+
+  it("claim lets a user claim, by a secret in a file", function()
+    local token = e:create_device {}
+    command.write(token_file, token)
+    local secret = command.write(directory .. "/secret", "s3cret\n")
+    done(run("claim", "--secret-file", secret, "--duration", "60"))
+    assert.equal("SUCCESS", e:claim_by_user(token, "s3cret"))
+    os.execute("chmod 644 " .. secret)
+    assert.equal(FILE, (run("claim", "--secret-file", secret)))
+  end)
+
+  it("provision keeps credentials, which serve as a token file", function()
+    e:provision_profile { key = "k", secret = "s", strategy = "ALLOW_CREATE" }
+    local secret, store = command.write(directory .. "/secret", "s"), directory .. "/store"
+    local words = { "--url", e.url, "provision", "--key", "k", "--secret-file", secret, "--name", "new", "--store",
+      store }
+    local told = done(command.run(words))
+    assert.same({ credentials_type = "ACCESS_TOKEN", store = store }, cjson.decode(told))
+    assert.equal("600\n", io.popen("stat -c %a " .. store):read "a")
+    done(command.run(words)) -- which asks nothing
+    done(command.run { "--url", e.url, "--token-file", store, "send", "provisioned=1" })
+    command.write(secret, "wrong")
+    words[#words] = directory .. "/other"
+    local code, out, err = command.run(words)
+    assert.same({ REFUSED, "" }, { code, out })
+    assert.truthy(err:find("Check the key and the secret", 1, true), err)
+  end)
+
+  it("firmware and software tell what is assigned, and download it", function()
+    for _, kind in ipairs { "firmware", "software" } do
+      local token = e:create_device {}
+      command.write(token_file, token)
+      assert.equal(NOTHING, (run(kind)))
+      e:set { ota_delay = 0 }
+      e:assign(token, kind, { title = "t", version = "1", size = 150000 })
+      local path, out = directory .. "/package", nil
+      until_true(function()
+        local code
+        code, out = run(kind, "--output", path)
+        return code == DONE
+      end)
+      local about = cjson.decode(out)
+      assert.same({ "t", "1", 150000, path }, { about.title, about.version, about.size, about.path })
+      assert.equal(150000, #io.open(path, "rb"):read "a")
+      assert.equal(FILE, (run(kind, "--output", directory .. "/none/package")))
+    end
+  end)
+
+  describe("update", function()
+    local handler, token
+
+    before_each(function()
+      token = e:create_device {}
+      command.write(token_file, token)
+      e:set { ota_delay = 0 }
+      handler = directory .. "/handler"
+    end)
+
+    local function write_handler(verify, apply)
+      command.write(handler, ([[#!/bin/sh
+        cd %s
+        case $1 in
+        version) echo gateway; cat version ;;
+        verify) %s ;;
+        apply) %s ;;
+        esac]]):format(directory, verify, apply), "755")
+      command.write(directory .. "/version", "1\n")
+    end
+
+    local function update(...)
+      return run("update", "--handler", handler, "--directory", directory, ...)
+    end
+
+    local function states()
+      local list = {}
+      for _, entry in ipairs(e:telemetry(token)) do
+        if entry.key == "fw_state" then list[#list + 1] = entry.value end
+      end
+      return table.concat(list, " ")
+    end
+
+    it("takes up a package, and tells UPDATED when the new version runs", function()
+      write_handler('test "$(wc -c <"$2")" -eq 5000', 'cp "$2" applied; echo 2 >version')
+      e:assign(token, "firmware", { title = "gateway", version = "2", size = 5000 })
+      local out = done(update("-W", "20"))
+      assert.same({ title = "gateway", version = "2", state = "UPDATED" }, cjson.decode(out))
+      assert.equal("QUEUED INITIATED DOWNLOADING DOWNLOADED VERIFIED UPDATING UPDATED", states())
+      assert.equal(5000, #io.open(directory .. "/applied"):read "a")
+    end)
+
+    it("tells why one fails", function()
+      write_handler("echo wrong board; exit 1", "touch applied")
+      e:assign(token, "firmware", { title = "gateway", version = "3", size = 5000 })
+      local code, out = update("-W", "20")
+      assert.equal(OTHER, code)
+      assert.equal("FAILED", cjson.decode(out).state)
+      assert.equal("wrong board", e:series(token).fw_error[1].value)
+      assert.is_nil(io.open(directory .. "/applied"))
+    end)
+
+    it("tries again what is to be tried later, and ends when nothing comes", function()
+      write_handler("test -e tried || { touch tried; exit 21; }", "echo 4 >version")
+      assert.equal(NOTHING, (update("-W", "1")))
+      e:assign(token, "firmware", { title = "gateway", version = "4", size = 10 })
+      assert.equal("UPDATED", cjson.decode(done(update())).state)
+    end)
+
+    it("wants an executable that knows the version", function()
+      assert.equal(FILE, (update()))
+      command.write(handler, "#!/bin/sh\nexit 1\n", "755")
+      assert.equal(FILE, (update()))
+    end)
+  end)
+
+  describe("put and outbox", function()
+    local path
+
+    before_each(function()
+      path = directory .. "/outbox"
+      command.write(token_file, e:create_device {})
+    end)
+
+    it("keep values until there is a server, with their times", function()
+      local token = io.open(token_file):read "a"
+      local from = tb.now()
+      for n = 1, 3 do
+        done(command.run { "--url", "http://127.0.0.1:1", "--token-file", token_file, "put", "--outbox", path,
+          "n=" .. n })
+      end
+      done(run_with('{"line":1}\n{"ts":1700000000000,"values":{"line":2}}\n', "put", "-l", "--outbox", path))
+      local before = tb.now()
+      local status = cjson.decode(done(run("outbox", "status", "--outbox", path)))
+      assert.equal(5, status.records)
+      assert.same({}, e:telemetry(token))
+      assert.equal("", done(run("outbox", "send", "--outbox", path)))
+      local series = e:series(token)
+      assert.same({ 3, 2 }, { #series.n, #series.line })
+      assert.is_true(series.n[1].ts >= from and series.n[3].ts <= before)
+      assert.equal(0, cjson.decode(done(run("outbox", "status", "--outbox", path))).records)
+    end)
+
+    it("say when it cannot be done", function()
+      assert.equal(FILE, (run("put", "--outbox", directory .. "/none/outbox", "a=1")))
+      done(run("put", "--outbox", path, "a=1"))
+      e:fault { path = "/telemetry", how = "status", status = 503 }
+      assert.equal(AGAIN, (run("outbox", "send", "-W", "1", "--outbox", path)))
+      e:clear_faults()
+      command.write(token_file, "UNKNOWN")
+      assert.equal(REFUSED, (run("outbox", "send", "--outbox", path)))
+    end)
+
+    it("know the budgets of plans by name", function()
+      local function with(plan)
+        return command.run { "--url", e.url, "--token-file", token_file, "put", "a=1", "--config", command.write(
+          directory .. "/config.lua", ("return { outbox = { path = %q, plan = %q } }"):format(path, plan)) }
+      end
+      done(with "cloud-free")
+      local code, _, err = with "gold"
+      assert.same({ OTHER, "thingsboard: outbox: there is no plan 'gold'; known: cloud-free\n" }, { code, err })
+    end)
+
+    it("lose nothing to a signal", function()
+      local input, token = directory .. "/fifo", io.open(token_file):read "a"
+      for _, name in ipairs { "TERM", "INT", "KILL" } do
+        os.execute("rm -f " .. input .. "; mkfifo " .. input)
+        local process = io.popen(("echo $$; exec env LUA_PATH='%s' LUA_CPATH='%s' lua5.4 bin/thingsboard --url %s "
+          .. "--token-file %s put -l --outbox %s <%s 2>&1"):format(package.path, package.cpath, e.url, token_file, path,
+          input))
+        local pid, to = process:read "n", assert(io.open(input, "w"))
+        to:write(('{"%s":1}\n'):format(name))
+        to:flush()
+        tb.sleep(0.5)
+        command.signal(pid, name)
+        process:close()
+        to:close()
+      end
+      done(run("outbox", "send", "--outbox", path))
+      local series = e:series(token)
+      assert.truthy(series.TERM and series.INT and series.KILL)
+    end)
+  end)
+end)

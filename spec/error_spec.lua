@@ -236,6 +236,34 @@ describe("an error", function()
       assert.truthy(err.message:find("check the url's host name", 1, true))
     end)
 
+    it("says that a proxy refuses, by the name that libcurl has for it", function()
+      local server <close> = child.start [[
+        local socket = require "socket"
+        local listener = assert(socket.bind("127.0.0.1", 0))
+        print((select(2, listener:getsockname())))
+        io.stdout:flush()
+        listener:settimeout(20)
+        for _, answers in ipairs { { "\5\xFF" }, { "\5\0", "\5\5\0\1\0\0\0\0\0\0" } } do
+          local connection = assert(listener:accept())
+          connection:receive(3)
+          for _, answer in ipairs(answers) do connection:send(answer) end
+          connection:receive "a"
+          connection:close()
+        end
+      ]]
+      local proxy = "socks5h://127.0.0.1:" .. server:read "l"
+      local by <close> = tb.device { url = e.url, token = TOKEN, proxy = proxy }
+      for _ = 1, 2 do
+        local err = unanswered("network", "PROXY", true, by)
+        assert.truthy(err.message:find("check the proxy", 1, true))
+      end
+    end)
+
+    it("of a certificate that the server demands is no network's", function()
+      local err = errors.of_code("m", "SSL_CLIENTCERT", "the server demands a client certificate")
+      assert.same({ "tls", false }, { err.kind, err.retryable })
+    end)
+
     it("says that the connection was broken", function()
       assert(dev:send_attributes { a = 1 })
       for _, fault in ipairs {

@@ -231,6 +231,13 @@ describe("the core", function()
       assert.same({ nil, "OPERATION_TIMEDOUT" }, { status, code })
     end)
 
+    it("has a text of its own where libcurl gives none, as one that is built without strings", function()
+      local senseless <close> = core.client(reactor, { prefix = "http://[", connect_timeout = 1000 }, 1000)
+      local _, code, text = finish(senseless:start("GET", "/", nil, 1000))
+      assert.equal("URL_MALFORMAT", code)
+      assert.truthy(text == "the URL makes no sense" or text:find "^URL rejected", text)
+    end)
+
     it("tells how much has come", function()
       e:fault { path = "/attributes", how = "slow", bytes = 600, seconds = 0.3, count = 1 }
       e:set_shared(e.token, '{"text":"' .. ("x"):rep(2000) .. '"}')

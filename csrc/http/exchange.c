@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/userdata.h"
 #include "digest/checksum.h"
+#include "http/curl_error.h"
 #include "http/pool.h"
 #include "http/redact.h"
 
@@ -152,10 +153,12 @@ static bool send_again(struct tb_exchange *exchange, CURLcode code) {
   return curl_multi_add_handle(multi, handle->easy) == CURLM_OK;
 }
 
-/* libcurl has limits of its own for headers, and reports them as it reports that memory ran out; from 8.7 on, by the
- * code TOO_LARGE. No body came then. */
+/* libcurl has limits of its own for headers. Newer releases report them by TOO_LARGE, which headers of 8.5 and before
+ * do not name; older ones as they report that memory ran out. */
 static bool exceeded_libcurls_headers(const struct tb_exchange *exchange, CURLcode code) {
-  return code == CURLE_OUT_OF_MEMORY && was_sent(exchange) && exchange->received == 0;
+  enum { TOO_LARGE = 100 };
+  if (!was_sent(exchange)) return false;
+  return (int)code == TOO_LARGE || (code == CURLE_OUT_OF_MEMORY && exchange->received == 0);
 }
 
 void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
@@ -310,67 +313,7 @@ static int exchange_sent(lua_State *L) {
   return 1;
 }
 
-/* curl's name for a code, from a table of ours: a libcurl built without strings has none. NULL for the rare. No
- * pointers in it: each would take another 24 bytes of the module for its relocation. */
-static const char *code_name(CURLcode code) {
-#define NAME(name)                                                                                                     \
-  { CURLE_##name, #name }
-  static const struct {
-    unsigned char code;
-    char name[sizeof "PEER_FAILED_VERIFICATION"];
-  } names[] = {NAME(UNSUPPORTED_PROTOCOL),
-               NAME(FAILED_INIT),
-               NAME(URL_MALFORMAT),
-               NAME(NOT_BUILT_IN),
-               NAME(COULDNT_RESOLVE_PROXY),
-               NAME(COULDNT_RESOLVE_HOST),
-               NAME(COULDNT_CONNECT),
-               NAME(WEIRD_SERVER_REPLY),
-               NAME(REMOTE_ACCESS_DENIED),
-               NAME(HTTP2),
-               NAME(PARTIAL_FILE),
-               NAME(HTTP_RETURNED_ERROR),
-               NAME(WRITE_ERROR),
-               NAME(READ_ERROR),
-               NAME(OUT_OF_MEMORY),
-               NAME(OPERATION_TIMEDOUT),
-               NAME(RANGE_ERROR),
-               NAME(HTTP_POST_ERROR),
-               NAME(SSL_CONNECT_ERROR),
-               NAME(FUNCTION_NOT_FOUND),
-               NAME(ABORTED_BY_CALLBACK),
-               NAME(BAD_FUNCTION_ARGUMENT),
-               NAME(INTERFACE_FAILED),
-               NAME(TOO_MANY_REDIRECTS),
-               NAME(GOT_NOTHING),
-               NAME(SSL_ENGINE_NOTFOUND),
-               NAME(SEND_ERROR),
-               NAME(RECV_ERROR),
-               NAME(SSL_CERTPROBLEM),
-               NAME(SSL_CIPHER),
-               NAME(PEER_FAILED_VERIFICATION),
-               NAME(BAD_CONTENT_ENCODING),
-               NAME(FILESIZE_EXCEEDED),
-               NAME(USE_SSL_FAILED),
-               NAME(SEND_FAIL_REWIND),
-               NAME(SSL_ENGINE_INITFAILED),
-               NAME(LOGIN_DENIED),
-               NAME(SSL_CACERT_BADFILE),
-               NAME(SSL_SHUTDOWN_FAILED),
-               NAME(AGAIN),
-               NAME(SSL_CRL_BADFILE),
-               NAME(SSL_ISSUER_ERROR),
-               NAME(NO_CONNECTION_AVAILABLE),
-               NAME(SSL_PINNEDPUBKEYNOTMATCH),
-               NAME(SSL_INVALIDCERTSTATUS),
-               NAME(HTTP2_STREAM)};
-#undef NAME
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (names[i].code == code) return names[i].name;
-  return NULL;
-}
-
-/* Pushes what went wrong: a code's name and the text to it. */
+/* Pushes the name of what went wrong, and a text. */
 static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
   static const char *const names[] = {[TB_CLOSED] = "CLOSED",
                                       [TB_BODY_TOO_LARGE] = "BODY_TOO_LARGE",
@@ -380,8 +323,8 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
                                       [TB_OUT_OF_MEMORY] = "OUT_OF_MEMORY"};
   if (exchange->failure != TB_NO_FAILURE)
     lua_pushstring(L, names[exchange->failure]);
-  else if (code_name(exchange->code) != NULL)
-    lua_pushstring(L, code_name(exchange->code));
+  else if (tb_curl_error_name((int)exchange->code) != NULL)
+    lua_pushstring(L, tb_curl_error_name((int)exchange->code));
   else
     lua_pushfstring(L, "CURLE_%d", (int)exchange->code);
   switch (exchange->failure) {
@@ -406,7 +349,7 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
   case TB_NO_FAILURE:
     break;
   }
-  const char *text = exchange->error != NULL ? exchange->error : curl_easy_strerror(exchange->code);
+  const char *text = exchange->error != NULL ? exchange->error : tb_curl_error_text((int)exchange->code);
   lua_getiuservalue(L, 1, TB_CLIENT_VALUE);
   lua_getiuservalue(L, -1, TB_OPTIONS_VALUE);
   tb_redact(L, -1, text, strlen(text));

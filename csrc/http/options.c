@@ -1,6 +1,7 @@
 #include "http/options.h"
 
 #include "base/memory.h"
+#include "http/curl_error.h"
 #include "http/handle.h"
 
 #include <lauxlib.h>
@@ -142,7 +143,7 @@ static void drop_defaults(lua_State *L, int options, CURL *easy) {
 
 void tb_options_apply(lua_State *L, int options, CURL *easy) {
   CURLcode code = apply_constants(easy, tb_options_is_https(L, options));
-  if (code != CURLE_OK) luaL_error(L, "cannot set up a request: %s", curl_easy_strerror(code));
+  if (code != CURLE_OK) luaL_error(L, "cannot set up a request: %s", tb_curl_error_text((int)code));
   for (size_t i = 0; i < KNOWN; i++) {
     int type = lua_getfield(L, options, known[i].name);
     if (known[i].option == 0 || type == LUA_TNIL)

@@ -53,9 +53,9 @@ local code_kinds = {
   OPERATION_TIMEDOUT = "timeout",
   BODY_TOO_LARGE = "answer", HEADERS_TOO_LARGE = "answer", WEIRD_SERVER_REPLY = "answer",
   BAD_FUNCTION_ARGUMENT = "answer", BAD_CONTENT_ENCODING = "answer", UNSUPPORTED_PROTOCOL = "answer",
-  TOO_MANY_REDIRECTS = "answer",
   CLOSED = "closed", OUT_OF_MEMORY = "memory", FILE_FAILED = "file",
-  PEER_FAILED_VERIFICATION = "tls", USE_SSL_FAILED = "tls", URL_MALFORMAT = "value",
+  PEER_FAILED_VERIFICATION = "tls", URL_MALFORMAT = "value",
+  TOO_LARGE = "value",
 }
 
 -- A handshake that is cut off looks like one that fails; what is no HTTP may be the rest of another answer, or come
@@ -74,6 +74,8 @@ local advice = {
   SSL_PINNEDPUBKEYNOTMATCH = "; the server's key is not the pinned one",
   COULDNT_RESOLVE_HOST = "; check the url's host name and the name servers",
   COULDNT_RESOLVE_PROXY = "; check the proxy's name and the name servers",
+  PROXY = "; check the proxy, its user and its password",
+  SSL_CLIENTCERT = "; give client_cert and client_key",
   COULDNT_CONNECT = "; check the url's host and port, or the proxy's, and that the server runs",
 }
 

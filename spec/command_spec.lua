@@ -3,6 +3,7 @@
 local cjson = require "cjson"
 local command = require "spec.support.command"
 local emulator = require "spec.support.emulator"
+local processes = require "spec.support.processes"
 local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
 
@@ -128,7 +129,7 @@ describe("thingsboard", function()
       local process, pid = command.start({ "send", "a=1" },
         { environment = { THINGSBOARD_URL = e.url, THINGSBOARD_TOKEN = e.token } })
       until_true(function() return e:arrived(1, 1) >= 1 end)
-      local words = io.popen("ps -o args= -p " .. pid):read "a"
+      local words = processes.command_line(pid)
       assert.truthy(words:find("send", 1, true))
       assert.falsy(words:find(e.token, 1, true))
       process:close()

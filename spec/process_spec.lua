@@ -4,6 +4,7 @@ local count_descriptors = require "spec.support.descriptors"
 local child = require "thingsboard.loop.child"
 local loop = require "thingsboard.loop"
 local process = require "thingsboard.process"
+local processes = require "spec.support.processes"
 local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
 
@@ -14,17 +15,6 @@ describe("a child process", function()
   after_each(function() scratch.remove(directory) end)
 
   local function run(given) return child.run(loop.default(), given) end
-
-  local function is_running(pattern)
-    local found <close> = io.popen("pgrep -f '" .. pattern .. "'")
-    for pid in found:lines() do
-      local status = io.open("/proc/" .. pid .. "/cmdline")
-      local words = status and status:read "a" or ""
-      if status then status:close() end
-      if words:find "^sleep" then return true end
-    end
-    return false
-  end
 
   it("gets its input, gives its output and code", function()
     local text = ("x"):rep(300000) -- more than a pipe holds, both ways
@@ -52,10 +42,10 @@ describe("a child process", function()
   it("is ended when it takes too long, with all that it has started, though it will not hear", function()
     local result = run { "sh", "-c", "sleep 4711 & sleep 4711", timeout = 0.2 }
     assert.same({ true, 15 }, { result.timed_out, result.signal })
-    assert.is_false(is_running "sleep 4711")
+    assert.is_nil(processes.find "sleep 4711")
     result = run { "sh", "-c", "trap '' TERM; sleep 4712; sleep 4712", timeout = 0.2 }
     assert.same({ true, 9 }, { result.timed_out, result.signal })
-    assert.is_false(is_running "sleep 4712")
+    assert.is_nil(processes.find "sleep 4712")
   end)
 
   it("is ended when it writes too much", function()
@@ -75,9 +65,9 @@ describe("a child process", function()
       local task = tb.spawn(run, { "sleep", number, detached = detached })
       tb.sleep(0.1)
       task:cancel()
-      assert.equal(detached, is_running("sleep " .. number))
+      assert.equal(detached, processes.find("sleep " .. number) ~= nil)
     end
-    os.execute "pkill -xf 'sleep 4714'"
+    os.execute("kill " .. processes.find "sleep 4714")
   end)
 
   it("lets others go on meanwhile, and many run beside each other", function()

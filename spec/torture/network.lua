@@ -207,7 +207,7 @@ local function run(name, transport)
   world.log = net:start("lua5.4 spec/torture/device.lua '" .. cjson.encode {
     devices = { { url = url, token = TOKEN } }, timeout = TIMEOUT, post_every = 1,
   } .. "'")
-  local deadline = core.monotonic() + 20
+  local deadline = core.monotonic() + 60
   while not polls_since(world, 0) do
     if core.monotonic() > deadline then error("the device does not poll: " .. io.open(world.log):read "a") end
     socket.sleep(0.1)

@@ -54,6 +54,7 @@ build = {
     ["thingsboard.http.answer"] = "lua/thingsboard/http/answer.lua",
     ["thingsboard.http.backoff"] = "lua/thingsboard/http/backoff.lua",
     ["thingsboard.http.client"] = "lua/thingsboard/http/client.lua",
+    ["thingsboard.http.iterator"] = "lua/thingsboard/http/iterator.lua",
     ["thingsboard.http.long_poll"] = "lua/thingsboard/http/long_poll.lua",
     ["thingsboard.json.decode"] = "lua/thingsboard/json/decode.lua",
     ["thingsboard.json.payload"] = "lua/thingsboard/json/payload.lua",

@@ -233,10 +233,10 @@ describe("on one loop", function()
   end)
 
   describe("run", function()
-    it("is refused in a task, which it would wait for", function()
+    it("is refused in a task", function()
       tb.spawn(tb.run)
       tb.run()
-      assert.matches("called in a task", failures[1].traceback)
+      assert.matches("called from a task", failures[1].traceback)
     end)
   end)
 

@@ -208,7 +208,7 @@ describe("tasks", function()
     local said = table.concat(failures, "\n")
     assert.truthy(said:find("loop_spec.lua:%d+: join: a task cannot wait for its own end"))
     assert.truthy(said:find("loop_spec.lua:%d+: join: another waits for this task's end already"))
-    assert.equal(2, select(2, said:gsub("run: called in a task", "")))
+    assert.equal(2, select(2, said:gsub("run: cannot be called from a task", "")))
   end)
 
   it("that fail with what cannot be shown are told of, and closed, all the same", function()

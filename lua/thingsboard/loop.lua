@@ -40,12 +40,17 @@ local function next_deadline(self)
   return entry and entry.at
 end
 
--- The reactor's descriptor, and its own wait, know of the tasks what they must.
+-- Arms the reactor's timer: for now when a task is ready, else for the next deadline.
 local function arm(self)
-  local at = (self.stirred or self.first) and 0 or self.timers.n > 0 and next_deadline(self) or false
+  local at = self.first and 0 or self.timers.n > 0 and next_deadline(self) or false
   if at == self.armed then return end
   self.armed = at
   self.reactor:wake_at(at or nil)
+end
+
+-- As `arm`, between two steps: what has been armed for now stays so until the next step.
+local function arm_between_steps(self)
+  if self.armed ~= 0 then arm(self) end
 end
 
 --- A new loop, with a reactor of its own.
@@ -63,13 +68,14 @@ function loop.new()
     waiters = 0, -- coroutines of the host's that are parked
     depth = 0, -- of tasks that run below tasks, by a step of theirs
     unfinished = 0, -- steps; between two there are such when an error left one, were it below a task
+    -- Who watches the descriptor: `none`; `script`, which asked for it; or the host that is attached, which is
+    -- `serving` while there is something to step for, and else `idle`.
+    host_state = "none",
     -- False rather than nil, which would be looked for in the class at every step.
-    stirred = false, -- between two steps
-    watched = false, -- somebody knows the descriptor
     host = false, -- the event loop that is attached
-    served = false, -- that watches the descriptor
     closed = false,
-    armed = false, -- what the reactor was told last
+    -- The time that the reactor's timer is armed for: 0 is now, false is never, true is one that is over.
+    armed = false,
     watcher = false, -- of descriptors and signals, once one is asked for
     on_error = report,
   }, loop)
@@ -93,13 +99,15 @@ local function make_ready(self, which)
   self.last = which
 end
 
--- To be called after any change: one that comes between two steps makes the descriptor readable for whoever watches it.
-local function stir(self)
-  if self.depth > 0 or self.closed or not self.watched then return end
-  self.stirred = true
-  arm(self)
-  if self.host and not self.served and self:working() then
-    self.served = true
+-- To be called after any change: one between two steps makes the descriptor readable for whoever watches it.
+local function notify_host(self)
+  if self.depth > 0 or self.closed or self.host_state == "none" then return end
+  if self.armed ~= 0 then
+    self.armed = 0
+    self.reactor:wake_at(0)
+  end
+  if self.host_state == "idle" and self:working() then
+    self.host_state = "serving"
     self.host.start()
   end
 end
@@ -125,11 +133,11 @@ local function finish(self, which, outcome)
   if not which.background then self.count = self.count - 1 end
   wake(self, self.waiting[which])
   if self.count == 0 then wake(self, self.waiting[self.idle]) end
-  stir(self)
+  notify_host(self)
 end
 
 -- A task has come to its end, or has yielded to nobody.
-local function settle(self, which, ok, message)
+local function after_resume(self, which, ok, message)
   local thread = which.thread
   if status(thread) ~= "dead" then return make_ready(self, which) end -- on with it at the next step
   if which.event then stop_waiting(self, which) end -- memory ran out as it was to be suspended
@@ -152,7 +160,7 @@ local function run_round(self, round)
     which.next = false
     if not which.outcome then
       local ok, message = resume(which.thread)
-      if not ok or not which.event then settle(self, which, ok, message) end
+      if not ok or not which.event then after_resume(self, which, ok, message) end
     end
     which = self.first
   end
@@ -162,10 +170,10 @@ end
 local function run_ready(self)
   local depth, round = self.depth, self.round + 1 -- what becomes ready meanwhile waits for the next step
   self.round = round
-  local settled, why = pcall(run_round, self, round)
+  local ok, why = pcall(run_round, self, round)
   self.depth = depth
-  if self.watched and depth == 0 and not self.closed then arm(self) end
-  if not settled then error(why, 0) end
+  if self.host_state ~= "none" and depth == 0 and not self.closed then arm(self) end
+  if not ok then error(why, 0) end
 end
 
 -- What a task's coroutine runs: the arguments wait on its stack.
@@ -190,7 +198,7 @@ function loop:spawn(body, ...)
   self.tasks[thread] = which
   self.count = self.count + 1
   make_ready(self, which)
-  stir(self)
+  notify_host(self)
   return which
 end
 
@@ -242,17 +250,17 @@ function loop:step(timeout)
     self.unfinished = 0
   end
   self.unfinished = self.unfinished + 1
-  if self.armed or self.first or self.timers.n > 0 then arm(self) end -- else the reactor knows
-  self.stirred = false
+  if self.first or self.timers.n > 0 or self.armed then arm_between_steps(self) end -- else it is disarmed already
   local exchange, more = reactor:step(timeout)
   if exchange then wake(self, self.waiting[exchange]) end
   while more do
     exchange, more = reactor:step(0)
     wake(self, self.waiting[exchange])
   end
+  if self.armed == 0 then self.armed = true end
   if self.watcher then self.watcher:step() end
   if self.timers.n > 0 then wake_sleepers(self) end
-  if self.first then run_ready(self) elseif self.watched and depth == 0 then arm(self) end
+  if self.first then run_ready(self) elseif self.host_state ~= "none" and depth == 0 then arm(self) end
   self.unfinished = self.unfinished - 1
 end
 
@@ -273,7 +281,7 @@ task.suspend = coroutine.yield
 function waiter:suspend()
   local _ <close> = self
   self.loop.waiters = self.loop.waiters + 1
-  stir(self.loop)
+  notify_host(self.loop)
   self.host.suspend(self)
 end
 
@@ -281,7 +289,7 @@ end
 function waiter:__close()
   if self.event then stop_waiting(self.loop, self) end
   self.loop.waiters = self.loop.waiters - 1
-  stir(self.loop)
+  notify_host(self.loop)
 end
 
 --- Waits for an event.
@@ -330,7 +338,7 @@ end
 function signal:raise()
   self.raised = true
   wake(self.loop, self.loop.waiting[self])
-  stir(self.loop)
+  notify_host(self.loop)
 end
 
 function signal:lower()
@@ -340,8 +348,8 @@ end
 --- The descriptor to watch for reading: readable when `step` has something to do.
 -- @treturn integer
 function loop:pollfd()
-  self.watched = true
-  arm(self)
+  if self.host_state == "none" then self.host_state = "script" end
+  arm_between_steps(self)
   return self.reactor:pollfd()
 end
 
@@ -350,10 +358,10 @@ function loop:events()
   return self.reactor:events()
 end
 
---- How long until `step` has something to do though no descriptor stirs.
--- @treturn ?number seconds; nil when there is no such time
+--- How long until the next timer, when `step` has something to do though no descriptor is readable.
+-- @treturn ?number seconds; nil when there is no timer
 function loop:timeout()
-  arm(self)
+  arm_between_steps(self)
   return self.reactor:timeout()
 end
 
@@ -371,10 +379,12 @@ end
 -- - `suspend(waiter)`: suspends it until `resume(waiter)`; too early an end does no harm
 -- - `resume(waiter)`: sees to it that the coroutine goes on soon, not at once
 function loop:attach(host)
-  if self.waiters > 0 or self.served then error("the event loop that is attached is still at work", 2) end
+  if self.waiters > 0 or self.host_state == "serving" then
+    error("the event loop that is attached is still at work", 2)
+  end
   self.host = host or false
-  self:pollfd()
-  stir(self)
+  self.host_state = host and "idle" or "script"
+  notify_host(self)
 end
 
 --- One step for the host.
@@ -383,12 +393,12 @@ function loop:serve()
   local ok, message = true, nil
   if not self.closed then ok, message = pcall(self.step, self, 0) end
   if ok and not self.closed and self:working() then return true end
-  self.served = false
+  self.host_state = "idle"
   if self.host.stop then self.host.stop() end
   if self.closed then
     self.reactor:close()
   elseif not ok then
-    stir(self) -- the other tasks go on
+    notify_host(self) -- the other tasks go on
     error(message, 0)
   end
   return false
@@ -396,7 +406,7 @@ end
 
 --- Runs until no task is left.
 function loop:run()
-  if self.depth > 0 then error("run: called in a task, which it would wait for", 2) end
+  if self.depth > 0 then error("run: cannot be called from a task", 2) end
   if self.waiting[self.idle] then error("run: another waits for the end of all tasks already", 2) end
   if current(self) then return self:wait(self.idle) end -- in a coroutine of the host's
   while self.count > 0 do step(self) end
@@ -415,7 +425,7 @@ function loop:close()
   if self.watcher then self.watcher:close() end
   self.closed = true
   if default == self then default = nil end
-  if not self.served then return self.reactor:close() end
+  if self.host_state ~= "serving" then return self.reactor:close() end
   self.reactor:wake_at(0) -- a host watches the descriptor still: `serve` closes it
   for _, which in next, self.waiting do which.host.resume(which) end
 end

@@ -6,7 +6,8 @@
 local core = require "thingsboard.core"
 local backoff = require "thingsboard.http.backoff"
 local json = require "thingsboard.json.decode"
-local poll = require "thingsboard.http.long_poll"
+local iterator = require "thingsboard.http.iterator"
+local long_poll = require "thingsboard.http.long_poll"
 
 local attributes = {}
 
@@ -74,7 +75,7 @@ end
 -- A task that memory which runs out does not end.
 local function keep(state, body)
   local loop = state.client.loop
-  return loop:spawn_background(poll.keep, loop, function(why) finish(state, why) end, body, state)
+  return loop:spawn_background(iterator.run_poll, loop, function(why) finish(state, why) end, body, state)
 end
 
 -- One request; false when its answer is stale, or might be the server's word for trouble.
@@ -102,7 +103,7 @@ local function run_refresh(state)
     local at = core.monotonic()
     local fresh, err = refresh(state)
     if err then
-      if poll.is_final(err) then return finish(state, err) end
+      if long_poll.is_final(err) then return finish(state, err) end
       loop:sleep(pause:next())
     elseif not fresh then
       loop:sleep(state.behind)
@@ -111,7 +112,7 @@ local function run_refresh(state)
 end
 
 local function run_poll(state)
-  local updates = poll.new(state.client, "attribute_updates", "/attributes/updates", is_update)
+  local updates = long_poll.new(state.client, "attribute_updates", "/attributes/updates", is_update)
   local loop, tasks = state.client.loop, state.tasks
   while not state.ended do
     local exchange <close> = updates:send(state.period)
@@ -123,7 +124,7 @@ local function run_poll(state)
     if message then
       if not apply_update(state, message) then loop:sleep(NOTHING_NEW) end
     elseif err then
-      if poll.is_final(err) then return finish(state, err) end
+      if long_poll.is_final(err) then return finish(state, err) end
       updates:recover()
     end
   end
@@ -155,7 +156,7 @@ local function begin(state)
       state.tasks = { poll = keep(state, run_poll) }
       return values, {}
     end
-    if err and poll.is_final(err) then return nil, err.kind ~= "closed" and err or nil end
+    if err and long_poll.is_final(err) then return nil, err.kind ~= "closed" and err or nil end
     state.client.loop:wait(state.changed, core.monotonic() + pause:next()) -- closing the iterator ends it
   end
 end
@@ -192,9 +193,9 @@ function attributes.updates(client, request, keys, period)
     updates = 0, -- messages that have come: a request during which one came is stale
     changed = loop:signal(),
   }
-  return poll.iterator(client, function() return next_change(state) end, function()
+  return iterator.new(client, function() return next_change(state) end, function()
     finish(state)
-    for _, task in next, state.tasks or {} do poll.stop(task) end
+    for _, task in next, state.tasks or {} do iterator.stop(task) end
   end)
 end
 

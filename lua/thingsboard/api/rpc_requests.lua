@@ -4,7 +4,8 @@
 -- it is lost. So there are two polls, kept half a period apart, and one of them is always open.
 -- @module thingsboard.api.rpc_requests
 local core = require "thingsboard.core"
-local poll = require "thingsboard.http.long_poll"
+local iterator = require "thingsboard.http.iterator"
+local long_poll = require "thingsboard.http.long_poll"
 
 local rpc = {}
 
@@ -67,74 +68,99 @@ local function wait_to_send(state, which)
   end
 end
 
--- Whether a poll was sent so early that the server may have answered it with the request.
-local function may_bring(which, old)
-  return not old.answered_at or which.opened_at < old.answered_at + REMEMBERED
+-- What is known of a request, by its id:
+--
+--   delivered  It was handed out and is not answered: while it waits at the server, every poll brings it at once.
+--   answered   The server has taken the answer, which it may not have come to yet: for a while a poll may bring the
+--              request again.
+--   expired    The server has it no more: the id may come again, for another request. Such an entry is removed.
+--
+-- `since` is when it came to that state, `first_at` when it was handed out.
+local function new_entry(text)
+  local now = core.monotonic()
+  return { state = "delivered", since = now, first_at = now, text = text }
 end
 
--- The poll would have brought every request that came before `before` and still waits: what it has not brought is gone
--- from the server, and its id may come again, for another request. Unless the other poll brings it still: on a bad link
--- an answer can be under way for long.
-local function forget(state, which, before)
+-- The poll was sent after that, and the server has had time to bring the request; so has it had for the other poll,
+-- whose answer may be under way for long on a bad link.
+local function is_expired(entry, which, twin, now)
+  return entry.since < which.opened_at and now - entry.since >= REMEMBERED
+    and not (twin.ends_at and twin.opened_at < entry.since + REMEMBERED)
+end
+
+-- A poll has brought something else than the requests that came before that time: those still waiting at the server it
+-- would have brought first.
+local function remove_expired(state, which, before)
   local now, twin = core.monotonic(), other(state, which)
-  for id, old in next, state.seen do
-    local settled_at = old.answered_at or old.first_at
-    if old.first_at < before and settled_at < which.opened_at and now - settled_at >= REMEMBERED
-      and not (twin.ends_at and twin.opened_at < settled_at + REMEMBERED) then
-      state.seen[id] = nil
-    end
+  for id, entry in next, state.known do
+    if entry.first_at < before and is_expired(entry, which, twin, now) then state.known[id] = nil end
   end
 end
 
-local function hold_back(state, which, id)
+-- Whether the server has begun to count anew: the id stands for another request, or comes back after a later one, which
+-- it would have held up while it waited.
+local function is_restarted(state, which, id, text)
+  local entry, last = state.known[id], state.known[state.last_id]
+  return entry ~= nil
+    and (entry.text ~= text or last ~= nil and id < state.last_id and which.opened_at > last.first_at)
+end
+
+-- What a request is that a poll brings: `new`; a `copy`, which the twin brought while this poll was open; `unanswered`
+-- or `answered`, which comes again.
+local function kind_of(entry, which)
+  if not entry then return "new" end
+  if entry.state == "answered" and which.opened_at >= entry.since + REMEMBERED then return "new" end
+  if which.opened_at <= entry.first_at then return "copy" end
+  return entry.state == "answered" and "answered" or "unanswered"
+end
+
+local on_arrival = {}
+
+function on_arrival.new(state, which, message, text)
+  which.copies = 0
+  remove_expired(state, which, math.huge)
+  state.hold = nil
+  state.leader = which
+  state.known[message.id] = new_entry(text)
+  state.last_id = message.id
+  state.last = state.last + 1
+  state.queue[state.last] = {
+    bytes = #text + OVERHEAD,
+    request = setmetatable({
+      id = message.id, method = message.method, params = message.params, device = state.device,
+    }, request_type),
+  }
+  state.waiting = state.waiting + #text + OVERHEAD
+  state.arrived:raise()
+end
+
+function on_arrival.copy() end
+
+-- Holds both polls back, but for a try by this one now and then: every poll brings it at once.
+function on_arrival.unanswered(state, which, message)
   local hold = state.hold
-  if hold and hold.id == id then
+  if hold and hold.id == message.id then
     hold.delay = math.min(LAST_TRY, hold.delay * 2)
   else
-    hold = { id = id, delay = FIRST_TRY }
+    hold = { id = message.id, delay = FIRST_TRY }
     state.hold = hold
   end
   hold.try_at = core.monotonic() + hold.delay
   state.leader = which
 end
 
--- Whether the server has begun to count anew: the id stands for another request, or comes back after a later one, which
--- it would have held up while it waited.
-local function is_restarted(state, which, id, text)
-  local old, last = state.seen[id], state.seen[state.last_id]
-  return old ~= nil and (old.text ~= text or last ~= nil and id < state.last_id and which.opened_at > last.first_at)
+-- The server has the answer, and has not come to it yet.
+function on_arrival.answered(state, which)
+  which.copies = which.copies + 1
+  state.client.loop:sleep(math.min(REMEMBERED, SETTLED * 2 ^ (which.copies - 1)))
 end
 
 local function arrive(state, which, message, text)
-  local id = message.id
-  if is_restarted(state, which, id, text) then state.seen = {} end
-  local old = state.seen[id]
-  if old and may_bring(which, old) then -- a copy
-    local came_back = which.opened_at > old.first_at
-    forget(state, which, old.first_at)
-    if came_back and not old.answered_at then
-      hold_back(state, which, id)
-    elseif came_back then -- the server has the reply, and has not come to it yet
-      which.copies = which.copies + 1
-      state.client.loop:sleep(math.min(REMEMBERED, SETTLED * 2 ^ (which.copies - 1)))
-    end
-    return
-  end
-  which.copies = 0
-  forget(state, which, math.huge)
-  state.hold = nil
-  state.leader = which
-  state.seen[id] = { first_at = core.monotonic(), text = text }
-  state.last_id = id
-  state.last = state.last + 1
-  state.queue[state.last] = {
-    bytes = #text + OVERHEAD,
-    request = setmetatable({
-      id = id, method = message.method, params = message.params, device = state.device,
-    }, request_type),
-  }
-  state.waiting = state.waiting + #text + OVERHEAD
-  state.arrived:raise()
+  if is_restarted(state, which, message.id, text) then state.known = {} end
+  local entry = state.known[message.id]
+  local kind = kind_of(entry, which)
+  if kind ~= "new" then remove_expired(state, which, entry.first_at) end
+  on_arrival[kind](state, which, message, text)
 end
 
 -- Ids have 32 bits at the server, which can take the answer to no other.
@@ -162,10 +188,10 @@ local function run(state, which)
       arrive(state, which, message, text)
     elseif not err then
       which.copies = 0
-      forget(state, which, math.huge)
+      remove_expired(state, which, math.huge)
       if state.leader == which then state.leader, state.hold = nil, nil end
     else
-      if poll.is_final(err) then
+      if long_poll.is_final(err) then
         return finish(state, err)
       end
       if state.leader == which and not state.hold then state.leader = nil end
@@ -202,29 +228,29 @@ function rpc.requests(device, client, period)
   local loop = client.loop
   local state = {
     device = device, client = client, period = period,
-    seen = {}, -- what has been handed out, by id: first_at, answered_at, text
+    known = {}, -- what has been handed out, by id: see `new_entry`
     last_id = -1, -- the one that was handed out last
     queue = {}, first = 1, last = 0, waiting = 0, -- bytes of what waits to be handed out
     arrived = loop:signal(),
   }
   state.polls = {}
   for i = 1, 2 do
-    local which = poll.new(client, "rpc_requests", "/rpc", is_request)
+    local which = long_poll.new(client, "rpc_requests", "/rpc", is_request)
     which.changed = loop:signal()
     which.copies = 0 -- answers in a row that brought nothing but what has been answered
     state.polls[i] = which
   end
   local tasks = {}
   local function at_end(err) finish(state, err) end
-  local it = poll.iterator(client, function() return next_request(state) end, function()
+  local it = iterator.new(client, function() return next_request(state) end, function()
     client.rpc = nil
     finish(state)
-    for _, task in ipairs(tasks) do poll.stop(task) end
+    for _, task in ipairs(tasks) do iterator.stop(task) end
   end) -- before the tasks: if one cannot be started, this ends the other
   if client.closed then return it, nil, nil, it end
   client.rpc = state
   for i, which in ipairs(state.polls) do
-    tasks[i] = loop:spawn_background(poll.keep, loop, at_end, run, state, which)
+    tasks[i] = loop:spawn_background(iterator.run_poll, loop, at_end, run, state, which)
   end
   return it, nil, nil, it
 end
@@ -232,9 +258,9 @@ end
 --- Says that a request has been answered.
 function rpc.answered(client, id)
   local state = client.rpc
-  local old = state and state.seen[id]
-  if not old then return end
-  old.answered_at = core.monotonic()
+  local entry = state and state.known[id]
+  if not entry then return end
+  entry.state, entry.since = "answered", core.monotonic()
   if state.hold and state.hold.id == id then state.hold = nil end
   notify(state)
 end

@@ -1,12 +1,11 @@
---- The long poll that both RPC and attribute updates use, and the iterator that hands out what they bring.
+--- The long poll that both RPC and attribute updates use.
 -- @module thingsboard.http.long_poll
 local core = require "thingsboard.core"
 local answer = require "thingsboard.http.answer"
 local backoff = require "thingsboard.http.backoff"
-local errors = require "thingsboard.error"
 
-local poll = {}
-poll.__index = poll
+local long_poll = {}
+long_poll.__index = long_poll
 
 -- The client waits this much longer than the server was asked to, seconds.
 local GRACE = 10
@@ -14,9 +13,6 @@ local GRACE = 10
 -- A poll that broke after so many seconds was one that worked: shorter ones may have been broken from the start, far
 -- away as the server may be.
 local HELD = 2
-
--- Seconds until the next try, when memory has run out.
-local SHORT_OF_MEMORY = 1
 
 -- The server's ways to say that nothing came.
 local nothing_came = { [408] = true, [503] = true, [504] = true }
@@ -26,15 +22,15 @@ local nothing_came = { [408] = true, [503] = true, [504] = true }
 -- @tparam string what for messages
 -- @tparam string path
 -- @tparam function check given what came, an object; whether it is a message of the server's
-function poll.new(client, what, path, check)
+function long_poll.new(client, what, path, check)
   return setmetatable({
     client = client, what = what, path = path, expected = answer.message(check), backoff = backoff.new(0.1, 60),
-  }, poll)
+  }, long_poll)
 end
 
 --- Whether another poll is of no use: the server knows no device of this token, nor is there another token, or the
 -- device was closed. All else may pass: a clock that is not set yet, somebody who answers in the server's place.
-function poll.is_final(err)
+function long_poll.is_final(err)
   return err.kind == "http" and err.status == 401 and not err.retryable or err.kind == "closed"
 end
 
@@ -44,7 +40,7 @@ end
 -- @treturn[1] userdata the exchange, to be handed to `receive` and closed
 -- @treturn[2] nil
 -- @treturn[2] table the error
-function poll:send(seconds)
+function long_poll:send(seconds)
   local path = ("%s?timeout=%d"):format(self.path, math.ceil(seconds * 1000))
   local exchange, err = self.client:start("GET", path, nil, seconds + GRACE)
   if not exchange then return nil, err end
@@ -60,7 +56,7 @@ end
 -- @treturn[2] nil the server says that nothing came; the next poll may go out at once
 -- @treturn[3] nil
 -- @treturn[3] table the error
-function poll:receive(exchange)
+function long_poll:receive(exchange)
   local client = self.client
   client.loop:wait(exchange)
   local open_for = core.monotonic() - self.opened_at
@@ -84,72 +80,8 @@ function poll:receive(exchange)
 end
 
 --- After a failure: waits for a while, ever longer.
-function poll:recover()
+function long_poll:recover()
   self.client.loop:sleep(self.backoff:next())
 end
 
--- Made beforehand: when it is needed there is no memory for it.
-local no_memory = errors.new("memory", "the polls ended: " .. errors.NO_MEMORY, { retryable = true })
-
---- Runs what polls for an iterator, again when memory runs out in it: that may pass. If it does not, the iterator ends
--- instead of waiting for ever.
--- @tparam table loop
--- @tparam function finish ends the iterator, with an error if there is one
--- @tparam function body
--- @param ... its arguments
-function poll.keep(loop, finish, body, ...)
-  while true do
-    local ok, raised = pcall(body, ...)
-    if ok then return end
-    local short = raised == errors.NO_MEMORY
-    if not short or not pcall(loop.sleep, loop, SHORT_OF_MEMORY) then
-      finish(short and no_memory or nil)
-      if not short then error(raised, 0) end
-      return
-    end
-  end
-end
-
---- Ends a task of an iterator. In the one that runs, the collector has come to the iterator, and it sees by itself that
--- the iterator has ended.
-function poll.stop(task)
-  if not task:is_running() then task:cancel() end
-end
-
-local iterator = {}
-iterator.__index = iterator
-iterator.__name = "thingsboard.iterator"
-
---- What a `for` iterates over. Leaving the `for` closes it; so does closing the device, and the collector.
--- When it has ended by itself, `error` says why; that it was closed is no error.
--- @tparam table client
--- @tparam function next_values what to hand out; nil and perhaps an error at the end. It returns nil after `close`
--- @tparam function close called once
-function poll.iterator(client, next_values, close)
-  local it = setmetatable({ next_values = next_values, on_close = close }, iterator)
-  client:bind(it)
-  return it, nil, nil, it
-end
-
-function iterator:__call()
-  if not self.on_close then return nil, self.error end
-  local first, second = self.next_values()
-  if first == nil then
-    self.error = second
-    self:close()
-    return nil, second
-  end
-  return first, second
-end
-
---- Ends the polls. Idempotent.
-function iterator:close()
-  local close = self.on_close
-  self.on_close = nil
-  if close then close() end
-end
-
-iterator.__close = iterator.close
-iterator.__gc = iterator.close
-
-return poll
+return long_poll

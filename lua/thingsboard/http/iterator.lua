@@ -1,0 +1,74 @@
+--- The iterator that hands out what polls bring, and the tasks that poll for it.
+-- @module thingsboard.http.iterator
+local errors = require "thingsboard.error"
+
+local M = {}
+
+local iterator = {}
+iterator.__index = iterator
+iterator.__name = "thingsboard.iterator"
+
+-- Seconds until the next try, when memory has run out.
+local SHORT_OF_MEMORY = 1
+
+--- What a `for` iterates over. Leaving the `for` closes it; so does closing the device, and the collector.
+-- When it has ended by itself, `error` says why; that it was closed is no error.
+-- @tparam table client
+-- @tparam function next_values what to hand out; nil and perhaps an error at the end. It returns nil after `close`
+-- @tparam function close called once
+function M.new(client, next_values, close)
+  local it = setmetatable({ next_values = next_values, on_close = close }, iterator)
+  client:bind(it)
+  return it, nil, nil, it
+end
+
+function iterator:__call()
+  if not self.on_close then return nil, self.error end
+  local first, second = self.next_values()
+  if first == nil then
+    self.error = second
+    self:close()
+    return nil, second
+  end
+  return first, second
+end
+
+--- Ends the polls. Idempotent.
+function iterator:close()
+  local close = self.on_close
+  self.on_close = nil
+  if close then close() end
+end
+
+iterator.__close = iterator.close
+iterator.__gc = iterator.close
+
+-- Made beforehand: when it is needed there is no memory for it.
+local no_memory = errors.new("memory", "the polls ended: " .. errors.NO_MEMORY, { retryable = true })
+
+--- Runs what polls for an iterator. Memory that runs out in it may be there again a second later: then it is run again.
+-- If it is not, the iterator ends, rather than wait for ever.
+-- @tparam table loop
+-- @tparam function finish ends the iterator, with an error if there is one
+-- @tparam function body
+-- @param ... its arguments
+function M.run_poll(loop, finish, body, ...)
+  while true do
+    local ok, raised = pcall(body, ...)
+    if ok then return end
+    local short = raised == errors.NO_MEMORY
+    if not short or not pcall(loop.sleep, loop, SHORT_OF_MEMORY) then
+      finish(short and no_memory or nil)
+      if not short then error(raised, 0) end
+      return
+    end
+  end
+end
+
+--- Ends a task of an iterator. The task that is running is left alone: the collector came to the iterator there, and
+-- the task sees by itself that the iterator has ended.
+function M.stop(task)
+  if not task:is_running() then task:cancel() end
+end
+
+return M

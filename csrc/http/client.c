@@ -46,13 +46,14 @@ static int client_new(lua_State *L) {
   lua_getfield(L, 2, "prefix");
   luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 2, "'prefix' missing");
   lua_Integer max_response = luaL_checkinteger(L, 3);
-  luaL_argcheck(L, max_response > 0 && (lua_Unsigned)max_response <= SIZE_MAX / 2, 3, "not a number of bytes");
+  luaL_argcheck(L, max_response > 0, 3, "not a number of bytes");
   const char *user_agent = luaL_optstring(L, 4, NULL);
   lua_settop(L, 4);
   tb_options_copy(L, 2);
   lua_replace(L, 2);
   struct tb_client *client = tb_new(L, TYPE, sizeof *client, TB_CLIENT_VALUES);
-  client->max_response = (size_t)max_response;
+  /* No body in memory can have more than half of the address space. */
+  client->max_response = (lua_Unsigned)max_response < SIZE_MAX / 2 ? (size_t)max_response : SIZE_MAX / 2;
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, TB_REACTOR_VALUE);
   lua_pushvalue(L, 2);

@@ -242,7 +242,7 @@ void tb_exchange_configure(struct tb_exchange *exchange, struct tb_kind kind) {
   /* A download may take any time: there the time-out is for a standstill. */
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, kind.file ? 0L : kind.timeout);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, kind.file ? (long)STALLED_BYTES_PER_SECOND : 0L);
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kind.file ? (kind.timeout + 999) / 1000 : 0L);
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kind.file ? (kind.timeout - 1) / 1000 + 1 : 0L);
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kind.file ? (long)FILE_RECEIVE_BUFFER : client->receive_buffer);
   /* After an exchange that heard nothing: a new connection, and no idle one older than a second is kept. */
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, client->unheard ? 1L : 0L);

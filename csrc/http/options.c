@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <strings.h>
 #include <sys/socket.h>
 
@@ -141,6 +142,11 @@ static void drop_defaults(lua_State *L, int options, CURL *easy) {
   curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL);
 }
 
+/* Rounds down, and takes what no `long` of 32 bits holds for the largest that it does. */
+static long to_long(lua_Number number) {
+  return number >= 0 && number < INT32_MAX ? (long)number : INT32_MAX;
+}
+
 void tb_options_apply(lua_State *L, int options, CURL *easy) {
   CURLcode code = apply_constants(easy, tb_options_is_https(L, options));
   if (code != CURLE_OK) luaL_error(L, "cannot set up a request: %s", tb_curl_error_text((int)code));
@@ -151,7 +157,7 @@ void tb_options_apply(lua_State *L, int options, CURL *easy) {
     else if (type == LUA_TSTRING)
       code = curl_easy_setopt(easy, known[i].option, lua_tostring(L, -1));
     else if (type == LUA_TNUMBER)
-      code = curl_easy_setopt(easy, known[i].option, (long)lua_tointeger(L, -1));
+      code = curl_easy_setopt(easy, known[i].option, to_long(lua_tonumber(L, -1)));
     else
       code = curl_easy_setopt(easy, known[i].option, (long)lua_toboolean(L, -1));
     if (code == CURLE_OUT_OF_MEMORY) luaL_error(L, TB_NO_MEMORY);

@@ -41,7 +41,8 @@ void tb_poller_arm(struct tb_poller *poller) {
   if (poller->timer < 0 || poller->armed == wake) return;
   struct itimerspec setting = {0};
   if (wake != TB_NEVER) {
-    int64_t at = wake > 0 ? wake : 1; /* all zero would disarm it */
+    const int64_t latest = INT32_MAX * TB_SECOND;               /* of a time_t of 32 bits */
+    int64_t at = wake <= 0 ? 1 : wake < latest ? wake : latest; /* all zero would disarm it */
     setting.it_value.tv_sec = (time_t)(at / TB_SECOND);
     setting.it_value.tv_nsec = (long)(at % TB_SECOND) * 1000;
   }

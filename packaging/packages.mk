@@ -50,7 +50,11 @@ deb: $(DIST)/$(RELEASE).tar.gz
 	  >$(DEB)/$(RELEASE)/debian/changelog
 	cd $(DEB)/$(RELEASE) && dpkg-buildpackage -us -uc -b
 
+# They are installed, used, upgraded and purged on a bare machine.
+deb-test: deb
+	packaging/debian-test $(DEB)
+
 release-check:
 	@packaging/release-check
 
-.PHONY: dist rock-test deb release-check
+.PHONY: dist rock-test deb deb-test release-check

@@ -43,4 +43,13 @@ function readme.options(options)
   return rows
 end
 
+--- The rows that the README has to show for what becomes of a record.
+-- @tparam table answers of `said`, `becomes` and `counter`
+-- @treturn table a list of lines
+function readme.answers(answers)
+  local rows = {}
+  for _, row in ipairs(answers) do rows[#rows + 1] = ("| %s | %s | %s |"):format(row.said, row.becomes, row.counter) end
+  return rows
+end
+
 return readme

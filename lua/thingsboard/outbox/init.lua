@@ -1,12 +1,17 @@
 --- The outbox: records and attributes are kept on disk until the server has them.
 -- @module thingsboard.outbox
 local core = require "thingsboard.core"
+local backoff = require "thingsboard.http.backoff"
+local bisect = require "thingsboard.outbox.bisect"
 local budget = require "thingsboard.outbox.rate_limit"
 local check = require "thingsboard.check"
+local doubts = require "thingsboard.outbox.doubts"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
 local options = require "thingsboard.outbox.options"
+local pace = require "thingsboard.outbox.pace"
 local payload = require "thingsboard.json.payload"
+local ranges = require "thingsboard.outbox.ranges"
 local schema = require "thingsboard.outbox.schema"
 local sender = require "thingsboard.outbox.sender"
 local spool = require "thingsboard.spool"
@@ -15,6 +20,11 @@ local files = require "thingsboard.outbox.file"
 local outbox = {}
 outbox.__index = outbox
 outbox.__name = "thingsboard.outbox"
+
+-- Budgets by the name of a plan.
+local PLANS = {
+  ["cloud-free"] = { messages = "50:1,600:60,7000:3600", points = "100:1,2000:60,15000:3600" },
+}
 
 local MOST_IN_MEMORY = 10000 -- records, while the disk fails
 local MOST_REJECTED = 1000
@@ -29,7 +39,9 @@ end
 -- @tparam table given
 function outbox.new(client, given)
   local option = check.read("outbox", given, options)
-  local messages, points = check_budget("messages", option.messages), check_budget("points", option.points)
+  local plan = PLANS[option.plan] or {}
+  local messages = check_budget("messages", option.messages or plan.messages)
+  local points = check_budget("points", option.points or plan.points)
   if client.closed then return nil, errors.new("closed", "outbox: the device is closed") end
   local file, reason = files.of(option.path) -- before the outbox: at the end of all, that is collected first
   if not file then return nil, errors.new("file", "outbox: " .. reason) end
@@ -71,11 +83,20 @@ function outbox.new(client, given)
     most_attributes = math.maxinteger, -- of a post
     turn = 0, -- the kind of post that was sent last
     backlog_end = 0, -- records from this number on are fresh
+    held = ranges.new(), -- records that no batch may take: those of `sent_undeleted`, and those in doubt
     sent_undeleted = {}, -- ranges of records: they are sent and could not be removed yet
-    suspect = nil, -- the range in which there is one that the server will not take
-    refused_in_row = 0, -- lone records
-    posts_before = nil, -- how many posts had passed when attributes were refused
+    bisect = bisect.new(), -- searches for the record for which a batch was refused
+    doubts = doubts.new(sender.first_pause, sender.longest_pause), -- what was refused alone
+    pace = pace.new(sender.longest_pause), -- what the server is found to take
+    pause = backoff.new(sender.first_pause, sender.longest_pause), -- between tries while the server is out of reach
+    retry_at = 0, -- when the next of these is due
+    expire_at = 0, -- when the old are to be dropped again
     noted_at = 0, -- when the time is to be noted again
+    foreign_in_row = 0, -- answers in a row that were not ThingsBoard's
+    limited_in_row = 0, -- answers in a row to one record alone that spoke of a limit
+    short_list = nil, -- one that was refused: `first`, `last` and how many are `left` to pass alone
+    lists_refused = 0, -- short lists whose records have passed alone, since a list has passed
+    objects_only = nil, -- while no lists are sent: how many objects go before a list is tried again
     err = nil, -- the last error of sending, until a post passes
     sent = { records = 0, attributes = 0, posts = 0 },
     news = client.loop:signal(), -- something has been put, or the outbox has been closed
@@ -98,8 +119,9 @@ end
 
 --- Forgets what was known of records by their numbers: those are others from now on.
 function outbox:renumbered()
-  self.sent_undeleted = {}
-  self.suspect = nil
+  self.held, self.sent_undeleted = ranges.new(), {}
+  self.bisect:stop()
+  self.doubts:forget("records")
   self.backlog_end = 0
 end
 
@@ -347,6 +369,7 @@ function outbox:attributes(values)
     self.pending[name] = attribute
   end
   self.attributes_changed = true
+  self.doubts:drop_sample "attributes" -- it may have an older value
   local reason
   ok, reason = settle(self)
   if not ok and not self.in_memory then
@@ -407,11 +430,13 @@ end
 -- @treturn table `records`, `bytes`, `attributes` that wait; `sent`: `records`, `attributes` and `posts` since it was
 -- opened; `lost`: records by cause, since the file was made: `full`, `refused`, `expired`, `memory`, `rejected` (set
 -- aside); `undated` (sent with the last time known); `damaged` (files set aside); `trouble`: why the disk cannot be
--- written, if so; `err`: the last error of sending, if the last post failed
+-- written, if so; `err`: the last error of sending, if the last post failed; `in_doubt`: records
+-- and attributes that were refused alone and are tried again; `limits`: what the server was found to take, if that is
+-- less than was sent: `points` of a post, `posts` a second
 function outbox:stats()
   check_self(self, 3)
   local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.file.trouble,
-    err = self.err }
+    err = self.err, in_doubt = #self.doubts.entries, limits = self.pace:found() }
   if not self.closed then stats.records, stats.bytes = self.spool:counts(self.number) end
   for _, range in ipairs(self.sent_undeleted) do stats.records = stats.records - range.records end
   for _ in next, self.pending do stats.attributes = stats.attributes + 1 end

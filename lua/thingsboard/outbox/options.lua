@@ -10,8 +10,11 @@ return {
   { name = "batch_points", type = "positive integer", default = 100000,
     doc = "the most points of a post; a point is a value of a key" },
   { name = "messages", type = "text",
-    doc = "how many requests may be sent, as the server's limits are written: `\"20:1,600:60\"`" },
-  { name = "points", type = "text", doc = "how many points may be sent, written alike" },
+    doc = "how many requests may be sent, as the server's limits are written: `\"20:1,600:60\"`; without it this is " ..
+      "learned" },
+  { name = "points", type = "text", doc = "how many points may be sent, written and learned alike" },
+  { name = "plan", type = "cloud-free",
+    doc = "`\"cloud-free\"`: `messages` and `points` of ThingsBoard Cloud's free plan, where these are not given" },
   { name = "max_records", type = "positive integer", doc = "how many records may wait" },
   { name = "max_bytes", type = "positive integer", default = 64 * 1024 * 1024, doc = "how many bytes may wait" },
   { name = "max_age", type = "age", doc = "seconds after which a record is dropped" },

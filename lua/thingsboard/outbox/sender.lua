@@ -1,10 +1,11 @@
---- Sends what an outbox keeps: in batches, within budgets, past what the server will not take.
+--- Sends what an outbox keeps: in batches, within budgets, at the pace that the server takes.
 --
 -- Fresh records, those put since the last turn, go in turn with the backlog and with attributes. What a post leaves
--- behind when it fails is backlog.
+-- behind when it fails is backlog. What is in doubt goes when nothing else is left.
 -- @module thingsboard.outbox.sender
 local core = require "thingsboard.core"
 local answer = require "thingsboard.http.answer"
+local answers = require "thingsboard.outbox.answers"
 local backoff = require "thingsboard.http.backoff"
 local errors = require "thingsboard.error"
 local spool = require "thingsboard.spool"
@@ -14,17 +15,14 @@ local sender = {}
 --- Seconds: the first wait after a failure takes this at most, and none takes more than the other.
 sender.first_pause, sender.longest_pause = 1, 300
 
--- A post that is answered 500 so often, while nothing else shows whether the server is well, is looked into.
-local TRIES = 3
--- So many lone records refused one after another: then it may not be they that are at fault, and the rest goes with
--- them in groups, each twice as large as the one before.
-local MOST_LONE = 8
 local EXPIRE_EVERY = 1 -- seconds
 local NOTE_EVERY = 60 -- seconds between notes of how late it is
-
--- What the server answers for a body that it will never take.
-local refusals = { [400] = true, [403] = true, [415] = true }
-local ends = { [401] = true, [404] = true }
+-- Answers in a row that are not ThingsBoard's, or speak of a limit, before one record is suspected to be the cause.
+local IN_ROW = 3
+local SAMPLE_BYTES = 16 * 1024 -- of a post that may be kept as a sample, at most
+-- Short lists that were refused, and whose records passed alone, before lists are given up; and how many objects go
+-- before a list is tried again.
+local SHORT_LISTS, OBJECTS = 3, 50
 
 --- Lets the outbox hear of answers to other calls of its device: that the server is there again, and what time it is.
 function sender.listen(outbox)
@@ -33,7 +31,12 @@ function sender.listen(outbox)
       local date = exchange:date()
       if date then outbox.file.clock:learn(date, spool.uptime()) end
     end
-    if (status == 200 or status == 408) and not outbox.posting then outbox.wake:raise() end
+    if (status == 200 or status == 408) and not outbox.posting then
+      outbox.retry_at = 0
+      outbox.doubts:hurry(core.monotonic())
+      outbox.wake:raise()
+      if outbox.doubts.entries[1] then outbox.news:raise() end
+    end
   end)
 end
 
@@ -43,256 +46,352 @@ local function time_for(outbox, deadline)
   return deadline and math.max(0.001, math.min(most, deadline - core.monotonic())) or most
 end
 
--- One post; in `outbox.posting` while it goes, until a deadline at most.
-local function post(outbox, path, body, points, deadline)
-  outbox.posting = true
-  local messages_done, points_done = outbox.messages:spend(1), outbox.points:spend(points)
-  outbox.file.in_flight = outbox.file.in_flight + 1
-  local _ <close> = setmetatable({}, { __close = function()
-    outbox.file.in_flight = outbox.file.in_flight - 1
-    outbox.posting = false
-    messages_done()
-    points_done()
-  end })
-  return outbox.client:call("outbox", "POST", path, body, time_for(outbox, deadline), answer.nothing)
-end
+-- ---- Batches ----
 
--- When the budgets have room for so many points; nil when they have now. More points than a budget ever holds go when
--- it is whole.
-local function wait_for_budget(outbox, points)
-  local wanted = points
-  for _, band in ipairs(outbox.points) do wanted = math.min(wanted, band.most) end
-  if outbox.messages:room() >= 1 and outbox.points:room() >= wanted then return nil end
-  return math.max(outbox.messages:free_at(1), outbox.points:free_at(wanted))
-end
-
-local function next_attributes(outbox)
-  local parts, sent, size, count = {}, {}, 2, 0
-  local room = math.max(1, math.min(outbox.points:room(), outbox.most_attributes))
-  local suspect
-  for key, attribute in next, outbox.pending do
-    if attribute.tries then
-      suspect = key
-    else
-      size = size + #key + #attribute.value + 2
-      if parts[1] and (size > outbox.batch.bytes or count >= room) then break end
-      parts[#parts + 1] = key .. ":" .. attribute.value
-      sent[key] = attribute.version
-      count = count + 1
-    end
-  end
-  if not parts[1] and suspect then
-    parts[1], sent[suspect], count = suspect .. ":" .. outbox.pending[suspect].value, outbox.pending[suspect].version, 1
-  end
-  if not parts[1] then return nil end
-  return { path = "/attributes", body = "{" .. table.concat(parts, ",") .. "}", points = count, sent = sent }
-end
-
--- Records that the server has, and that cannot be taken away while the disk is full: no log has room for that.
-local function remember_sent(outbox, first, last, records)
-  local newest = outbox.sent_undeleted[#outbox.sent_undeleted]
-  if newest and newest.last + 1 == first then
-    newest.last, newest.records = last, newest.records + records
-  else
-    table.insert(outbox.sent_undeleted, { first = first, last = last, records = records })
-  end
-end
-
-local function remove_sent(outbox)
-  while outbox.sent_undeleted[1] do
-    local range = outbox.sent_undeleted[1]
-    if not outbox.spool:remove(outbox.number, range.first, range.last) then return end
-    table.remove(outbox.sent_undeleted, 1)
-  end
-end
-
--- What lies between, short of what has been sent.
-local function past_sent(outbox, first, last)
-  local moved
-  repeat
-    moved = false
-    for _, range in ipairs(outbox.sent_undeleted) do
-      if first >= range.first and first <= range.last then first, moved = range.last + 1, true end
-    end
-  until not moved
-  for _, range in ipairs(outbox.sent_undeleted) do
-    if range.first > first then last = math.min(last, range.first - 1) end
-  end
-  return first, last
-end
-
+-- The first records between two numbers that may be sent, as far as they fit into a post.
 local function batch_between(outbox, first, last, most)
   local bounds = outbox.batch
-  first, last = past_sent(outbox, first, last)
-  local body, from, to, records, points = outbox.spool:batch(outbox.number, first, last, bounds.bytes,
-    math.min(bounds.records, most or math.maxinteger), math.max(1, math.min(bounds.points, outbox.points:room())),
-    outbox.body)
-  if body == nil then return nil, from, to end -- with the reason and its name
-  if not body then return nil end
-  return {
-    path = "/telemetry", body = body, bytes = #body, first = from, last = to, records = records, points = points,
-  }
+  local points = math.max(1, math.min(bounds.points, outbox.points:room(), outbox.pace.points))
+  local records = outbox.objects_only and 1 or math.min(bounds.records, most or math.maxinteger)
+  while first <= last do
+    local from, to = outbox.held:gap(first, last)
+    if from > to then return nil end
+    local body, taken_from, taken_to, count, sum = outbox.spool:batch(outbox.number, from, to, bounds.bytes, records,
+      points, outbox.body)
+    if body == nil then return nil, taken_from, taken_to end -- with the reason and its name
+    if body then
+      return {
+        kind = "records", path = "/telemetry", body = body, bytes = #body, first = taken_from, last = taken_to,
+        records = count, points = sum,
+      }
+    end
+    if to == math.maxinteger then return nil end
+    first = to + 1
+  end
 end
 
 local function next_fresh(outbox)
   return batch_between(outbox, outbox.backlog_end, math.maxinteger)
 end
 
--- The backlog; of a suspect range, only as much as is looked at now, or what lies behind it.
+-- The backlog; while a bad record is searched for, what the search is to look at.
 local function next_backlog(outbox)
-  local suspect = outbox.suspect
-  if suspect and not suspect.passing then
-    local batch, reason, code = batch_between(outbox, suspect.first, suspect.last, suspect.records)
+  local first, last, records = outbox.bisect:next()
+  if first then
+    local batch, reason, code = batch_between(outbox, first, last, records)
     if batch or reason then return batch, reason, code end
-    outbox.suspect = nil -- it is gone, dropped for its age or for want of room
-  elseif suspect then
-    suspect.passing = false
-    local batch, reason, code = batch_between(outbox, suspect.last + 1, outbox.backlog_end - 1)
-    if batch or reason then return batch, reason, code end
-    suspect.last_one = true
-    return next_backlog(outbox)
+    outbox.bisect:stop() -- they are gone, dropped for their age or for want of room
   end
   return batch_between(outbox, 0, outbox.backlog_end - 1)
+end
+
+local function attributes_post(parts, versions, count)
+  local body = "{" .. table.concat(parts, ",") .. "}"
+  return {
+    kind = "attributes", path = "/attributes", body = body, bytes = #body, points = count, versions = versions,
+  }
+end
+
+local function next_attributes(outbox)
+  local parts, versions, size, count = {}, {}, 2, 0
+  local room = math.max(1, math.min(outbox.points:room(), outbox.most_attributes, outbox.pace.points))
+  for key, attribute in next, outbox.pending do
+    if not attribute.in_doubt then
+      size = size + #key + #attribute.value + 2
+      if parts[1] and (size > outbox.batch.bytes or count >= room) then break end
+      parts[#parts + 1] = key .. ":" .. attribute.value
+      versions[key] = attribute.version
+      count = count + 1
+    end
+  end
+  return parts[1] and attributes_post(parts, versions, count) or nil
+end
+
+-- What is in doubt, and the samples before and after it. What has gone meanwhile is in doubt no longer.
+local function next_doubt(outbox)
+  local doubts = outbox.doubts
+  while true do
+    local entry, step = doubts:next(core.monotonic())
+    if not entry then return nil end
+    if step == "before" or step == "after" then
+      local body, points = doubts:control()
+      local path = entry.kind == "records" and "/telemetry" or "/attributes"
+      return { kind = "control", path = path, body = body, bytes = #body, points = points, doubt = entry }
+    end
+    if entry.kind == "attributes" then
+      local attribute = outbox.pending[entry.id]
+      if attribute and attribute.in_doubt == entry then
+        local post = attributes_post({ entry.id .. ":" .. attribute.value }, { [entry.id] = attribute.version }, 1)
+        post.doubt = entry
+        return post
+      end
+    else
+      local most = math.maxinteger
+      local body, from, to, records, points =
+        outbox.spool:batch(outbox.number, entry.id, entry.id, most, 1, most, outbox.body)
+      if body == nil then return nil, from, to end
+      if body then
+        return { kind = "records", path = "/telemetry", body = body, bytes = #body, first = from, last = to,
+          records = records, points = points, doubt = entry }
+      end
+      outbox.held:remove(entry.id, entry.id)
+    end
+    doubts:remove(entry)
+  end
 end
 
 local kinds = { next_fresh, next_backlog, next_attributes }
 
 -- What is next in turn.
 local function next_post(outbox)
+  local found, reason, code
+  if outbox.doubts.trial then found, reason, code = next_doubt(outbox) end
   for _ = 1, #kinds do
+    if found or reason then break end
     outbox.turn = outbox.turn % #kinds + 1
-    local found, reason, code = kinds[outbox.turn](outbox)
-    if found then return found end
-    if reason then
-      if outbox.file:mend(reason, code) then return next_post(outbox) end
-      return nil, errors.new("file", "outbox: " .. reason, { retryable = true })
-    end
+    found, reason, code = kinds[outbox.turn](outbox)
+  end
+  if not found and not reason then found, reason, code = next_doubt(outbox) end
+  if not reason then return found end
+  if outbox.file:mend(reason, code) then return next_post(outbox) end
+  return nil, errors.new("file", "outbox: " .. reason, { retryable = true })
+end
+
+-- ---- What comes of a post ----
+
+-- Records that the server has leave the file. While the disk is full, no log has room for that: later, then.
+local function remove_sent(outbox)
+  while outbox.sent_undeleted[1] do
+    local range = outbox.sent_undeleted[1]
+    if not outbox.spool:remove(outbox.number, range.first, range.last) then return end
+    outbox.held:remove(range.first, range.last)
+    table.remove(outbox.sent_undeleted, 1)
   end
 end
 
 local function note_time(outbox)
   local now = core.monotonic()
-  if now < (outbox.noted_at) then return end
+  if now < outbox.noted_at then return end
   outbox.noted_at = now + NOTE_EVERY
   outbox:note_time()
 end
 
-local function succeeded(outbox, sent)
+local function is_searching(outbox)
+  return outbox.bisect:next() or outbox.most_attributes < math.maxinteger or outbox.doubts.entries[1]
+end
+
+-- What the post carries as text, where it may become a sample: its body is gone once it has been sent. A lone record
+-- goes as an object.
+local function prepare(outbox, post)
+  if post.kind == "records" and (post.records == 1 or is_searching(outbox) and post.bytes <= SAMPLE_BYTES) then
+    local text = post.body:take()
+    post.inner = text:sub(2, -2)
+    post.body = post.records == 1 and post.inner or text
+  end
+end
+
+local function keep_sample(outbox, post)
+  if not is_searching(outbox) then return end
+  local inner = post.kind == "attributes" and post.bytes <= SAMPLE_BYTES and post.body or post.inner
+  if not inner then return end
+  outbox.doubts:keep_sample(post.kind, { text = inner, records = post.records, points = post.points, bytes = #inner })
+end
+
+-- Notes whether the server takes lists: some plans are said to take objects only.
+local function learn_form(outbox, post, passed)
+  if post.kind ~= "records" then return end
+  if passed and post.records > 1 then
+    outbox.lists_refused, outbox.short_list = 0, nil
+  elseif not passed then
+    outbox.short_list = post.records > 1 and post.records < 4
+      and { last = post.last, first = post.first, left = post.records } or nil
+  elseif outbox.objects_only then
+    outbox.objects_only = outbox.objects_only > 1 and outbox.objects_only - 1 or nil
+  elseif outbox.short_list and post.first >= outbox.short_list.first and post.last <= outbox.short_list.last then
+    outbox.short_list.left = outbox.short_list.left - 1
+    if outbox.short_list.left > 0 then return end
+    outbox.short_list, outbox.lists_refused = nil, outbox.lists_refused + 1
+    if outbox.lists_refused >= SHORT_LISTS then outbox.objects_only = OBJECTS end
+  end
+end
+
+local function records_passed(outbox, post)
+  outbox.sent.records = outbox.sent.records + post.records
+  if post.first >= outbox.backlog_end then outbox.backlog_end = post.last + 1 end
+  outbox.held:add(post.first, post.last)
+  table.insert(outbox.sent_undeleted, { first = post.first, last = post.last, records = post.records })
+  remove_sent(outbox)
+  note_time(outbox)
+end
+
+local function attributes_passed(outbox, post)
+  outbox.sent.attributes = outbox.sent.attributes + post.points
+  outbox:attributes_sent(post.versions)
+  outbox.most_attributes = math.maxinteger
+end
+
+-- Sets aside what is proved to be refused.
+local function set_aside(outbox, entry, now)
+  if entry.kind == "attributes" then
+    outbox:lose("rejected", 1)
+    local attribute = outbox.pending[entry.id]
+    if attribute then outbox:attributes_sent { [entry.id] = attribute.version } end
+  else
+    local most = math.maxinteger
+    local body = outbox.spool:batch(outbox.number, entry.id, entry.id, most, 1, most, outbox.body)
+    if body and not outbox:reject(entry.id, entry.id, 1, body:take(), entry.said) then
+      return outbox.doubts:disturb(now) -- the disk cannot keep it
+    end
+    outbox.held:remove(entry.id, entry.id)
+  end
+  outbox.doubts:remove(entry)
+end
+
+local function passed(outbox, post, now)
   outbox.sent.posts = outbox.sent.posts + 1
   outbox.err = nil
-  if sent.sent then
-    outbox.sent.attributes = outbox.sent.attributes + sent.points
-    outbox:attributes_sent(sent.sent)
-    outbox.most_attributes = math.maxinteger
+  outbox.pause:reset()
+  outbox.foreign_in_row, outbox.limited_in_row = 0, 0
+  outbox.pace:passed(now, outbox.batch.points)
+  keep_sample(outbox, post)
+  learn_form(outbox, post, true)
+  if post.doubt then
+    local verdict = outbox.doubts:passed(now)
+    if verdict == "proved" then set_aside(outbox, post.doubt, now) end
+    if verdict == "passed" then outbox.pace:prove() end
   else
-    if not outbox.spool:remove(outbox.number, sent.first, sent.last) then
-      remember_sent(outbox, sent.first, sent.last, sent.records)
+    outbox.doubts:hurry(now)
+  end
+  if post.kind == "records" then
+    records_passed(outbox, post)
+    if outbox.bisect:passed(post.first, post.last) then outbox.pace:prove() end
+  elseif post.kind == "attributes" then
+    attributes_passed(outbox, post)
+  end
+end
+
+local function doubt(outbox, post, err, now)
+  local too_large = answers.action(err) == "too_large"
+  if post.kind == "records" then
+    outbox.held:add(post.first, post.last)
+    outbox.doubts:add("records", post.first, post.points, post.bytes, too_large, err.message, now)
+  else
+    local key = next(post.versions)
+    local attribute = outbox.pending[key]
+    if not attribute then return end -- it has a new value
+    attribute.in_doubt = outbox.doubts:add("attributes", key, 1, post.bytes, too_large, err.message, now)
+  end
+end
+
+-- The server has refused a post: it goes again in parts, or what is alone is in doubt.
+local function refused(outbox, post, err, now)
+  if post.doubt then
+    outbox.doubts:refused(now, err.message, true)
+    if post.kind == "control" then
+      outbox.doubts:disturb(now)
+      outbox.pace:refused(now, post.points)
     end
-    outbox.sent.records = outbox.sent.records + sent.records
-    note_time(outbox)
-    if sent.first >= outbox.backlog_end then outbox.backlog_end = sent.last + 1 end
+    return
   end
-  local suspect = outbox.suspect
-  if not suspect then return end
-  suspect.others_pass = true
-  if sent.first and sent.first <= suspect.last and sent.last >= suspect.first then -- not here: further on
-    suspect.first, suspect.lone, suspect.divided = sent.last + 1, 0, true
-    if suspect.first > suspect.last then outbox.suspect = nil end
-    suspect.records = math.max(1, (suspect.last - suspect.first + 1) // 2)
+  outbox.doubts:disturb(now)
+  outbox.pace:refused(now, post.points)
+  learn_form(outbox, post, false)
+  if post.kind == "records" then
+    if outbox.bisect:refused(post.first, post.last, post.records) then doubt(outbox, post, err, now) end
+  elseif post.points > 1 then
+    outbox.most_attributes = post.points // 2
+  else
+    outbox.most_attributes = math.maxinteger
+    doubt(outbox, post, err, now)
   end
 end
 
-local function set_aside(outbox, batch, err)
-  local most = math.maxinteger -- the body has been sent: once more, then
-  local body = outbox.spool:batch(outbox.number, batch.first, batch.last, most, batch.records, most, outbox.body)
-  return body and outbox:reject(batch.first, batch.last, batch.records, body:take(), err.message)
+local function limited(outbox, post, err, now)
+  if post.doubt and outbox.doubts.trial then outbox.doubts:refused(now, err.message, false) end
+  outbox.doubts:disturb(now)
+  outbox.pace:refused(now, post.points)
+  outbox.pace:prove()
+  -- One record that meets it again and again must not hold up the others.
+  if post.doubt or post.points > 1 and post.records ~= 1 then return end
+  outbox.limited_in_row = outbox.limited_in_row + 1
+  if outbox.limited_in_row < IN_ROW then return end
+  outbox.limited_in_row = 0
+  doubt(outbox, post, err, now)
 end
 
-local function suspect_range(outbox, first, last, records)
-  outbox.suspect = { first = first, last = last, records = records, tries = 0, lone = 0 }
-  return outbox.suspect
+local failures = {} -- what to do, by action
+
+local function too_large(outbox, post, err, now)
+  if post.kind == "records" and post.records > 1 then
+    outbox.batch.bytes = math.max(1, post.bytes // 2)
+  else
+    failures[err.kind == "http" and "refused" or "outage"](outbox, post, err, now)
+  end
 end
 
--- The records of a batch were refused, or are suspected: fewer of them, until one stands alone.
-local function look_into(outbox, batch, err)
-  local suspect = outbox.suspect
-  if not suspect or batch.first < suspect.first or batch.last > suspect.last then
-    suspect = suspect_range(outbox, batch.first, batch.last)
+-- The server is out of reach, or somebody on the way answers in its place. Where somebody does so again and again, it
+-- may be for what one record holds: that is searched for as well, so that it holds up nothing. It is never proved.
+local function outage(outbox, post, err, now)
+  if post.doubt and err.kind == "answer" then outbox.doubts:refused(now, err.message, false) end
+  outbox.doubts:disturb(now)
+  outbox.retry_at = now + outbox.pause:next()
+  outbox.foreign_in_row = err.kind == "answer" and outbox.foreign_in_row + 1 or 0
+  if outbox.foreign_in_row < IN_ROW then return end
+  if post.kind == "records" and not post.doubt and outbox.bisect:refused(post.first, post.last, post.records) then
+    doubt(outbox, post, err, now)
   end
-  suspect.tries = suspect.tries + 1
-  suspect.last = batch.last
-  local sure = refusals[err.status] or err.status == 413
-  if batch.records > 1 then
-    if sure or suspect.others_pass or suspect.tries >= TRIES then suspect.records = batch.records // 2 end
-    return sure
-  end
-  suspect.lone = suspect.lone + 1
-  if suspect.lone == 1 then suspect.others_pass = false end -- from now on, that is
-  suspect.passing = not sure -- let others show whether the server is well
-  -- Where nothing is left that could pass, it must do that those passed that it was in a batch with.
-  local others_pass = suspect.others_pass or suspect.last_one and suspect.divided
-  if not sure and (suspect.lone < TRIES or not others_pass) then return false end
-  outbox.suspect = nil
-  return set_aside(outbox, batch, err)
 end
 
--- Attributes were refused, or are suspected: fewer of them, until one stands alone. That goes behind all others, and
--- when they pass and it does not, it is given up.
-local function attributes_failed(outbox, sent, err)
-  local sure = refusals[err.status] or err.status == 413
-  if not sure and err.status ~= 500 then return false end
-  if sent.points > 1 then
-    outbox.posts_before = outbox.posts_before or outbox.sent.posts -- those that pass from now on tell that one is bad
-    outbox.most_attributes = sent.points // 2
-    return sure
+failures.refused, failures.limited, failures.too_large, failures.outage = refused, limited, too_large, outage
+
+-- Sends a post, and does what its outcome asks for. True, or what ends the sending: false and perhaps an error.
+local function send(outbox, post, deadline)
+  prepare(outbox, post)
+  local body, err
+  do
+    outbox.posting = true
+    local messages_done, points_done = outbox.messages:spend(1), outbox.points:spend(post.points)
+    outbox.file.in_flight = outbox.file.in_flight + 1
+    local _ <close> = setmetatable({}, { __close = function()
+      outbox.file.in_flight = outbox.file.in_flight - 1
+      outbox.posting = false
+      messages_done()
+      points_done()
+    end })
+    body, err = outbox.client:call("outbox", "POST", post.path, post.body, time_for(outbox, deadline), answer.nothing)
   end
-  local attribute = outbox.pending[next(sent.sent)]
-  if not attribute then return true end
-  attribute.tries = (attribute.tries or 0) + 1
-  attribute.posts = attribute.posts or outbox.posts_before or outbox.sent.posts
-  if not sure and (attribute.tries < TRIES or outbox.sent.posts == attribute.posts) then return false end
-  outbox.posts_before = nil
-  outbox:lose("rejected", 1)
-  outbox:attributes_sent(sent.sent)
+  local action, now = answers.action(not body and err or nil), core.monotonic()
+  if outbox.closed or action == "closed" then return false end
+  if action == "passed" then
+    passed(outbox, post, now)
+    return true
+  end
+  outbox.err = err
+  if action == "ended" then return false, err end
+  outbox.backlog_end = select(3, outbox.spool:counts(outbox.number))
+  failures[action](outbox, post, err, now)
   return true
 end
 
--- True when another post may go at once; else the error that makes it wait.
-local function failed(outbox, sent, err)
-  outbox.err = err
-  if err.status == 413 and sent.first and sent.records > 1 then
-    outbox.batch.bytes = math.max(1, sent.bytes // 2)
-    return true
-  end
-  if err.kind ~= "http" then return err end -- only the server's own word settles anything
-  if not sent.first then return attributes_failed(outbox, sent, err) or err end
-  if refusals[err.status] then
-    local in_row = outbox.refused_in_row
-    local group = in_row >= MOST_LONE and 1 << math.min(in_row - MOST_LONE + 1, 30) or 1
-    if sent.records <= group then outbox.refused_in_row = in_row + 1 end
-    if group > 1 and sent.records > group then
-      suspect_range(outbox, sent.first, sent.last, group)
-      return true
-    elseif group > 1 then
-      suspect_range(outbox, sent.last + 1, sent.last + 2 * group, 2 * group)
-      return set_aside(outbox, sent, err) or err
-    end
-  end
-  if refusals[err.status] or err.status == 413 or err.status == 500 then return look_into(outbox, sent, err) or err end
-  return err
-end
+-- ---- What comes next ----
 
-local function wait(outbox, signal, deadline)
+local function wait(outbox, signal, at)
   signal:lower()
-  outbox.loop:wait(signal, deadline)
+  outbox.loop:wait(signal, at)
 end
 
--- Whether everything that could be sent has been.
-local function leftover(outbox)
-  local count = outbox:stats().records
-  if count == 0 then return true end
-  local message = "drain: %d records wait until the clock is known"
-  return nil, errors.new("clock", message:format(count), { retryable = true })
+local function soonest(...)
+  local at = math.huge
+  for i = 1, select("#", ...) do at = math.min(at, (select(i, ...)) or math.huge) end
+  return at < math.huge and at or nil
+end
+
+-- When the budgets have room for so many points. More points than a budget ever holds go when it is whole.
+local function budget_at(outbox, points)
+  local wanted = points
+  for _, band in ipairs(outbox.points) do wanted = math.min(wanted, band.most) end
+  if outbox.messages:room() >= 1 and outbox.points:room() >= wanted then return 0 end
+  return math.max(outbox.messages:free_at(1), outbox.points:free_at(wanted))
 end
 
 -- Only an answer can tell the time, and nothing but records without one is left to send.
@@ -306,72 +405,84 @@ local function ask_time(outbox, deadline)
   local _, err = outbox.client:call("outbox", "GET", "/attributes?clientKeys=time", nil, time_for(outbox, deadline),
     answer.attributes)
   done()
-  if outbox.closed or not must_ask(outbox) then return nil end
-  return err or errors.new("clock", "outbox: the server's answer has no date", { retryable = true })
+  if outbox.closed or not must_ask(outbox) then return true end
+  err = err or errors.new("clock", "outbox: the server's answer has no date", { retryable = true })
+  if answers.action(err) == "ended" then
+    outbox.err = err
+    return false, err
+  end
+  outbox.retry_at = core.monotonic() + outbox.pause:next()
+  return true
 end
 
-local function soonest(...)
-  local at = math.huge
-  for i = 1, select("#", ...) do at = math.min(at, (select(i, ...)) or math.huge) end
-  return at < math.huge and at or nil
+local function timed_out(outbox)
+  return outbox.err or errors.new("timeout", "drain: the deadline came first", { retryable = true })
+end
+
+-- What could not be sent, when nothing is left that can be.
+local function leftover(outbox)
+  local count = outbox:stats().records
+  if count == 0 then return nil end
+  local message = "drain: %d records wait until the clock is known"
+  return errors.new("clock", message:format(count), { retryable = true })
+end
+
+-- What comes next, of these:
+--   send  with the post
+--   wait  with the time until which, and the signal that ends the waiting before
+--   ask   for the time
+--   done  with the error, if there is one
+local function next_step(outbox, deadline)
+  local now = core.monotonic()
+  if outbox.closed then return "done", deadline and errors.new("closed", "drain: the outbox is closed") end
+  if deadline and now >= deadline then return "done", timed_out(outbox) end
+  if now < outbox.retry_at then return "wait", outbox.retry_at, outbox.wake end
+  local post, err = next_post(outbox)
+  if post then
+    local at = math.max(budget_at(outbox, post.points), outbox.pace.next_at)
+    if at <= now then return "send", post end
+    if not post.doubt then outbox.turn = outbox.turn - 1 end -- it stays its turn
+    return "wait", at, outbox.wake
+  elseif err then
+    return "wait", now + outbox.pause:next(), outbox.wake
+  end
+  if must_ask(outbox) then return "ask" end
+  local due = outbox.doubts:due()
+  if deadline then
+    if due then return "wait", due, outbox.wake end
+    return "done", leftover(outbox)
+  end
+  local file = outbox.file
+  local look = file.undated or outbox.max_age or file.trouble or outbox.sent_undeleted[1]
+  return "wait", soonest(due, look and now + EXPIRE_EVERY), outbox.news
+end
+
+local function keep_house(outbox)
+  if outbox.file.trouble then outbox.file:sync() end
+  outbox.file:date()
+  if core.monotonic() < outbox.expire_at then return end
+  remove_sent(outbox)
+  outbox:expire()
+  outbox:write_losses()
+  outbox.expire_at = core.monotonic() + EXPIRE_EVERY
 end
 
 local function loop(outbox, deadline)
-  local pause = backoff.new(sender.first_pause, sender.longest_pause)
-  local expire_at = 0
-  while not outbox.closed do
-    if outbox.file.trouble then outbox.file:sync() end
-    outbox.file:date()
-    if core.monotonic() >= expire_at then
-      remove_sent(outbox)
-      outbox:expire()
-      outbox:write_losses()
-      expire_at = core.monotonic() + EXPIRE_EVERY
+  while true do
+    if not outbox.closed then keep_house(outbox) end
+    local step, what, signal = next_step(outbox, deadline)
+    local going, err = true, nil
+    if step == "send" then
+      going, err = send(outbox, what, deadline)
+    elseif step == "wait" then
+      wait(outbox, signal, soonest(what, deadline))
+    elseif step == "ask" then
+      going, err = ask_time(outbox, deadline)
+    else
+      return not what, what
     end
-    if deadline and core.monotonic() >= deadline then
-      return nil, outbox.err or errors.new("timeout", "drain: the deadline came first", { retryable = true })
-    end
-    local sent, err = next_post(outbox)
-    if sent then
-      local at = wait_for_budget(outbox, sent.points)
-      if at then
-        outbox.turn = outbox.turn - 1 -- it stays its turn
-        wait(outbox, outbox.wake, soonest(at, deadline))
-        goto continue
-      end
-      local body
-      body, err = post(outbox, sent.path, sent.body, sent.points, deadline)
-      if outbox.closed then break end
-      if body then
-        pause:reset()
-        outbox.refused_in_row = 0
-        succeeded(outbox, sent)
-      else
-        if err.kind == "closed" then break end
-        if err.kind == "http" and ends[err.status] then
-          outbox.err = err
-          return nil, err
-        end
-        outbox.backlog_end = select(3, outbox.spool:counts(outbox.number))
-        err = failed(outbox, sent, err)
-        if err == true then err = nil end
-        if outbox.suspect and outbox.suspect.others_pass then pause:reset() end -- the server is well
-      end
-    elseif not err and must_ask(outbox) then
-      err = ask_time(outbox, deadline)
-      if err and err.kind == "http" and ends[err.status] then
-        outbox.err = err
-        return nil, err
-      end
-    elseif not err then
-      if deadline then return leftover(outbox) end
-      local due = outbox.file.undated or outbox.max_age or outbox.file.trouble or outbox.sent_undeleted[1]
-      wait(outbox, outbox.news, due and core.monotonic() + EXPIRE_EVERY or nil)
-    end
-    if err then wait(outbox, outbox.wake, soonest(core.monotonic() + pause:next(), deadline)) end
-    ::continue::
+    if not going and err then return nil, err end
   end
-  return nil, deadline and errors.new("closed", "drain: the outbox is closed") or nil
 end
 
 --- Sends until a deadline or, without one, until the outbox is closed.
@@ -383,10 +494,13 @@ end
 function sender.run(outbox, deadline)
   if outbox.running then error("this outbox is being sent already", 3) end
   outbox.running = true
+  outbox.pause = backoff.new(sender.first_pause, sender.longest_pause)
+  outbox.retry_at, outbox.expire_at = 0, 0
   outbox.backlog_end = select(3, outbox.spool:counts(outbox.number))
   local _ <close> = setmetatable({}, { __close = function() outbox.running = false end })
   local ok, err = loop(outbox, deadline)
-  return ok, err
+  if ok then return true end
+  return nil, err
 end
 
 return sender

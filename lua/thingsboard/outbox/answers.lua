@@ -1,0 +1,65 @@
+--- What the server or the disk says about a record, and what becomes of the record. The README shows the same table.
+-- @module thingsboard.outbox.answers
+local answers = {}
+
+--- Each row: `action`, what the sender does; `statuses`, of answers that are ThingsBoard's own; `said`, `becomes` and
+-- `counter`, in the README's words.
+answers.rows = {
+  { action = "passed", statuses = { 200 }, said = "200 with an empty body",
+    becomes = "it leaves the file", counter = "`sent.records`" },
+  { action = "refused", statuses = { 400, 403, 415, 500 },
+    said = "400, 403, 415, or a 500 that does not speak of a limit",
+    becomes = "the batch is halved until one record is alone. That one waits behind all others, is tried again " ..
+      "between posts that pass, and is set aside once this has proved it bad",
+    counter = "`lost.rejected`" },
+  { action = "too_large", statuses = { 413 }, said = "413",
+    becomes = "posts get smaller; a record that is too large alone is treated like one that is refused",
+    counter = "`lost.rejected`" },
+  { action = "limited", statuses = { 429 }, said = "429, or a 500 that speaks of a limit",
+    becomes = "it is sent again, more slowly and in smaller posts", counter = "`limits`" },
+  { action = "ended", statuses = { 401, 404 }, said = "401, 404",
+    becomes = "it waits; `run` and `drain` end with this error", counter = "`err`" },
+  { action = "outage", statuses = {},
+    said = "anything else: no answer, 408, 502 to 504, an answer that is not ThingsBoard's",
+    becomes = "it waits for at most 5 minutes, or until another call of the device succeeds", counter = "`err`" },
+  { said = "the disk has no room for removing it",
+    becomes = "it is not sent again, and is removed when there is room", counter = "`trouble`" },
+  { said = "the disk cannot keep it",
+    becomes = "`put` fails; with `on_trouble = \"memory\"` it waits in memory, where the oldest beyond 10,000 are " ..
+      "dropped",
+    counter = "`trouble`, `lost.memory`" },
+  { said = "the file is damaged, or was taken away",
+    becomes = "a damaged file is renamed to `...damaged-` and the time; a new file is begun, with what is in memory",
+    counter = "`lost.damaged` (files)" },
+  { said = "the outbox is full",
+    becomes = "the oldest is dropped; with `when_full = \"refuse\"` `put` fails",
+    counter = "`lost.full`, `lost.refused`" },
+  { said = "it is older than `max_age`", becomes = "it is dropped", counter = "`lost.expired`" },
+}
+
+local action_of = {}
+for _, row in ipairs(answers.rows) do
+  for _, status in ipairs(row.statuses or {}) do action_of[status] = row.action end
+end
+
+-- Whether the server's words tell of a limit, whatever the status.
+local function speaks_of_limit(err)
+  local said = err.message:match "%(status %d+%): (.*)$"
+  said = said and said:lower()
+  return said and (said:find("rate limit", 1, true) or said:find("too many", 1, true) or said:find("quota", 1, true))
+end
+
+--- What the sender does about the outcome of a post.
+-- @tparam ?table err the error; nil when the post has passed
+-- @treturn string `passed`, `refused`, `too_large`, `limited`, `ended`, `outage` or `closed`
+function answers.action(err)
+  if not err then return "passed" end
+  if err.kind == "closed" then return "closed" end
+  if err.status == 413 then return "too_large" end -- whoever says so
+  if err.kind ~= "http" then return "outage" end
+  local action = action_of[err.status] or "outage"
+  if action == "refused" and speaks_of_limit(err) then return "limited" end
+  return action
+end
+
+return answers

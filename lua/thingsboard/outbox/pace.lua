@@ -1,0 +1,61 @@
+--- Learns how much the server takes, where nobody has told by a budget: additive increase, multiplicative decrease.
+-- @module thingsboard.outbox.pace
+local pace = {}
+pace.__index = pace
+
+local FIRST_RATE = 20 -- posts a second: the first refusal halves this
+local FREE_RATE = 100 -- posts a second that are as good as no limit
+local RATE_STEP = 1 -- posts a second, for every post that passes
+local POINTS_STEP = 4 -- points of a post, for every post that passes
+
+--- A pace without any limit.
+-- @tparam number longest seconds between two posts, at most
+function pace.new(longest)
+  return setmetatable({
+    longest = longest,
+    points = math.huge, -- of a post, at most
+    rate = math.huge, -- posts a second
+    next_at = 0, -- when the next post may go, seconds of the monotonic clock
+    proved = false, -- what was refused has passed later: there is a limit indeed
+  }, pace)
+end
+
+local function wait(self, now)
+  self.next_at = now + (0.5 + math.random() / 2) / self.rate
+end
+
+--- A post was refused.
+-- @tparam number now seconds of the monotonic clock
+-- @tparam integer points of the post
+function pace:refused(now, points)
+  self.points = math.max(1, math.min(self.points, points) // 2)
+  self.rate = math.max(1 / self.longest, math.min(self.rate, FIRST_RATE) / 2)
+  wait(self, now)
+end
+
+--- A post has passed.
+-- @tparam number now seconds of the monotonic clock
+-- @tparam integer most points of a post, by the options
+function pace:passed(now, most)
+  self.points = self.points + POINTS_STEP
+  self.rate = self.rate + RATE_STEP
+  if self.points >= most then self.points = math.huge end
+  if self.rate >= FREE_RATE then self.rate = math.huge end
+  if self.points == math.huge and self.rate == math.huge then self.proved = false end
+  wait(self, now)
+end
+
+--- What has been refused before has passed: there is a limit.
+function pace:prove()
+  self.proved = true
+end
+
+--- What was found.
+-- @treturn ?table `points` of a post and `posts` a second, each absent where there is no limit; nil where there is none
+-- at all
+function pace:found()
+  if not self.proved then return nil end
+  return { points = self.points < math.huge and self.points or nil, posts = self.rate < math.huge and self.rate or nil }
+end
+
+return pace

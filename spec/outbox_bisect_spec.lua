@@ -1,0 +1,188 @@
+-- The outbox's search for a bad record, its trials of one, and its sets of records, each without a server.
+local bisect = require "thingsboard.outbox.bisect"
+local doubts = require "thingsboard.outbox.doubts"
+local pace = require "thingsboard.outbox.pace"
+local ranges = require "thingsboard.outbox.ranges"
+
+describe("the search for a bad record", function()
+  -- Sends records from 1 to a count, some of them bad; returns those found, and how many posts that took.
+  local function search(count, bad, batch)
+    local self, found, posts, from, done = bisect.new(), {}, 0, 1, {}
+    local function post(first, most)
+      local last = first
+      while last < count and last - first + 1 < most do last = last + 1 end
+      while done[last] do last = last - 1 end
+      posts = posts + 1
+      local refused = false
+      for n = first, last do refused = refused or bad[n] end
+      if not refused then
+        for n = first, last do done[n] = true end
+        self:passed(first, last)
+      elseif self:refused(first, last, last - first + 1) then
+        found[#found + 1] = first
+        done[first] = true
+      end
+    end
+    while from <= count do
+      local first, last, records = self:next()
+      if first then
+        post(first, math.min(records, last - first + 1))
+      else
+        post(from, batch)
+      end
+      while done[from] do from = from + 1 end
+    end
+    return found, posts
+  end
+
+  it("finds one wherever it is, in few posts", function()
+    for _, n in ipairs { 1, 2, 5, 499, 500, 501, 999, 1000 } do
+      local found, posts = search(1000, { [n] = true }, 1000)
+      assert.same({ n }, found)
+      assert.is_true(posts <= 40, posts)
+    end
+  end)
+
+  it("finds all of several", function()
+    math.randomseed(7)
+    for _ = 1, 200 do
+      local bad, sorted = {}, {}
+      for _ = 1, math.random(12) do bad[math.random(300)] = true end
+      for n = 1, 300 do if bad[n] then sorted[#sorted + 1] = n end end
+      local found = search(300, bad, math.random(300))
+      table.sort(found)
+      assert.same(sorted, found)
+    end
+  end)
+
+  it("goes from state to state as its table says", function()
+    local self = bisect.new()
+    assert.is_nil((self:next()))
+    assert.is_false(self:passed(1, 8)) -- idle
+    assert.is_false(self:refused(1, 8, 8)) -- searching: the first half
+    assert.same({ 1, 8, 4 }, { self:next() })
+    assert.is_false(self:passed(1, 4)) -- half of the rest
+    assert.same({ 5, 8, 2 }, { self:next() })
+    assert.is_false(self:passed(20, 30)) -- from elsewhere
+    assert.same({ 5, 8, 2 }, { self:next() })
+    assert.is_false(self:refused(5, 6, 2))
+    assert.same({ 5, 6, 1 }, { self:next() })
+    assert.is_true(self:refused(5, 5, 1)) -- found
+    assert.is_nil((self:next()))
+    self:refused(1, 2, 2)
+    assert.is_false(self:passed(1, 1))
+    assert.is_true(self:passed(2, 2)) -- all that was refused has passed
+    self:refused(1, 64, 64)
+    self:refused(1, 32, 32)
+    assert.same({ 1, 32, 1 }, { self:next() }) -- after two refusals one alone
+  end)
+end)
+
+describe("what is in doubt", function()
+  local self, entry, now
+
+  before_each(function()
+    self, now = doubts.new(1, 300), 0
+    entry = self:add("records", 7, 2, 30, false, "refused", now)
+    self:keep_sample("records", { text = '{"n":1}', records = 1, points = 1, bytes = 7 })
+  end)
+
+  -- One trial; whether its samples and the record itself pass. Returns the verdict and how long it took to come up.
+  local function trial(before, itself, after)
+    local from = now
+    while not self:next(now) do now = self:due() end
+    local verdict
+    for _, step in ipairs { { "before", before }, { "itself", itself }, { "after", after } } do
+      local _, due = self:next(now)
+      if due ~= step[1] then return verdict, now - from end
+      if step[2] then verdict = self:passed(now) else self:refused(now, "refused", true) end
+    end
+    return verdict, now - from
+  end
+
+  it("is proved by four trials, a minute before the last, in less than two minutes", function()
+    for _ = 1, 3 do assert.is_nil((trial(true, false, true))) end
+    local verdict, waited = trial(true, false, true)
+    assert.equal("proved", verdict)
+    assert.is_true(waited >= 60)
+    assert.is_true(now < 100)
+  end)
+
+  it("is not in doubt any more when it passes", function()
+    trial(true, false, true)
+    assert.equal("passed", (trial(true, true, true)))
+    assert.is_nil(self:due())
+  end)
+
+  it("begins anew when a sample is refused, or anything else, minutes apart", function()
+    for _ = 1, 3 do trial(true, false, true) end
+    trial(true, false, false)
+    local from = now
+    for _ = 1, 3 do assert.is_nil((trial(true, false, true))) end
+    assert.is_true(now - from >= 180)
+    self:disturb(now)
+    for _ = 1, 3 do assert.is_nil((trial(true, false, true))) end
+    assert.equal("proved", (trial(true, false, true)))
+    assert.is_true(entry.disturbed)
+  end)
+
+  it("waits at most a quarter of an hour between trials", function()
+    for _ = 1, 20 do
+      local _, waited = trial(false, false, true)
+      assert.is_true(waited <= 900)
+    end
+  end)
+
+  it("gets a sample of its size, by copies of what has passed", function()
+    while not self:next(now) do now = self:due() end
+    local body, points = self:control()
+    assert.equal('[{"n":1},{"n":1},{"n":1},{"n":1},{"n":1}]', body)
+    assert.equal(5, points)
+  end)
+end)
+
+describe("the pace", function()
+  it("falls by half and grows step by step, until nothing limits it", function()
+    local self = pace.new(300)
+    self:refused(0, 600)
+    assert.equal(300, self.points)
+    assert.equal(10, self.rate)
+    assert.is_true(self.next_at >= 0.05 and self.next_at <= 0.1)
+    assert.is_nil(self:found()) -- it may be a record's fault
+    self:passed(1, 1000)
+    self:prove()
+    assert.same({ points = 304, posts = 11 }, self:found())
+    for _ = 1, 100 do self:refused(0, 1) end
+    assert.equal(1, self.points)
+    assert.is_true(self.next_at <= 300)
+    for _ = 1, 300 do self:passed(0, 1000) end
+    assert.is_nil(self:found())
+    assert.equal(0, self.next_at)
+  end)
+end)
+
+describe("a set of records", function()
+  it("is that of a model", function()
+    math.randomseed(3)
+    for _ = 1, 100 do
+      local set, model = ranges.new(), {}
+      for _ = 1, 40 do
+        local first = math.random(0, 60)
+        local last = first + math.random(0, 12)
+        local add = math.random() < 0.6
+        if add then set:add(first, last) else set:remove(first, last) end
+        for n = first, last do model[n] = add or nil end
+        local from, to = set:gap(0, 100)
+        for n = 0, from - 1 do assert.is_true(model[n]) end
+        if from <= to then
+          for n = from, to do assert.is_nil(model[n]) end
+          assert.is_true(to == 100 or model[to + 1])
+        end
+        local count = 0
+        for n = 10, 30 do count = count + (model[n] and 1 or 0) end
+        assert.equal(count, set:overlap(10, 30))
+        for i = 2, #set do assert.is_true(set[i].first > set[i - 1].last + 1) end
+      end
+    end
+  end)
+end)

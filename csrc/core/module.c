@@ -1,4 +1,4 @@
-/*** The C floor of the thingsboard library: what the wire needs, and nothing of what the API means.
+/*** The C side of the thingsboard library: HTTP, JSON, checksums and files. It knows no endpoint of the API.
 @module thingsboard.core
 */
 
@@ -12,10 +12,11 @@
 
 #include <curl/curl.h>
 #include <dlfcn.h>
+#include <signal.h>
 #include <string.h>
 
-/* A thread that still resolves a name when its exchange ends is left to itself (see client.c), and returns into
- * libcurl: which therefore stays when Lua unloads this module. */
+/* An exchange may end while a thread of libcurl still resolves its name (see CURLOPT_QUICK_EXIT in options.c). The
+ * thread returns into libcurl later, so libcurl must stay when Lua unloads this module. */
 static void keep_libcurl(void) {
   CURL *(*function)(void) = curl_easy_init;
   const void *address;
@@ -24,10 +25,20 @@ static void keep_libcurl(void) {
   if (dladdr(address, &library) != 0) dlopen(library.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
+/* Older releases of libcurl let TLS write to a connection that the peer has reset, which by default ends the process. A
+ * handler of the program's stays. */
+static void ignore_broken_pipes(void) {
+  struct sigaction action;
+  if (sigaction(SIGPIPE, NULL, &action) != 0 || action.sa_handler != SIG_DFL) return;
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGPIPE, &action, NULL);
+}
+
 __attribute__((visibility("default"))) int luaopen_thingsboard_core(lua_State *L); /* all else is hidden */
 
 int luaopen_thingsboard_core(lua_State *L) {
   keep_libcurl();
+  ignore_broken_pipes();
   lua_newtable(L);
   tb_open_clock(L);
   tb_open_body(L);

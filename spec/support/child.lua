@@ -11,7 +11,10 @@ end
 -- @tparam ?string prelude for the shell, before the script's process takes its place
 -- @treturn file what it prints and complains of; `close` waits for its end
 function child.start(script, environment, prelude)
-  local words = { prelude or "", "exec env LUA_PATH=" .. quoted(package.path), "LUA_CPATH=" .. quoted(package.cpath) }
+  -- SIGPIPE as every shell leaves it, though this process ignores it.
+  local words = { prelude or "", "exec env --default-signal=PIPE" }
+  words[#words + 1] = "LUA_PATH=" .. quoted(package.path)
+  words[#words + 1] = "LUA_CPATH=" .. quoted(package.cpath)
   for name, value in pairs(environment or {}) do words[#words + 1] = name .. "=" .. quoted(value) end
   words[#words + 1] = "timeout 60 lua5.4 -e " .. quoted(script) .. " 2>&1"
   return io.popen(table.concat(words, " "))

@@ -108,7 +108,7 @@ uninstall:
 
 # What demo and test need: fetched if it is not there, and quick if it is.
 ready-for-%:
-	@./.ci/missing $* $(LUA) $(LUA_INCDIR) >&2 || $(MAKE) --no-print-directory deps >&2
+	@./.ci/missing $* $(LUA) $(LUA_INCDIR) >&2 || ./.ci/deps $* >&2
 	@$(MAKE) --no-print-directory all >&2
 
 demo: ready-for-demo
@@ -123,8 +123,12 @@ lanes = $(if $(word 2,$(1)),$(LUA) spec/support/lanes.lua $(LANES))
 test: ready-for-test
 	$(PATHS) exec $(call lanes,$(SPECS)) $(LUA) $(BUSTED) $(SPECS)
 
+# The emulator's page in a headless Chromium: a minute, two on a busy machine.
+page-test: ready-for-page
+	$(PATHS) exec $(LUA) $(BUSTED) $(wildcard spec/page/*_spec.lua)
+
 emulator: ready-for-demo
-	@$(PATHS) exec $(LUA) spec/emulator/main.lua
+	@$(PATHS) exec $(LUA) spec/emulator/main.lua --page
 
 # What takes minutes by its nature, and says nothing more of memory, stays out; so does what starves lua-cjson, which
 # loses memory then, and what has an allocator of its own.
@@ -253,5 +257,5 @@ clean:
 deps:
 	@./.ci/deps
 
-.PHONY: all install uninstall demo test emulator memcheck sanitize collect torture torture-memory torture-network \
+.PHONY: all install uninstall demo test page-test emulator memcheck sanitize collect torture torture-memory torture-network \
   torture-soak torture-outbox fuzz coverage lint format bench clean deps

@@ -2,6 +2,7 @@
 local condition = require "cqueues.condition"
 local cqueues = require "cqueues"
 local cjson = require "cjson.safe"
+local socket = require "socket"
 local answers = require "spec.emulator.answers"
 local gson = require "spec.emulator.gson"
 local numbers = require "spec.emulator.numbers"
@@ -29,6 +30,7 @@ end
 local function settle(request, status, body)
   if request.result then return end
   request.result = { status = status, body = body }
+  request.result_at = socket.gettime()
   request.changed:signal()
 end
 
@@ -142,9 +144,9 @@ function actor.send(world, device, fields)
   local state = device.actor
   local timeout = math.max(world.settings.rpc_min_timeout, fields.timeout or world.settings.rpc_default_timeout)
   local request = {
-    id = state.next_id, method = fields.method, params = params_text(fields.params),
+    device = device.name, id = state.next_id, method = fields.method, params = params_text(fields.params),
     oneway = fields.oneway, persistent = fields.persistent, version = fields.version,
-    status = "QUEUED", changed = condition.new(),
+    status = "QUEUED", changed = condition.new(), sent_at = socket.gettime(),
   }
   state.next_id = state.next_id + 1
   local listening = may_send(world, state) and state.subscriptions or {}

@@ -1,14 +1,14 @@
 --- Answers before they become bytes: a status, headers and a body.
 -- Fields: `status`; `headers`, a list of name and value pairs; `body`; `chunked` for a body without a length; `plain`
 -- for one without the security headers; `close` to end the connection; `never` for none at all, `cut` to end the
--- connection without one.
+-- connection without one; `why`, the reason that the server does not give, for people to read.
 local media = require "spec.emulator.media"
 
 local answers = {}
 
 --- An answer with nothing in it.
-function answers.empty(status)
-  return { status = status, headers = {}, body = "" }
+function answers.empty(status, why)
+  return { status = status, headers = {}, body = "", why = why }
 end
 
 --- JSON with status 200.

@@ -99,7 +99,7 @@ local function answer_endpoint(world, exchange, endpoint)
   local device
   if not endpoint.without_token then
     device = world.devices:find(segments[3])
-    if not device then return answers.empty(401) end
+    if not device then return answers.empty(401, "no device has this token") end
   end
   return endpoint.handle(world, exchange, device, asked, body)
 end

@@ -12,13 +12,14 @@ function attributes.new_scope()
   return { order = {}, entries = {} }
 end
 
---- Stores values in a scope: all of them or, when a key will not do, none.
+--- Stores values in a scope: all of them or, when a key will not do, none. Returns whether it did.
 function attributes.save(scope, values)
-  if not keys.all_fit(values) then return end
+  if not keys.all_fit(values) then return false end
   for _, entry in ipairs(values) do
     if not scope.entries[entry.key] then scope.order[#scope.order + 1] = entry.key end
     scope.entries[entry.key] = entry
   end
+  return true
 end
 
 --- Deletes keys of a scope.
@@ -40,8 +41,7 @@ end
 
 --- Stores shared attributes and tells the open polls.
 function attributes.set_shared(device, values)
-  attributes.save(device.scopes.shared, values)
-  if #values > 0 and keys.all_fit(values) then
+  if attributes.save(device.scopes.shared, values) and #values > 0 then
     tell_polls(device, gson.write(conversion.object(values)))
   end
 end

@@ -7,6 +7,7 @@ local actor = require "spec.emulator.actor"
 local answers = require "spec.emulator.answers"
 local attributes = require "spec.emulator.attributes"
 local claim = require "spec.emulator.claim"
+local client_rpc = require "spec.emulator.client_rpc"
 local conversion = require "spec.emulator.conversion"
 local ota = require "spec.emulator.ota"
 local server = require "spec.emulator.server"
@@ -17,7 +18,8 @@ local control = {}
 local commands = {}
 
 local function device_of(world, line)
-  return world.devices:find(line.token) or error("no device has the token " .. tostring(line.token), 0)
+  return line.token and world.devices:find(line.token) or line.name and world.devices:named(line.name)
+    or error("no device has the token " .. tostring(line.token), 0)
 end
 
 local function values_of(line)
@@ -70,7 +72,20 @@ function commands.messages(world, line)
   return list
 end
 
-function commands.client_requests(world, line) return device_of(world, line).client_requests end
+function commands.client_requests(world, line)
+  local list = {}
+  for index, request in ipairs(device_of(world, line).client_requests) do
+    list[index] = { method = request.method, params = request.params }
+  end
+  return list
+end
+
+function commands.answer_client_rpc(world, line)
+  local request = device_of(world, line).client_requests[line.index] or error("no such request", 0)
+  local open = request.open
+  local reply = client_rpc.answer(world, line.reply, request)
+  if not open:give(answers.text(open.exchange, 200, reply)) then error("the request has ended", 0) end
+end
 
 function commands.attributes(world, line)
   local found = {}
@@ -108,6 +123,19 @@ end
 
 function commands.restart_rpc_ids(world, line) actor.restart(device_of(world, line)) end
 
+-- A restart of the server: polls and requests under way end, and nothing answers for `line.seconds`.
+function commands.restart(world, line)
+  world.faults:add({ name = "restart", how = "close" })
+  for _, device in pairs(world.devices.by_name) do
+    for open in pairs(device.sessions) do
+      open:deregister()
+      open:cut()
+    end
+    actor.restart(device)
+  end
+  world:later(line.seconds * 1000, function() world.faults:remove("restart") end)
+end
+
 function commands.assign(world, line) ota.assign(world, device_of(world, line), line.kind, line.package) end
 
 function commands.unassign(world, line) ota.unassign(device_of(world, line), line.kind) end
@@ -133,16 +161,20 @@ function commands.fault(world, line) world.faults:add(line.fault) end
 
 function commands.clear_faults(world) world.faults:clear() end
 
+function commands.remove_fault(world, line) world.faults:remove(line.name) end
+
 function commands.requests(world) return world.journal.entries end
 
 function commands.arrived(world, line) return world.journal:wait_for(line.count, line.wait) end
 
 function commands.clear(world) world.journal:clear() end
 
-local function execute(world, state, line)
-  local message = cjson.decode(line)
+--- Carries out a command; raises a text when it cannot.
+-- @param state of whoever commands: `handles`, a list of the RPCs that he sent
+-- @param message `command` and its fields
+function control.execute(world, state, message)
   local command = commands[message.command] or error("no such command: " .. tostring(message.command), 0)
-  return { result = command(world, message, state) }
+  return command(world, message, state)
 end
 
 local function serve(world, socket)
@@ -153,9 +185,8 @@ local function serve(world, socket)
   while true do
     local line = socket:xread("*l")
     if not line then return end
-    local done, result = pcall(execute, world, state, line)
-    if not done then result = { error = tostring(result) } end
-    local encoded, text = pcall(cjson.encode, result)
+    local done, result = pcall(function() return control.execute(world, state, cjson.decode(line)) end)
+    local encoded, text = pcall(cjson.encode, done and { result = result } or { error = tostring(result) })
     socket:xwrite((encoded and text or cjson.encode({ error = text })) .. "\n", "bn")
   end
 end

@@ -6,14 +6,14 @@ local numbers = require "spec.emulator.numbers"
 
 local conversion = {}
 
--- What stops a conversion: with a message where the server's answer has one.
-local function fail(message) error({ message = message or "" }, 0) end
+-- What stops a conversion: with a message where the server's answer has one, else with the reason it does not give.
+local function fail(message, why) error({ message = message or "", why = why }, 0) end
 
 local function cannot_parse(value) fail("Can't parse value: " .. gson.write(value)) end
 
 local function number_value(string)
   local digits = numbers.ascii_digits(string)
-  local decimal = numbers.decimal(digits) or fail()
+  local decimal = numbers.decimal(digits) or fail("", "a number that Java cannot read: " .. string)
   local simple_double = digits:find(".", 1, true) and not digits:find("[eE]")
   if numbers.is_integral(decimal) and not simple_double then
     local long = numbers.long(decimal)
@@ -68,12 +68,14 @@ end
 
 local function as_long(value)
   if value.kind == "array" and #value == 1 then return as_long(value[1]) end
-  if value.kind == "string" then return numbers.parse_long(value.text) or fail() end
-  if value.kind ~= "number" then fail() end
+  if value.kind == "string" then return numbers.parse_long(value.text) or fail("", "ts is not a whole number") end
+  if value.kind ~= "number" then fail("", "ts is not a number") end
   local long = numbers.parse_long(value.text)
   if long then return long end
   local decimal = numbers.decimal(value.text)
-  if not decimal or #value.text > 10000 or math.abs(decimal.scale) >= 10000 then fail() end
+  if not decimal or #value.text > 10000 or math.abs(decimal.scale) >= 10000 then
+    fail("", "ts is not a number that Java can read")
+  end
   return numbers.long_value(decimal)
 end
 
@@ -82,7 +84,7 @@ local function record(object, now, limit)
     return { ts = now, server_ts = true, values = conversion.values(object, limit) }
   end
   local ts = as_long(object.values.ts)
-  if object.values.values.kind ~= "object" then fail() end
+  if object.values.values.kind ~= "object" then fail("", "values is not an object") end
   return { ts = ts, server_ts = false, values = conversion.values(object.values.values, limit) }
 end
 
@@ -101,7 +103,7 @@ local function guarded(...)
   local done, result = pcall(...)
   if done then return result end
   if type(result) ~= "table" then error(result, 0) end
-  return nil, result.message
+  return nil, result.message, result.why
 end
 
 local function parsed(body, convert)
@@ -111,12 +113,13 @@ local function parsed(body, convert)
 end
 
 --- First reading of a telemetry body.
--- @return a list of `{ ts=, server_ts=, values= }`; or nil and the message of the answer, "" for none
+-- @return a list of `{ ts=, server_ts=, values= }`; or nil, the message of the answer ("" for none), and the reason
+-- where there is no message
 function conversion.telemetry(body, now, limit)
   return parsed(body, function(value) return records(value, now, limit) end)
 end
 
---- First reading of an attributes body: a list of values; or nil and the message.
+--- First reading of an attributes body: a list of values; or nil, the message and the reason.
 function conversion.attributes(body, limit)
   return parsed(body, function(value)
     if value.kind ~= "object" then cannot_parse(value) end

@@ -18,10 +18,14 @@ local telemetry = require "spec.emulator.telemetry"
 local endpoints = {}
 
 -- An exception behind the token check: with a text where it comes from reading JSON, else bare.
-local function failed(exchange, message)
-  if message == "" then return answers.empty(500) end
+local function failed(exchange, message, why)
+  if message == "" then return answers.empty(500, why) end
   return answers.text(exchange, 500, message)
 end
+
+local NOT_STORED = "200, but nothing is stored: a key is blank, longer than 255 characters, or looks like markup"
+
+local function accepted(stored) return answers.empty(200, not stored and NOT_STORED or nil) end
 
 -- Opens a session, lets `begin` work with it, and waits. Over the rate limit nothing happens until the request is
 -- given up.
@@ -29,7 +33,7 @@ local function wait_in_session(world, exchange, device, timeout, begin)
   local within_limit = timeout < 0 or world.limits:pass(device)
   local open = session.open(world, device, within_limit and timeout or nil, {
     timeout = function() return answers.empty(408) end,
-    gave_up = function() return errors.gave_up(world, exchange) end,
+    gave_up = function() return errors.gave_up(world, exchange, not within_limit and world.limits:why()) end,
   })
   open.exchange = exchange
   if within_limit then begin(open) end
@@ -65,7 +69,7 @@ local function package_endpoint(kind)
   return {
     parameters = package_parameters,
     handle = function(world, exchange, device, asked)
-      if not world.limits:pass(device) then return answers.empty(500) end
+      if not world.limits:pass(device) then return answers.empty(500, world.limits:why()) end
       return ota.download(exchange, device, kind, asked)
     end,
   }
@@ -75,8 +79,8 @@ endpoints.post_telemetry = {
   body = "required",
   method_name = "postTelemetry(java.lang.String,java.lang.String,jakarta.servlet.http.HttpServletRequest)",
   handle = function(world, exchange, device, _, body)
-    local records, message = conversion.telemetry(body, world:now(), world.settings.string_limit)
-    if not records then return failed(exchange, message) end
+    local records, message, why = conversion.telemetry(body, world:now(), world.settings.string_limit)
+    if not records then return failed(exchange, message, why) end
     if #records == 0 then
       -- Nothing is sent on, so nothing comes back.
       return session.open(world, device, nil, {
@@ -85,9 +89,8 @@ endpoints.post_telemetry = {
     end
     local points = 0
     for _, record in ipairs(records) do points = points + #record.values end
-    if not world.limits:pass(device, points) then return answers.empty(500) end
-    telemetry.accept(device, records)
-    return answers.empty(200)
+    if not world.limits:pass(device, points) then return answers.empty(500, world.limits:why()) end
+    return accepted(telemetry.accept(device, records))
   end,
 }
 
@@ -95,11 +98,11 @@ endpoints.post_attributes = {
   body = "required",
   method_name = "postDeviceAttributes(java.lang.String,java.lang.String)",
   handle = function(world, exchange, device, _, body)
-    local values, message = conversion.attributes(body, world.settings.string_limit)
-    if not values then return failed(exchange, message) end
-    if not world.limits:pass(device, #values) then return answers.empty(500) end
-    attributes.save(device.scopes.client, conversion.stored_attributes(conversion.rule_message(values)))
-    return answers.empty(200)
+    local values, message, why = conversion.attributes(body, world.settings.string_limit)
+    if not values then return failed(exchange, message, why) end
+    if not world.limits:pass(device, #values) then return answers.empty(500, world.limits:why()) end
+    local stored = conversion.stored_attributes(conversion.rule_message(values))
+    return accepted(attributes.save(device.scopes.client, stored))
   end,
 }
 
@@ -145,7 +148,7 @@ endpoints.post_reply = {
     return id and { id = id }, message
   end,
   handle = function(world, _, device, asked, body)
-    if not world.limits:pass(device) then return answers.empty(500) end
+    if not world.limits:pass(device) then return answers.empty(500, world.limits:why()) end
     world:later(world.settings.reply_delay, function() actor.reply(world, device, asked.id, body) end)
     return answers.empty(200)
   end,
@@ -156,10 +159,11 @@ endpoints.post_rpc = {
   method_name = "postRpcRequest(java.lang.String,java.lang.String,jakarta.servlet.http.HttpServletRequest)",
   handle = function(world, exchange, device, _, body)
     local request, message = client_rpc.read(body)
-    if not request then return failed(exchange, message) end
+    if not request then return failed(exchange, message, "method and params must both be there, method a text") end
     return wait_in_session(world, exchange, device, world.settings.request_timeout, function(open)
       local requests = device.client_requests
       requests[#requests + 1] = request
+      request.open = open
       local reply = client_rpc.answer(world, world.client_rpc_reply, request)
       if reply then
         open:give(answers.text(exchange, 200, reply))
@@ -176,8 +180,8 @@ endpoints.post_claim = {
   body = "optional",
   handle = function(world, exchange, device, _, body)
     local secret, duration = claim.read(body)
-    if not secret then return failed(exchange, duration) end
-    if not world.limits:pass(device) then return answers.empty(500) end
+    if not secret then return failed(exchange, duration, "secretKey must be a text, durationMs a whole number") end
+    if not world.limits:pass(device) then return answers.empty(500, world.limits:why()) end
     claim.offer(world, device, secret, duration)
     return answers.empty(200)
   end,
@@ -196,7 +200,7 @@ endpoints.post_provision = {
     local answer = provision.answer(world, request)
     if answer then return answers.text(exchange, 200, answer) end
     cqueues.sleep(world.settings.core_timeout / 1000)
-    return answers.empty(500)
+    return answers.empty(500, "the server cannot provision by this profile's strategy")
   end,
 }
 

@@ -85,6 +85,10 @@ function errors.thrown(world, exchange, message)
 end
 
 --- A request that got no answer in time.
-function errors.gave_up(world, exchange) return errors.json(world, exchange, 503, nil) end
+function errors.gave_up(world, exchange, why)
+  local answer = errors.json(world, exchange, 503, nil)
+  answer.why = why or "nothing answered within the server's async timeout"
+  return answer
+end
 
 return errors

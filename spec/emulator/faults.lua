@@ -13,17 +13,25 @@ function faults.new() return setmetatable({ list = {} }, Faults) end
 
 --- Orders a fault.
 -- @param fault `how`; `path` (a Lua pattern for the target), `method`, `request_body` (a text in it), `connection` (its
--- number) and `count` say which answers it breaks
+-- number) and `count` say which answers it breaks; `name` for whoever wants to remove it, or to replace it
 function Faults:add(fault)
   if not faults.instead[fault.how] and not faults.spoil[fault.how] and fault.how ~= "delay" then
     error("no such fault: " .. tostring(fault.how), 0)
   end
   for name, value in pairs(fault) do fault[name] = math.type(value) and math.tointeger(value) or value end
+  if fault.name then self:remove(fault.name) end
   self.list[#self.list + 1] = fault
 end
 
 --- Forgets all faults.
 function Faults:clear() self.list = {} end
+
+--- Forgets the fault of a name, if there is one.
+function Faults:remove(name)
+  for index, fault in ipairs(self.list) do
+    if fault.name == name then return table.remove(self.list, index) end
+  end
+end
 
 local function has(body, text)
   local bytes = body:read()

@@ -221,7 +221,7 @@ local function render(connection, exchange, answer)
     head[#head + 1] = "Transfer-Encoding: chunked\r\n"
     body = ("%x\r\n%s\r\n0\r\n\r\n"):format(#body, body)
   end
-  head[#head + 1] = os.date("!Date: %a, %d %b %Y %H:%M:%S GMT\r\n")
+  head[#head + 1] = "Date: " .. connection.world:date() .. "\r\n"
   head[#head + 1] = connection_headers
   head[#head + 1] = "\r\n"
   if exchange.version == "0.9" then return answer.body, false end
@@ -237,7 +237,7 @@ local function give(connection, exchange, answer, fault)
     connection:wait_for_end()
     return false
   end
-  connection.entry.status = answer.status
+  connection.world.journal:answered(connection.entry, answer)
   local bytes, keep = render(connection, exchange, answer)
   if fault and faults.spoil[fault.how] then
     faults.spoil[fault.how](connection, fault, bytes)
@@ -257,8 +257,10 @@ end
 
 local function handle(connection, exchange)
   local world = connection.world
+  if connection.for_page then return give(connection, exchange, world.page:answer(connection, exchange)) end
   local fault = world.faults:take(exchange.method, exchange.raw_target, exchange.body, exchange.connection.id)
   if not fault then return give(connection, exchange, application.answer(world, exchange)) end
+  connection.entry.fault = fault.name or fault.how
   if fault.how == "delay" then cqueues.sleep(fault.seconds or 1) end
   local answer
   if faults.handles_first(fault) then answer = application.answer(world, exchange) end
@@ -305,8 +307,12 @@ local function serve_one(connection)
   local lines, why = read_lines(connection)
   if why == "gone" then return false end
   connection.served = connection.served + 1
-  local entry = connection.world.journal:arrived({ connection = connection.id })
+  local world = connection.world
+  -- No fault breaks the page's own requests, and the journal does not have them.
+  connection.for_page = lines and world.page and world.page:owns(lines[1])
+  local entry = { connection = connection.id }
   connection.entry = entry
+  if not connection.for_page then world.journal:arrived(entry) end
   local keep
   if not lines then
     keep = refuse(connection, 400)
@@ -320,7 +326,7 @@ local function serve_one(connection)
     end
   end
   connection.unread = connection.unread or not lines
-  connection.world.journal:ended(entry, entry.status)
+  if not connection.for_page then world.journal:ended(entry) end
   return keep
 end
 

@@ -56,7 +56,7 @@ local function new_exchange(stream, entry)
   }
 end
 
-local function give(stream, exchange, answer)
+local function give(world, stream, exchange, answer)
   local headers = new_headers()
   headers:append(":status", tostring(answer.status))
   if not answer.plain then
@@ -64,7 +64,7 @@ local function give(stream, exchange, answer)
   end
   for _, header in ipairs(answer.headers) do headers:append(header[1]:lower(), header[2]) end
   if not answer.chunked then headers:append("content-length", tostring(#answer.body)) end
-  headers:append("date", os.date("!%a, %d %b %Y %H:%M:%S GMT"))
+  headers:append("date", world:date())
   local body = exchange.method == "HEAD" and "" or answer.body
   if stream:write_headers(headers, body == "", BODY_TIMEOUT) and body ~= "" then
     stream:write_chunk(body, true, BODY_TIMEOUT)
@@ -72,9 +72,10 @@ local function give(stream, exchange, answer)
 end
 
 -- Of the faults only those can be had here that stand for an answer or wait before it; others end the stream.
-local function answer_of(world, exchange, id)
-  local fault = world.faults:take(exchange.method, exchange.raw_target, exchange.body, id)
+local function answer_of(world, exchange, entry)
+  local fault = world.faults:take(exchange.method, exchange.raw_target, exchange.body, entry.connection)
   if not fault then return application.answer(world, exchange) end
+  entry.fault = fault.name or fault.how
   exchange.body:read() -- what came for a stream that has ended would end the connection
   if fault.how == "delay" then
     cqueues.sleep(fault.seconds or 1)
@@ -89,14 +90,14 @@ end
 local function serve_stream(world, id, stream, state)
   local entry = world.journal:arrived({ connection = id })
   local exchange = new_exchange(stream, entry)
-  local answer = exchange and answer_of(world, exchange, id)
+  local answer = exchange and answer_of(world, exchange, entry)
   local gone = state.ended or stream.state == "closed" -- the client has reset the stream, or ended the connection
   if gone then entry.given_up = true end
   if answer and not answer.never and not answer.cut and not gone then
-    entry.status = answer.status
-    give(stream, exchange, answer)
+    world.journal:answered(entry, answer)
+    give(world, stream, exchange, answer)
   end
-  world.journal:ended(entry, entry.status)
+  world.journal:ended(entry)
   if not state.ended then stream:shutdown() end
 end
 

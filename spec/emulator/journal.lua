@@ -5,6 +5,8 @@ local socket = require "socket"
 
 local journal = {}
 
+local MOST_KEPT = 65536 -- of an answer's body
+
 local Journal = {}
 Journal.__index = Journal
 
@@ -27,6 +29,7 @@ function Journal:arrived(entry)
   local entries = self.entries
   entries[#entries + 1] = entry
   self.requests = self.requests + 1
+  entry.id = self.requests
   self.more:signal()
   if #entries > 2 * self.settings.journal_size then
     self.entries = table.move(entries, self.settings.journal_size + 1, #entries, 1, {})
@@ -34,9 +37,15 @@ function Journal:arrived(entry)
   return entry
 end
 
---- Notes that it was answered.
-function Journal:ended(entry, status)
-  entry.status = status
+--- Notes the answer.
+function Journal:answered(entry, answer)
+  entry.status, entry.why = answer.status, answer.why
+  if not self.keeps_answers then return end
+  entry.answer = { headers = answer.headers, body = answer.body:sub(1, MOST_KEPT), size = #answer.body }
+end
+
+--- Notes that it has ended, answered or not.
+function Journal:ended(entry)
   entry.ended_at = socket.gettime()
   if self.print then self.print(entry) end
 end
@@ -46,6 +55,12 @@ function Journal:wait_for(count, seconds)
   local deadline = cqueues.monotime() + seconds
   while self.requests < count and cqueues.monotime() < deadline do self.more:wait(deadline - cqueues.monotime()) end
   return self.requests
+end
+
+--- The request of an id, or nil when it is no longer kept.
+function Journal:find(id)
+  local first = self.entries[1]
+  return first and self.entries[id - first.id + 1]
 end
 
 --- Forgets everything.

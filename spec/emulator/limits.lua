@@ -50,6 +50,11 @@ function Limits:take(device, kind, amount)
   return true
 end
 
+--- Why a message does not pass.
+function Limits:why()
+  return self.settings.api_disabled and "the API is disabled" or "over the rate limit of the device's profile"
+end
+
 --- Counts a message of a device.
 -- @param points how many values it brings: with any, the limits for telemetry count, else that for other messages
 -- @return whether it may pass

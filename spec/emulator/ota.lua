@@ -149,10 +149,12 @@ end
 -- @param asked `title`, `version`, `size`, `chunk`
 function ota.download(exchange, device, kind, asked)
   local package = device.packages[kind]
-  if not package or package.url then return answers.empty(404) end
-  if package.title ~= asked.title or package.version ~= asked.version then return answers.empty(400) end
+  if not package or package.url then return answers.empty(404, "no package is assigned") end
+  if package.title ~= asked.title or package.version ~= asked.version then
+    return answers.empty(400, "another title or version is assigned")
+  end
   local part = part_of(package, asked.size, asked.chunk)
-  if not part then return answers.empty(500) end
+  if not part then return answers.empty(500, "the server cannot read this part of the package") end
   local answer = {
     status = 200, body = part, headers = {
       { "Content-Disposition", "attachment;filename=" .. package.file_name },

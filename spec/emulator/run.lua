@@ -4,6 +4,7 @@ local signal = require "cqueues.signal"
 local cqueues_socket = require "cqueues.socket"
 local cjson = require "cjson"
 local control = require "spec.emulator.control"
+local pages = require "spec.emulator.page"
 local server = require "spec.emulator.server"
 local settings = require "spec.emulator.settings"
 local tls = require "spec.emulator.tls"
@@ -12,7 +13,7 @@ local worlds = require "spec.emulator.world"
 local TOKEN = "A1_TEST_TOKEN"
 local DEFAULT_PORT = 18080
 
-local flags = { quiet = true, control = true, parent = true, tls = true }
+local flags = { quiet = true, control = true, parent = true, tls = true, page = true, ["page-for-all"] = true }
 
 local function parse_arguments(arguments)
   local options, changes = {}, {}
@@ -22,7 +23,7 @@ local function parse_arguments(arguments)
     if not name then return nil, "not an option: " .. arguments[index] end
     local setting = name:gsub("-", "_")
     if flags[name] then
-      options[name] = true
+      options[setting] = true
     else
       index = index + 1
       local value = arguments[index]
@@ -90,14 +91,21 @@ local function start(queue, options, changes, finish, at_end)
   local listener, port = open_listener(options)
   if not listener then return nil, port end
   server.plain(queue, world, listener)
-  local lines = { ("http://127.0.0.1:%d %s"):format(port, TOKEN) }
+  local url = ("http://%s:%d"):format(options.address or "127.0.0.1", port)
+  local lines, page_url = { url .. " " .. TOKEN }, nil
+  if options.page or options.page_for_all then
+    world.page = pages.new(world, options.page_for_all)
+    page_url = url .. world.page.path
+  end
   if options.control then
-    local about = { url = "http://127.0.0.1:" .. port, port = port, token = TOKEN }
+    local about = { url = url, port = port, token = TOKEN, page = page_url }
     about.control = control.serve(queue, world)
     if options.tls then
       about.tls_port, about.tls_url, about.ca_file, about.pin = serve_tls(queue, world, options, at_end)
     end
     lines[2] = cjson.encode(about)
+  elseif page_url then
+    lines[2] = "the page: " .. page_url
   end
   if not options.quiet then world.journal:print_to(io.stdout) end
   queue:wrap(watch_signals, finish)

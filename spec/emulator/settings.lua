@@ -27,6 +27,7 @@ local shipped = {
   claiming_allowed = true,
   claim_duration = 86400000,
   api_disabled = false,              -- usage of the API used up: answers as over every rate limit
+  date_offset = 0,                   -- how far the clock in `Date` is ahead, behind if negative
   journal_size = 20000,              -- how many requests are kept for the control interface
 }
 

@@ -9,8 +9,9 @@ local telemetry = {}
 local LAST_TS = 253402300799999
 local AT_ONCE = 500
 
+-- Returns whether it was stored.
 local function store(device, record)
-  if not keys.all_fit(record.values) then return end
+  if not keys.all_fit(record.values) then return false end
   for _, entry in ipairs(record.values) do
     -- The database takes no U+0000 in a string.
     local value = entry.type == "STRING" and entry.value:gsub("\0", "") or entry.value
@@ -19,6 +20,7 @@ local function store(device, record)
       ts = record.ts, server_ts = record.server_ts, key = entry.key, type = entry.type, value = value,
     }
   end
+  return true
 end
 
 local function take(device, record)
@@ -30,20 +32,23 @@ local function take(device, record)
     ts = record.ts, server_ts = record.server_ts, json = message,
     transport = record.values, stored = stored.values,
   }
-  store(device, stored)
+  return store(device, stored)
 end
 
 --- Takes the records of one request. Of many the rest is seen to later: the 200 means that they are queued.
+-- @return whether storage took all of those that were seen to
 function telemetry.accept(device, records)
   local now = math.min(#records, AT_ONCE)
-  for index = 1, now do take(device, records[index]) end
-  if now == #records then return end
+  local stored = true
+  for index = 1, now do stored = take(device, records[index]) and stored end
+  if now == #records then return stored end
   cqueues.running():wrap(function()
     for index = now + 1, #records do
       if index % AT_ONCE == 0 then cqueues.sleep(0) end
       take(device, records[index])
     end
   end)
+  return stored
 end
 
 --- Stores values that the server itself writes.

@@ -20,6 +20,7 @@ function world.new(settings)
     faults = faults.new(),
     journal = journal.new(settings),
     limits = limits.new(settings),
+    page = nil,             -- what a browser shows, if anything
     client_rpc_reply = nil, -- how requests of devices are answered, see client_rpc
     started = cqueues.monotime(),
   }, World)
@@ -29,6 +30,11 @@ end
 --- Milliseconds since 1970, whole.
 function World:now() -- luacheck: no self
   return math.floor(socket.gettime() * 1000)
+end
+
+--- The time as the header `Date` tells it.
+function World:date()
+  return os.date("!%a, %d %b %Y %H:%M:%S GMT", (self:now() + math.tointeger(self.settings.date_offset)) // 1000)
 end
 
 --- Runs a function as a task of its own after so many milliseconds; at once and here for none.

@@ -29,7 +29,9 @@ local function command_line(settings, port)
   local parts = { "ulimit -n $(ulimit -Hn) 2>/dev/null; exec " .. EMULATOR_LUA, quoted(main) }
   parts[3] = "--quiet --port 0 --control --tls --parent --tell " .. port
   for name, value in pairs(settings) do
-    if name ~= "rate_limits" then
+    if name == "page" then
+      parts[#parts + 1] = "--page"
+    elseif name ~= "rate_limits" then
       parts[#parts + 1] = "--" .. name:gsub("_", "-") .. " " .. quoted(math.tointeger(value) or value)
     end
   end
@@ -37,8 +39,8 @@ local function command_line(settings, port)
 end
 
 --- Starts an emulator and waits until it serves.
--- @tparam[opt] table settings see the emulator's README; times in milliseconds
--- @return the emulator, with the fields `url`, `tls_url`, `ca_file`, `port`, `tls_port`, `token` and
+-- @tparam[opt] table settings see the emulator's README; times in milliseconds; `page = true` for its page
+-- @return the emulator, with the fields `url`, `tls_url`, `ca_file`, `port`, `tls_port`, `token`, `page` and
 -- `pin`, of the key that TLS uses
 function emulator.start(settings)
   settings = settings or {}
@@ -59,7 +61,7 @@ function emulator.start(settings)
   local self = setmetatable({
     process = process, control = control,
     url = about.url, tls_url = about.tls_url:gsub("127%.0%.0%.1", TLS_HOST), ca_file = about.ca_file,
-    token = about.token, pin = about.pin,
+    token = about.token, pin = about.pin, page = about.page,
     port = math.tointeger(about.port), tls_port = math.tointeger(about.tls_port),
   }, Emulator)
   if settings.rate_limits then self:set({ rate_limits = settings.rate_limits }) end

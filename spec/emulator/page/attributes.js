@@ -1,0 +1,73 @@
+// Attributes of the three scopes; those shared by the server and its own can be set.
+import { button, field, form, h, rows, setText, table } from "./dom.js";
+import { command } from "./server.js";
+
+const scopes = [
+  ["shared", "Shared attributes", "set by the server, told to the device"],
+  ["client", "Client attributes", "set by the device"],
+  ["server", "Server attributes", "not seen by the device"],
+];
+
+// A text that is JSON is sent as what it says, any other as a string.
+function valueOf(text) {
+  try {
+    JSON.parse(text);
+    return text;
+  } catch {
+    return JSON.stringify(text);
+  }
+}
+
+function scopeTable(device, scope, caption) {
+  const shared = scope === "shared";
+  const { element, body } = table(caption, "Key", "Type", "Value", ...(shared ? [""] : []));
+  const show = rows(body, entry => entry.key, ({ key }) => {
+    const [kind, value] = [h("span", { class: "type" }), h("td", { class: "value" })];
+    const row = h("tr", {}, h("th", { scope: "row" }, key), h("td", {}, kind), value);
+    if (shared) {
+      row.append(h("td", {}, button("Delete", async () => {
+        await command("delete_shared", { name: device().name, keys: [key] });
+        return `${key} is deleted, and the device told so.`;
+      }, { class: "small danger", "aria-label": `Delete ${key}` })));
+    }
+    return {
+      element: row,
+      update(entry) {
+        setText(kind, entry.type);
+        setText(value, entry.value);
+      },
+    };
+  });
+  return { element, show };
+}
+
+function setForm(device) {
+  return form({ class: "row", id: "set-attribute" }, async ({ scope, key, value }, target) => {
+    const json = `{${JSON.stringify(key)}:${valueOf(value)}}`;
+    await command(scope === "shared" ? "set_shared" : "set_server", { name: device().name, json });
+    target.reset();
+    return `${key} is set.`;
+  },
+  field("Scope", h("select", {}, h("option", { value: "shared" }, "shared"), h("option", { value: "server" }, "server")), "scope"),
+  field("Key", h("input", { required: true, autocomplete: "off" }), "key"),
+  field("Value (JSON, or a text)", h("input", { required: true, autocomplete: "off" }), "value"),
+  h("button", { class: "main" }, "Set"));
+}
+
+export function attributesView(device) {
+  const tables = scopes.map(([scope, caption, about]) => {
+    const made = scopeTable(device, scope, `${caption}: ${about}`);
+    const empty = h("p", { class: "empty" }, "none");
+    return { scope, empty, ...made };
+  });
+  return {
+    element: h("div", {}, setForm(device), ...tables.flatMap(({ element, empty }) => [element, empty])),
+    update() {
+      for (const { scope, show, empty } of tables) {
+        const entries = device()[scope];
+        show(entries);
+        empty.hidden = entries.length > 0;
+      }
+    },
+  };
+}

@@ -1,0 +1,33 @@
+// Claiming: what the device offers, and a user who takes it.
+import { button, field, form, h, setText } from "./dom.js";
+import { model } from "./model.js";
+import { command } from "./server.js";
+import { dateTime } from "./text.js";
+
+export function claimView(device) {
+  const about = h("p", { id: "claim-state" });
+  const back = button("Take back from the user", async () => {
+    await command("reclaim", { token: device().token });
+    return "The device belongs to nobody again.";
+  });
+  const claim = form({ class: "row", id: "claim" }, async ({ secret }) => {
+    const said = await command("claim_by_user", { token: device().token, secret });
+    if (said === "FAILURE") throw new Error("FAILURE: no offer with this secret stands; a wrong secret spoils the offer.");
+    return said;
+  }, field("Secret", h("input", { autocomplete: "off" }), "secret"), h("button", { class: "main" }, "Claim as a user"));
+  const allowed = h("input", { type: "checkbox", role: "switch", change() {
+    command("set", { settings: { claiming_allowed: allowed.checked } });
+  } });
+  return {
+    element: h("div", { class: "card" }, about, claim, back, field("Devices may be claimed", allowed)),
+    update() {
+      const { claimed, offer } = device();
+      setText(about, claimed ? "The device is claimed." : offer && offer.ends_at > Date.now()
+        ? `The device offers itself until ${dateTime(offer.ends_at)} for the secret "${offer.secret}".`
+        : "The device does not offer itself: a script does that by dev:claim { secret_key = ... }.");
+      back.hidden = !claimed;
+      claim.hidden = Boolean(claimed);
+      allowed.checked = model.settings.claiming_allowed;
+    },
+  };
+}

@@ -1,0 +1,122 @@
+// Every request and its answer, filtered, with all that is known of the one that is chosen.
+import { button, field, h, rows, select, setText, table } from "./dom.js";
+import { model } from "./model.js";
+import { command, request } from "./server.js";
+import { bytes, clockTime, duration, pretty } from "./text.js";
+import { update } from "./redraw.js";
+
+const MOST_SHOWN = 200;
+
+const classes = [["", "any"], ["2", "2xx"], ["4", "4xx"], ["5", "5xx"], ["none", "none yet, or none at all"]];
+
+const shortTarget = target => (target ?? "").replace(/^\/api\/v1\//, "");
+
+function remark(entry) {
+  if (entry.fault) return `broken: ${entry.fault}`;
+  if (entry.why) return entry.why;
+  return entry.given_up ? "the device went away" : "";
+}
+
+function statusOf(entry) {
+  if (entry.status) return String(entry.status);
+  return entry.ended_at ? "no answer" : "waits";
+}
+
+const goodness = entry => (entry.status >= 400 || (entry.ended_at && !entry.status) ? "bad" : entry.status ? "good" : "");
+
+function row(choose) {
+  return first => {
+    const [status, took, said] = [h("td", {}), h("td", {}), h("td", { class: "value preview" })];
+    const open = h("button", { type: "button", class: "link", click: () => choose(first.id) },
+      `${first.method} ${shortTarget(first.target)}`);
+    const element = h("tr", {}, h("td", { class: "time" }, clockTime(first.at * 1000)), h("th", { scope: "row" }, open),
+      status, took, said);
+    return {
+      element,
+      update(entry) {
+        setText(status, statusOf(entry));
+        status.className = `status ${goodness(entry)}`;
+        setText(took, entry.ended_at ? duration(entry.ended_at - entry.at) : "");
+        setText(said, remark(entry) || entry.preview || "");
+        said.classList.toggle("bad", remark(entry) !== "");
+      },
+    };
+  };
+}
+
+function body(text, size) {
+  if (!size) return h("p", { class: "faint" }, "no body");
+  if (text === undefined) return h("p", { class: "faint" }, `${bytes(size)} that are no text`);
+  return h("pre", { tabindex: 0 }, pretty(text));
+}
+
+const headers = list => h("pre", { tabindex: 0 }, list.map(([name, value]) => `${name}: ${value}`).join("\n"));
+
+function details(entry) {
+  const why = remark(entry);
+  return [
+    h("h3", {}, `${entry.method} ${entry.target}`),
+    h("p", {}, h("span", { class: `status ${goodness(entry)}` }, statusOf(entry)), " ",
+      entry.ended_at ? `after ${duration(entry.ended_at - entry.at)}` : ""),
+    ...(why ? [h("p", { class: "note", id: "why" }, why)] : []),
+    h("h4", {}, "Request"), body(entry.body, entry.size),
+    h("details", {}, h("summary", {}, "Headers"), headers(Object.entries(entry.headers).sort())),
+    h("h4", {}, "Answer"), body(entry.answer, entry.answer_size),
+    h("details", {}, h("summary", {}, "Headers"), headers(Object.values(entry.answer_headers ?? {}))),
+  ];
+}
+
+export function requestsView(only = "") {
+  const device = select([["", "all"]]);
+  const path = h("input", { type: "search", autocomplete: "off", placeholder: "telemetry" });
+  const status = select(classes);
+  const hold = h("input", { type: "checkbox", role: "switch" });
+  const count = h("p", { class: "faint" });
+  const { element, body: tableBody } = table("Requests, the newest first", "Time", "Request", "Status", "Took", "Why, or body");
+  const aside = h("aside", { class: "card", "aria-label": "The chosen request", tabindex: -1, hidden: true });
+  let chosen;
+  const choose = async id => {
+    chosen = id;
+    const entry = await request(id);
+    if (chosen !== id) return;
+    aside.hidden = false;
+    aside.replaceChildren(button("Close", () => { aside.hidden = true; }, { class: "small close" }), ...details(entry));
+    aside.focus();
+  };
+  const show = rows(tableBody, entry => entry.id, row(choose));
+  const fits = entry => {
+    const token = model.devices.get(device.value)?.token;
+    if (device.value !== "" && !(entry.target ?? "").startsWith(`/api/v1/${token}/`)) return false;
+    if (!(entry.target ?? "").includes(path.value)) return false;
+    if (status.value === "none") return !entry.status;
+    return status.value === "" || String(entry.status).startsWith(status.value);
+  };
+  let names = "";
+  const updateDevices = () => {
+    const now = [...model.devices.keys()].sort();
+    if (now.join("\n") === names) return;
+    names = now.join("\n");
+    const value = device.value || only;
+    device.replaceChildren(...[["", "all"], ...now.map(name => [name, name])]
+      .map(([key, text]) => h("option", { value: key }, text)));
+    device.value = now.includes(value) ? value : "";
+  };
+  const filters = h("div", { class: "row", id: "filters", input: update, change: update },
+    field("Device", device), field("Path holds", path), field("Status", status), field("Hold still", hold),
+    button("Clear", async () => {
+      await command("clear");
+      model.requests = [];
+      update();
+      return "The list is cleared.";
+    }));
+  return {
+    element: h("div", {}, h("h2", {}, "Requests"), filters, count, h("div", { class: "split" }, element, aside)),
+    update() {
+      updateDevices();
+      if (hold.checked) return;
+      const found = model.requests.filter(fits);
+      show(found.slice(-MOST_SHOWN).reverse());
+      setText(count, found.length > MOST_SHOWN ? `the last ${MOST_SHOWN} of ${found.length}` : `${found.length} of them`);
+    },
+  };
+}

@@ -254,8 +254,8 @@ describe("an error", function()
       local proxy = "socks5h://127.0.0.1:" .. server:read "l"
       local by <close> = tb.device { url = e.url, token = TOKEN, proxy = proxy }
       for _ = 1, 2 do
-        local err = unanswered("network", "PROXY", true, by)
-        assert.truthy(err.message:find("check the proxy", 1, true))
+        local err = unanswered("network", nil, true, by) -- PROXY; libcurl 7.81 says COULDNT_CONNECT
+        assert.truthy(err.message:find "check the .*proxy")
       end
     end)
 
@@ -267,8 +267,8 @@ describe("an error", function()
     it("says that the connection was broken", function()
       assert(dev:send_attributes { a = 1 })
       for _, fault in ipairs {
-        { how = "close" }, { how = "close_after", bytes = 10 }, { how = "wrong_length" }, { how = "two_lengths" },
-        { how = "reset" }, { how = "reset_after", bytes = 300 },
+        { how = "close" }, { how = "close_after", bytes = 10 }, { how = "wrong_length" }, { how = "reset" },
+        { how = "reset_after", bytes = 300 },
       } do
         e:fault(fault)
         unanswered("network", nil, true)
@@ -289,6 +289,10 @@ describe("an error", function()
     it("says that the answer makes no sense", function()
       e:fault { how = "garbage", count = 1 }
       unanswered("answer", nil, true) -- the next one may
+      e:fault { how = "two_lengths", count = 1 }
+      local err = error_of(dev)
+      assert.is_true(err.kind == "answer" or err.kind == "network") -- as libcurl takes the first length, or none
+      assert.is_true(err.retryable)
       e:fault { how = "raw", raw = "HTTP/1.1 200 \r\nContent-Length: -5\r\n\r\n", count = 1 }
       assert.equal("answer", error_of(dev).kind)
       local of_code = require "thingsboard.error".of_code -- garbage that a reset ends has the reset's words

@@ -6,8 +6,15 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The system call that fills a struct timespec of this width. */
+#ifdef SYS_clock_gettime64
+enum { GETTIME = sizeof(time_t) > sizeof(long) ? SYS_clock_gettime64 : SYS_clock_gettime };
+#else
+enum { GETTIME = SYS_clock_gettime };
+#endif
+
 int clock_gettime(clockid_t clock, struct timespec *time) {
-  if (syscall(SYS_clock_gettime, clock, time) != 0) return -1;
+  if (syscall(GETTIME, clock, time) != 0) return -1;
   const char *path = getenv("CLOCK_SET");
   if (clock != CLOCK_REALTIME || path == NULL) return 0;
   char text[32] = "";

@@ -140,6 +140,7 @@ build = {
         "csrc/spool/module.c",
         "csrc/spool/pending.c",
         "csrc/spool/record_clock.c",
+        "csrc/spool/room.c",
         "csrc/spool/run.c",
         "csrc/spool/schema.c",
         "csrc/spool/sqlite.c",

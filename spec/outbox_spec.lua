@@ -310,7 +310,7 @@ describe("an outbox", function()
 
   it("writes what sync_every has held back when its time has come, though nothing more is put", function()
     local outbox <close> = assert(dev:outbox { path = path, sync_every = 0.1 })
-    local function written() return io.popen("stat -c %Y%s " .. path .. "-wal"):read "n" end
+    local function written() return io.popen("stat -c %.Y " .. path .. "-wal"):read "n" end
     for n = 1, 2 do -- again, once it has been written
       assert(outbox:put { n = n })
       local before, deadline = written(), tb.now() + 5000

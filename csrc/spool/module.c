@@ -13,6 +13,7 @@ process has the file, `CORRUPT` or `NOTADB` when it is damaged, `MOVED` when it 
 #include "base/userdata.h"
 #include "spool/batch.h"
 #include "spool/pending.h"
+#include "spool/room.h"
 #include "spool/sqlite.h"
 #include "json/body.h"
 #include "json/writer.h"
@@ -26,6 +27,8 @@ process has the file, `CORRUPT` or `NOTADB` when it is damaged, `MOVED` when it 
 #include <unistd.h>
 
 static const char TYPE[] = "thingsboard.spool";
+
+enum { DEFAULT_LIMIT = 64 * 1024 * 1024 };
 
 static void check_free(lua_State *L, const struct tb_spool *spool) {
   if (spool->busy) luaL_error(L, "the outbox is in use: a finalizer has called it in the midst of another call");
@@ -119,6 +122,7 @@ static int spool_new(lua_State *L) {
   tb_buffer_init(&spool->values, TB_MOST_RECORD);
   tb_buffer_init(&spool->shape_keys, TB_MOST_RECORD);
   tb_buffer_init(&spool->body, SIZE_MAX / 2);
+  tb_room_set_limit(spool, DEFAULT_LIMIT);
   spool->path = strdup(path);
   if (spool->path == NULL) return luaL_error(L, "not enough memory");
   return 1;
@@ -180,7 +184,7 @@ static int spool_device(lua_State *L) {
   return 1;
 }
 
-/*** Writes what waits in memory to the disk, all of it or nothing.
+/*** Writes what waits in memory to the disk. Where that fails, what is not on the disk stays in memory.
 @function spool:sync
 @treturn[1] boolean true: it is there, whatever happens
 @return[2] failure */
@@ -405,6 +409,45 @@ static int spool_remove(lua_State *L) {
   if (code == SQLITE_OK && first <= last && !tb_pending_remove(spool, device, first, last)) code = SQLITE_NOMEM;
   if (code != SQLITE_OK) return failure(L, spool, code);
   lua_pushinteger(L, count - device->count);
+  return 1;
+}
+
+/*** Removes some of a device's oldest records that are on disk, to make room.
+@function spool:remove_oldest
+@tparam integer device
+@treturn[1] integer how many there were
+@return[2] failure */
+static int spool_remove_oldest(lua_State *L) {
+  struct tb_spool *spool = check_spool(L);
+  struct tb_device *device = check_device(L, spool, 2);
+  int64_t count = device->count;
+  int code = spool->db == NULL ? SQLITE_OK : tb_sqlite_remove_oldest(spool, device);
+  if (code != SQLITE_OK) return failure(L, spool, code);
+  lua_pushinteger(L, count - device->count);
+  return 1;
+}
+
+/*** Sets how many bytes the file and its log may take together, 64 KiB at least. Without this call that is 64 MiB.
+@function spool:set_limit
+@tparam integer bytes */
+static int spool_set_limit(lua_State *L) {
+  tb_room_set_limit(check_spool(L), check_number(L, 2));
+  return 0;
+}
+
+/*** Half the size of the file system that the file is in.
+@function spool:half_of_disk
+@treturn ?integer bytes; nil when that cannot be told */
+static int spool_half_of_disk(lua_State *L) {
+  const struct tb_spool *spool = check_spool(L);
+  int64_t half = tb_room_half(spool->path);
+  const char *slash = strrchr(spool->path, '/');
+  if (half == 0 && slash != NULL) { /* it is not there yet */
+    lua_pushlstring(L, spool->path, (size_t)(slash - spool->path) + 1);
+    half = tb_room_half(lua_tostring(L, -1));
+  }
+  if (half == 0) return 0;
+  lua_pushinteger(L, half);
   return 1;
 }
 
@@ -682,6 +725,9 @@ static const luaL_Reg METHODS[] = {{"open", spool_open},
                                    {"sync", spool_sync},
                                    {"batch", spool_batch},
                                    {"remove", spool_remove},
+                                   {"remove_oldest", spool_remove_oldest},
+                                   {"set_limit", spool_set_limit},
+                                   {"half_of_disk", spool_half_of_disk},
                                    {"date", spool_date},
                                    {"counts", spool_counts},
                                    {"oldest", spool_oldest},

@@ -1,6 +1,10 @@
 #include "spool/pending.h"
 
+#include "spool/room.h"
+
 #include <stdlib.h>
+
+enum { MOST_RUN_PAGES = 4 };
 
 static void free_pending(struct tb_pending *p) {
   tb_run_free(&p->run);
@@ -19,7 +23,7 @@ static struct tb_pending *run_for(struct tb_spool *spool, struct tb_device *devi
   struct tb_pending *last = device->last;
   if (same_keys && last->undated == undated && last->run.count < TB_MOST_IN_RUN &&
       last->run.first + last->run.count == device->next &&
-      last->run.data.length + spool->values.length <= TB_MOST_RUN_BYTES)
+      last->run.data.length + spool->values.length <= MOST_RUN_PAGES * (size_t)tb_room_page_size(spool))
     return last;
   const struct tb_buffer *keys = same_keys ? &last->run.keys : &spool->keys;
   struct tb_pending *p = malloc(sizeof *p);

@@ -26,12 +26,12 @@ const char *const TB_MIGRATIONS[TB_SCHEMA_VERSION] = {
     "PRAGMA user_version = 2;",
 };
 
-/* The log is small, for the disks are; a commit is on the disk when it returns. */
+/* A commit is on the disk when it returns. What is removed is not overwritten, which would take room. How long the log
+ * gets: see room.h. */
 const char TB_SETTINGS[] = "PRAGMA locking_mode = EXCLUSIVE;"
                            "PRAGMA journal_mode = WAL;"
                            "PRAGMA synchronous = FULL;"
-                           "PRAGMA wal_autocheckpoint = 256;"
-                           "PRAGMA journal_size_limit = 1048576;"
+                           "PRAGMA secure_delete = OFF;"
                            "PRAGMA cache_size = -256;"
                            "PRAGMA temp_store = MEMORY;";
 
@@ -43,8 +43,8 @@ const char TB_SETTINGS[] = "PRAGMA locking_mode = EXCLUSIVE;"
 const char *const TB_SQL[TB_STATEMENTS] = {
     [TB_INSERT] = "INSERT INTO runs (id, ts, period, shape, count, data) VALUES (?, ?, ?, ?, ?, ?)",
     [TB_JOIN] = "UPDATE runs SET count = count + ?, data = CAST(data || ? AS BLOB) WHERE id = ?",
-    [TB_SELECT] = ROWS " ORDER BY id",
-    [TB_FIND] = ROWS " ORDER BY id DESC LIMIT 1",
+    [TB_SELECT] = (ROWS " ORDER BY id"),
+    [TB_FIND] = (ROWS " ORDER BY id DESC LIMIT 1"),
     [TB_SUM] =
         "SELECT coalesce(sum(count), 0), coalesce(sum(length(data)), 0), count(*) FROM runs WHERE id BETWEEN ? AND ?",
     [TB_DELETE] = "DELETE FROM runs WHERE id BETWEEN ? AND ?",
@@ -52,6 +52,8 @@ const char *const TB_SQL[TB_STATEMENTS] = {
     [TB_KEYS_OF] = "SELECT keys FROM shapes WHERE number = ?",
     [TB_ADD_SHAPE] = "INSERT INTO shapes (keys) VALUES (?)",
     [TB_DATE] = "UPDATE periods SET offset = ? WHERE boot = ? AND offset IS NULL",
+    [TB_PAGE_COUNT] = "PRAGMA page_count",
+    [TB_FREE_PAGES] = "PRAGMA freelist_count",
     /* Savepoints, not transactions: a caller may put a transaction around them. */
     [TB_BEGIN] = "SAVEPOINT step",
     [TB_COMMIT] = "RELEASE step",

@@ -23,6 +23,8 @@ enum tb_statement {
   TB_KEYS_OF,
   TB_ADD_SHAPE,
   TB_DATE,
+  TB_PAGE_COUNT,
+  TB_FREE_PAGES,
   TB_BEGIN,
   TB_COMMIT,
   TB_ROLLBACK,

@@ -16,7 +16,6 @@
 enum {
   TB_ROW_BYTES = 24, /* what a run costs beside its data */
   TB_MOST_IN_RUN = 256,
-  TB_MOST_RUN_BYTES = 16 * 1024,
   TB_MOST_RECORD = 64 * 1024 * 1024
 };
 
@@ -52,6 +51,10 @@ struct tb_spool {
   struct tb_pending *first, *last;     /* records in memory, of all devices */
   struct tb_buffer keys, values, body; /* scratch */
   sqlite3 *db;                         /* NULL while the file is not open */
+  int64_t limit;                       /* bytes that the file and its log may take together */
+  int64_t page;                        /* bytes of the file's pages */
+  int64_t frames;                      /* pages that the log has room for at all times, */
+  int64_t interval;                    /* and how many of them there are until a checkpoint */
   const char *problem;                 /* why it could not be opened, where SQLite's code does not say it; or NULL */
   sqlite3_stmt *statements[TB_STATEMENTS];
   char boot[64];               /* the kernel's id of this boot */

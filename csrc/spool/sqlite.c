@@ -1,12 +1,14 @@
 #include "spool/sqlite.h"
 
 #include "spool/pending.h"
+#include "spool/room.h"
 
 #include <string.h>
 
 enum {
   /* The data up to which a row takes more records: four fill a page. A record takes 4 bytes at least. */
-  MOST_JOINED_BYTES = 900
+  MOST_JOINED_BYTES = 900,
+  FREED_PAGES = 8 /* how much goes at once, where the oldest make room */
 };
 
 _Static_assert(MOST_JOINED_BYTES / 4 <= TB_MOST_IN_RUN, "a row takes no more records than a run");
@@ -182,9 +184,13 @@ int tb_sqlite_load_keys(struct tb_spool *spool, struct tb_row *row) {
 /* ---- The file ---- */
 
 static int open_database(struct tb_spool *spool) {
+  char page_size[40];
   int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
   int code = sqlite3_open_v2(spool->path, &spool->db, flags, NULL);
-  return code == SQLITE_OK ? sqlite3_exec(spool->db, TB_SETTINGS, NULL, NULL, NULL) : code;
+  sqlite3_snprintf(sizeof page_size, page_size, "PRAGMA page_size = %d", tb_room_page_size(spool));
+  if (code == SQLITE_OK) code = sqlite3_exec(spool->db, page_size, NULL, NULL, NULL); /* of a new file */
+  if (code == SQLITE_OK) code = sqlite3_exec(spool->db, TB_SETTINGS, NULL, NULL, NULL);
+  return code == SQLITE_OK ? read_once(spool, "PRAGMA page_size", NULL, &spool->page) : code;
 }
 
 /* Brings the file to the version of this release, in one transaction. */
@@ -240,7 +246,7 @@ static int attach_devices(struct tb_spool *spool) {
 }
 
 int tb_sqlite_open(struct tb_spool *spool) {
-  static int (*const STEPS[])(struct tb_spool *) = {open_database, migrate, prepare, attach_devices};
+  static int (*const STEPS[])(struct tb_spool *) = {open_database, migrate, tb_room_open, prepare, attach_devices};
   int code = SQLITE_OK;
   spool->problem = NULL;
   for (size_t i = 0; code == SQLITE_OK && i < sizeof STEPS / sizeof *STEPS; i++) code = STEPS[i](spool);
@@ -248,6 +254,7 @@ int tb_sqlite_open(struct tb_spool *spool) {
 }
 
 void tb_sqlite_close(struct tb_spool *spool) {
+  tb_room_close(spool);
   for (size_t i = 0; i < TB_STATEMENTS; i++) {
     sqlite3_finalize(spool->statements[i]);
     spool->statements[i] = NULL;
@@ -315,31 +322,52 @@ static bool is_gone(struct tb_spool *spool) {
   return sqlite3_file_control(spool->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved != 0;
 }
 
-static int write_all(struct tb_spool *spool) {
+static int64_t pages_of(const struct tb_spool *spool, const struct tb_run *run) {
+  return tb_room_pages(spool, run->data.length + 2 * run->keys.length); /* keys have a row and an index */
+}
+
+/* Where a transaction that begins with the first run in memory ends: before this one, or NULL. */
+static struct tb_pending *end_of_transaction(const struct tb_spool *spool, int64_t *pages) {
+  struct tb_pending *end = spool->first;
+  *pages = 0;
+  do {
+    *pages += pages_of(spool, &end->run);
+    end = end->next;
+  } while (end != NULL && *pages + pages_of(spool, &end->run) <= tb_room_in_transaction(spool));
+  return end;
+}
+
+static int write_until(struct tb_spool *spool, const struct tb_pending *end) {
   int code = run(spool, TB_BEGIN);
   if (code != SQLITE_OK) return code;
-  for (struct tb_pending *p = spool->first; code == SQLITE_OK && p != NULL; p = p->next) code = write_pending(spool, p);
+  for (struct tb_pending *p = spool->first; code == SQLITE_OK && p != end; p = p->next) code = write_pending(spool, p);
   code = finish(spool, code);
   if (code != SQLITE_OK) forget_tails(spool);
   return code;
 }
 
-/* Where the log cannot grow, what is in it may still find room in the file, and it begins anew. */
-static bool makes_room(struct tb_spool *spool, int code) {
+/* Where the log could not grow, what is in it may still find room in the file, and it begins anew. */
+static bool restarts_log(struct tb_spool *spool, int code) {
   return ((code & 0xFF) == SQLITE_FULL || (code & 0xFF) == SQLITE_IOERR) &&
-         sqlite3_wal_checkpoint_v2(spool->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) == SQLITE_OK;
+         sqlite3_wal_checkpoint_v2(spool->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL) == SQLITE_OK;
 }
 
 int tb_sqlite_sync(struct tb_spool *spool) {
   if (spool->first == NULL) return SQLITE_OK;
   if (spool->db == NULL) return SQLITE_CANTOPEN;
   if (is_gone(spool)) return SQLITE_READONLY_DBMOVED;
-  int code = write_all(spool);
-  if (makes_room(spool, code)) code = write_all(spool);
-  if (code != SQLITE_OK) return code;
   while (spool->first != NULL) {
-    spool->devices[spool->first->device].bytes -= spool->first->saved;
-    tb_pending_pop(spool);
+    int64_t pages;
+    const struct tb_pending *end = end_of_transaction(spool, &pages);
+    int code = tb_room_for(spool, pages);
+    if (code != SQLITE_OK) return code;
+    code = write_until(spool, end);
+    if (restarts_log(spool, code)) code = write_until(spool, end);
+    if (code != SQLITE_OK) return code;
+    while (spool->first != end) {
+      spool->devices[spool->first->device].bytes -= spool->first->saved;
+      tb_pending_pop(spool);
+    }
   }
   return SQLITE_OK;
 }
@@ -414,7 +442,8 @@ static int take_out(struct tb_spool *spool, struct tb_device *device, int64_t fi
   return code;
 }
 
-static int remove_records(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last) {
+/* Removes them in one transaction. */
+static int remove_at_once(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last) {
   device->tail.length = 0;
   const struct tb_device before = *device;
   int code = run(spool, TB_BEGIN);
@@ -424,9 +453,40 @@ static int remove_records(struct tb_spool *spool, struct tb_device *device, int6
   return code;
 }
 
+/* The last record that goes in one transaction with the first, of those up to `last`: as many rows as that may have,
+ * and no more bytes. */
+static int last_at_once(struct tb_spool *spool, const struct tb_device *device, int64_t first, int64_t bytes,
+                        int64_t *last) {
+  const struct tb_cursor cursor = tb_cursor_open(spool, device, TB_SELECT, first, *last);
+  struct tb_row row;
+  int code = SQLITE_DONE;
+  int64_t rows = tb_room_in_transaction(spool), end = *last;
+  while (rows > 0 && bytes > 0 && (code = tb_cursor_next(&cursor, &row)) == SQLITE_ROW) {
+    end = row.run.first + row.run.count - 1;
+    bytes -= (int64_t)row.run.data.length;
+    rows--;
+  }
+  tb_cursor_close(&cursor);
+  if (code == SQLITE_ROW && end < *last) *last = end;
+  return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
+}
+
 int tb_sqlite_remove(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last) {
-  int code = remove_records(spool, device, first, last);
-  return makes_room(spool, code) ? remove_records(spool, device, first, last) : code;
+  while (first <= last) {
+    int64_t until = last;
+    int code = last_at_once(spool, device, first, INT64_MAX, &until);
+    if (code == SQLITE_OK) code = remove_at_once(spool, device, first, until);
+    if (restarts_log(spool, code)) code = remove_at_once(spool, device, first, until);
+    if (code != SQLITE_OK) return code;
+    first = until + 1;
+  }
+  return SQLITE_OK;
+}
+
+int tb_sqlite_remove_oldest(struct tb_spool *spool, struct tb_device *device) {
+  int64_t last = device->next;
+  int code = last_at_once(spool, device, 0, FREED_PAGES * spool->page, &last);
+  return code == SQLITE_OK ? remove_at_once(spool, device, 0, last) : code;
 }
 
 int tb_sqlite_date(struct tb_spool *spool, int64_t offset) {

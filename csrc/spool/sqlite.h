@@ -24,11 +24,14 @@ void tb_sqlite_close(struct tb_spool *spool);
 /* Finds a device in the file: its number and what waits there. What waits in memory comes behind that. */
 int tb_sqlite_attach_device(struct tb_spool *spool, size_t index);
 
-/* Writes what waits in memory, all of it or nothing. */
+/* Writes what waits in memory, in several transactions where it is much: where that fails, the rest stays in memory. */
 int tb_sqlite_sync(struct tb_spool *spool);
 
 /* Removes a device's records from one number to another. */
 int tb_sqlite_remove(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last);
+
+/* Removes some of a device's oldest records in the file, whole rows, to make room. */
+int tb_sqlite_remove_oldest(struct tb_spool *spool, struct tb_device *device);
 
 /* Dates the undated records of this boot: the offset is added to their uptimes. */
 int tb_sqlite_date(struct tb_spool *spool, int64_t offset);

@@ -139,8 +139,20 @@ local function take_up(self)
   return true
 end
 
+-- How much the file and its log may take: what its users may, and where none of them says how much that is, at most
+-- half the file system.
+local function set_limit(self)
+  local total, half = 0, self.spool:half_of_disk()
+  for _, outbox in next, self.users do
+    total = total + math.min(outbox.max_bytes, 1 << 50)
+    if outbox.has_max_bytes then half = nil end
+  end
+  self.spool:set_limit(math.min(total, half or total))
+end
+
 local function open(self)
   if self.in_flight > 0 then return nil, self.trouble end
+  set_limit(self)
   local boot, reason, code = self.spool:open()
   for _, outbox in next, self.users do outbox:renumbered() end
   if not boot then return nil, reason, code end
@@ -224,22 +236,40 @@ local function write(self)
   return self.spool:sync()
 end
 
---- Writes everything that has changed.
+-- Drops some records, by each outbox's `when_full`: of the one that has most. Where none waits on the disk, it is what
+-- was set aside that fills the file, and the oldest of that goes.
+-- @treturn boolean whether there is more room now
+local function make_room(self)
+  local fullest, most = nil, 0
+  local waiting = false
+  for _, outbox in next, self.users do
+    local count = self.spool:counts(outbox.number)
+    if count > most and not outbox.refuse then fullest, most = outbox, count end
+    waiting = waiting or self.spool:newest(outbox.number) ~= false
+  end
+  if waiting then return fullest ~= nil and fullest:drop_oldest() end
+  local rejected = self.spool:query(schema.is_rejected)
+  return rejected ~= nil and rejected[1] ~= nil and self.spool:query(schema.forget_oldest_rejected) ~= nil
+end
+
+--- Writes everything that has changed. Where the file is full, and may not grow, the oldest records make room.
 -- @treturn[1] boolean true: it is on the disk
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong; it waits in memory
+-- @treturn[2] ?string SQLite's name of the error
 function file:sync()
   local _ <close> = enter(self)
   if self.state == "damaged" and self.in_flight == 0 then replace(self) end
   local ok, reason, code = write(self)
-  if not ok and mend(self, reason, code) then ok, reason = write(self) end
+  if not ok and mend(self, reason, code) then ok, reason, code = write(self) end
+  while not ok and code == "FULL" and self:is_open() and make_room(self) do ok, reason, code = write(self) end
   if self.state == "open" or self.state == "failing" then
     move(self, ok and "open" or "failing", reason)
   elseif self.state == "closed" then
     move(self, "closed", reason)
   end
   self.sync_at = nil
-  return ok, reason
+  return ok, reason, code
 end
 
 --- Takes an outbox in, which is among the users already: it gets to know what the file has of it.
@@ -249,6 +279,7 @@ end
 function file:take_in(outbox)
   if not self:is_open() then return self:sync() end
   local _ <close> = enter(self)
+  set_limit(self)
   local found, reason = outbox:read()
   if not found then return nil, reason end
   outbox:opened(found)

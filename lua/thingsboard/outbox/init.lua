@@ -60,6 +60,7 @@ function outbox.new(client, given)
     refuse = option.when_full == "refuse",
     max_records = option.max_records or math.maxinteger,
     max_bytes = option.max_bytes,
+    has_max_bytes = given.max_bytes ~= nil, -- it was given
     max_age = option.max_age,
     server_time = option.server_time,
     messages = messages, points = points, -- budgets
@@ -227,6 +228,15 @@ local function drop(self, count)
   end
 end
 
+--- Drops some of the oldest records that are on the disk.
+-- @treturn boolean whether there were any
+function outbox:drop_oldest()
+  local dropped = self.spool:remove_oldest(self.number)
+  if not dropped or dropped == 0 then return false end
+  self:lose("full", dropped)
+  return true
+end
+
 -- Drops the oldest while there are too many, and those that are too old.
 local function keep_bounds(self)
   local count, bytes = self.spool:counts(self.number)
@@ -278,15 +288,23 @@ local function is_full(self, more)
   return count + more > self.max_records or bytes >= self.max_bytes
 end
 
+local function refused(self, count)
+  self:lose("refused", count)
+  return nil, errors.new("full", "put: the outbox is full", { retryable = true })
+end
+
 -- Sees to the records that were put last, so many.
 local function keep(self, count)
-  local ok, reason = settle(self)
+  local ok, reason, code = settle(self)
   if ok then
     self.unsynced = 0
     return true
-  elseif not self.in_memory then
+  elseif code == "FULL" and self.refuse or not self.in_memory then
     local _, _, following = self.spool:counts(self.number) -- the file may be another, and their numbers, too
-    self.spool:discard_pending(self.number, following - count, following - 1)
+    if not self.spool:remove(self.number, following - count, following - 1) then -- some of many may be on the disk
+      self.spool:discard_pending(self.number, following - count, following - 1)
+    end
+    if code == "FULL" then return refused(self, count) end
     return nil, errors.new("file", "put: the record cannot be kept: " .. reason, { retryable = true })
   end
   self.unsynced = self.unsynced + count
@@ -314,10 +332,7 @@ function outbox:put(values, in_order)
   end
   if self.refuse and type(values) == "table" then
     local more = values[1] ~= nil and #values or 1
-    if is_full(self, more) then
-      self:lose("refused", more)
-      return nil, errors.new("full", "put: the outbox is full", { retryable = true })
-    end
+    if is_full(self, more) then return refused(self, more) end
   end
   local first, last, may_wait, count, bytes, undated = self.spool:put(self.number, values)
   if not first then return nil, errors.new("value", "put: " .. last) end

@@ -22,6 +22,8 @@ return {
   -- `rejected` holds what was set aside.
   rejected = "SELECT body, reason, at FROM rejected WHERE device = ? ORDER BY id",
   reject = "INSERT INTO rejected (device, body, reason, at) VALUES (?, ?, ?, ?)",
+  is_rejected = "SELECT 1 FROM rejected LIMIT 1",
+  forget_oldest_rejected = "DELETE FROM rejected WHERE id IN (SELECT id FROM rejected ORDER BY id LIMIT 10)",
   forget_rejected = "DELETE FROM rejected WHERE device = ? AND id <= (SELECT max(id) FROM rejected) - ?",
 
   -- `runs` holds the records. `ts` is a time since 1970; where `period` names one in which nobody knew the time, it is

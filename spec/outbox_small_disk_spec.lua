@@ -1,0 +1,200 @@
+-- An outbox on a small file system, which it fills, or something else does: what was acknowledged is kept until the
+-- outbox is full, then `when_full` decides; once there is room it goes on by itself, and nothing comes back that was
+-- removed. File and log stay within half the file system.
+local emulator = require "spec.support.emulator"
+local recording = require "spec.support.recording"
+
+local TMPFS <const> = {
+  { size = "128k", text = 50 }, { size = "512k", text = 50 }, { size = "1m", text = 100 }, { size = "2m", text = 500 },
+  { size = "8m", text = 4000 }, { size = "28m", text = 40000, is_large = true },
+}
+
+-- A mount namespace of its own: nothing stays mounted.
+local function succeeds(command) return (os.execute(command .. " >/dev/null 2>&1")) end
+local NAMESPACE = succeeds "unshare --mount true" and "unshare --mount"
+  or succeeds "unshare --map-root-user --mount true" and "unshare --map-root-user --mount"
+
+-- What every script begins with: an outbox that is opened again and again.
+local PRELUDE <const> = [[
+  local TEXT <const>, WHEN_FULL <const> = %d, %q
+  local function size(name)
+    local file <close> = io.open(name)
+    return file and file:seek "end" or 0
+  end
+  local function open() return assert(dev:outbox { path = path, when_full = WHEN_FULL }) end
+  local function put(outbox, n) return outbox:put { n = n, text = ("x"):rep(TEXT) } end
+  local function within(outbox)
+    local both, half = size(path) + size(path .. "-wal"), outbox.spool:half_of_disk()
+    assert(both <= half, ("file and log take %%d bytes, half of the file system has %%d"):format(both, half))
+  end
+  local function fill(outbox, n) -- to the first that is not taken
+    while true do
+      local ok, err = put(outbox, n + 1)
+      if not ok then return n, err end
+      n = n + 1
+    end
+  end
+  local function fill_disk() -- by something else
+    os.execute("cat /dev/zero >" .. path .. ".other 2>/dev/null")
+    return os.remove, path .. ".other"
+  end
+]]
+
+describe("an outbox on a small file system", function()
+  local e, place
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+  before_each(function() place = recording.start(e) end)
+  after_each(function() place:stop() end)
+
+  local function run(mount, text, when_full, script)
+    local inside = ("%s sh -c '%s && \"$@\"' %s"):format(NAMESPACE, mount, place.directory)
+    return place:run(PRELUDE:format(text, when_full) .. script, {}, inside)
+  end
+
+  local function stories(mount, text, is_large)
+    it("keeps all until it is full, then refuses, and goes on when what it has is sent", function()
+      local said = run(mount, text, "refuse", [[
+        local outbox = open()
+        local n, err = fill(outbox, 0)
+        assert(err.kind == "full" and err.retryable, err)
+        within(outbox)
+        assert(outbox:stats().records == n and outbox:stats().lost.refused == 1)
+        assert(outbox:drain { deadline = 40 })
+        for i = n + 1, n + 10 do assert(put(outbox, i)) end
+        assert(outbox:stats().records == 10 and outbox:stats().trouble == nil)
+        assert(outbox:close())
+        outbox = open()
+        assert(outbox:stats().records == 10, outbox:stats().records)
+        local again = fill(outbox, n + 10)
+        within(outbox)
+        assert(again - n > n // 2, again - n) -- all of its room is there again
+        assert(outbox:drain { deadline = 40 })
+        assert(outbox:stats().records == 0 and outbox:stats().lost.refused == 2)
+        assert(outbox:close())
+        print(again, outbox:stats().lost.full)
+      ]])
+      local count = tonumber(said:match "^(%d+)\tnil\n$")
+      assert.truthy(count, said)
+      local arrived = place:arrived(count)
+      assert.equal(count, #arrived) -- each once: `series` has every message
+      for n = 1, count do assert.equal(n, arrived[n]) end
+    end)
+
+    it("has nothing again that was removed, when it is killed while the disk is full", function()
+      local said = run(mount, text, "drop_oldest", [[
+        local outbox, n = open(), 0
+        repeat
+          n = n + 1
+          assert(put(outbox, n))
+        until (outbox:stats().lost.full or 0) > 0
+        fill_disk()
+        for _ = 1, 50 do
+          n = n + 1
+          assert(put(outbox, n))
+        end
+        local first = select(1, outbox.spool:oldest(outbox.number))
+        local left = outbox:stats().records
+        assert(outbox.spool:remove(outbox.number, first, first + left // 2) == left // 2 + 1)
+        -- What a process that comes after this one would find, had this one been killed now.
+        local copy = "/tmp/copy-" .. n .. os.time()
+        os.execute(("cp %s %s; cp %s-wal %s-wal"):format(path, copy, path, copy))
+        local other <close> = assert(dev:outbox { path = copy })
+        print(other:stats().records == outbox:stats().records, left - left // 2 - 1 == outbox:stats().records,
+          other:stats().lost.full == outbox:stats().lost.full)
+        other:close()
+        os.execute(("rm %s %s-wal"):format(copy, copy))
+      ]])
+      assert.equal("true\ttrue\ttrue\n", said)
+    end)
+
+    if is_large then return end -- takes long, and is no other than the smaller ones
+
+    it("drops the oldest when it is full, and counts them", function()
+      local said = run(mount, text, "drop_oldest", [[
+        local outbox, n = open(), 0
+        repeat
+          n = n + 1
+          assert(put(outbox, n))
+        until (outbox:stats().lost.full or 0) > 0
+        local most = n
+        for i = n + 1, 2 * most do assert(put(outbox, i)) end
+        n = 2 * most
+        within(outbox)
+        local stats = outbox:stats()
+        assert(stats.records + stats.lost.full == n and stats.records > most // 4)
+        assert(outbox:close())
+        outbox = open()
+        assert(outbox:stats().records == stats.records and outbox:stats().lost.full == stats.lost.full)
+        assert(outbox:drain { deadline = 40 })
+        assert(outbox:close())
+        print(n, stats.records)
+      ]])
+      local last, count = said:match "^(%d+)\t(%d+)\n$"
+      assert.truthy(last, said)
+      local arrived = place:arrived(tonumber(count))
+      assert.equal(tonumber(count), #arrived)
+      for i, n in ipairs(arrived) do assert.equal(last - count + i, n) end
+    end)
+
+    it("sends and removes what it has where something else fills the disk, and records on in that room", function()
+      local said = run(mount, text, "refuse", [[
+        local outbox = open()
+        for n = 1, 20 do assert(put(outbox, n)) end
+        local empty, other = fill_disk()
+        local n, err = fill(outbox, 20)
+        assert(err.kind == "full", err)
+        assert(outbox:drain { deadline = 40 })
+        for _ = 1, 3 do -- in what it has, again and again
+          for i = n + 1, n + 10 do assert(put(outbox, i)) end
+          n = n + 10
+          assert(outbox:drain { deadline = 40 })
+        end
+        for i = n + 1, n + 5 do assert(put(outbox, i)) end
+        n = n + 5
+        assert(outbox:close())
+        outbox = open() -- with a disk that is full still
+        assert(outbox:stats().records == 5, outbox:stats().records)
+        assert(outbox:drain { deadline = 40 })
+        assert(outbox:close())
+        outbox = open()
+        assert(outbox:stats().records == 0)
+        empty(other)
+        local more = fill(outbox, n)
+        within(outbox)
+        assert(outbox:drain { deadline = 40 })
+        assert(outbox:close())
+        print(more, more - n > 20)
+      ]])
+      local count = tonumber(said:match "^(%d+)\ttrue\n$")
+      assert.truthy(count, said)
+      local arrived = place:arrived(count)
+      assert.equal(count, #arrived)
+    end)
+
+  end
+
+  if not NAMESPACE then
+    return it("of any size", function() pending "nothing can be mounted here" end)
+  end
+
+  for _, disk in ipairs(TMPFS) do
+    describe("of " .. disk.size .. " in memory", function()
+      stories("mount -t tmpfs -o size=" .. disk.size .. " none $0", disk.text, disk.is_large)
+    end)
+  end
+
+  describe("of 6 MiB, ext4", function()
+    local image <const> = os.tmpname()
+    local mount <const> = ("mount -o loop %s $0 && rm -f $0/outbox*"):format(image)
+    teardown(function() os.remove(image) end)
+    local made <const> = succeeds(
+      ("truncate -s 6M %s && PATH=$PATH:/sbin:/usr/sbin mkfs.ext4 -q -F %s"):format(image, image))
+    if made and succeeds(("%s sh -c '%s' /mnt"):format(NAMESPACE, mount)) then
+      stories(mount, 4000)
+    else
+      it("fills it", function() pending "no image of ext4 can be made or mounted here" end)
+    end
+  end)
+end)

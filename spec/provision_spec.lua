@@ -60,6 +60,22 @@ describe("provision", function()
     assert.same({ credentials_type = "LWM2M_CREDENTIALS" }, provision())
   end)
 
+  it("reads answers in the form of the server's older documentation", function()
+    for _, body in ipairs {
+      '{"provisionDeviceStatus":"SUCCESS","credentialsType":"ACCESS_TOKEN","accessToken":"T0"}',
+      '{"provisionDeviceStatus":"SUCCESS","credentialsType":"ACCESS_TOKEN","credentialsValue":"T0"}',
+      '{"status":"SUCCESS","credentialsType":"ACCESS_TOKEN","accessToken":"T0","credentialsValue":null}',
+    } do
+      e:fault { path = "/provision", how = "status", status = 200, body = body, count = 1 }
+      assert.same({ credentials_type = "ACCESS_TOKEN", token = "T0" }, provision())
+    end
+    for status, kind in pairs { NOT_FOUND = "not_found", FAILURE = "refused" } do
+      local body = ('{"provisionDeviceStatus":"%s"}'):format(status)
+      e:fault { path = "/provision", how = "status", status = 200, body = body, count = 1 }
+      refused(kind)
+    end
+  end)
+
   it("tells the server's answers apart", function()
     local err = refused("not_found", { secret = "S3CRET-wrong" })
     assert.truthy(err.message:find("Provision data was not found!", 1, true))

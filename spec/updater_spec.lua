@@ -169,6 +169,28 @@ describe("updates", function()
     await(function() return states():find "UPDATED" end)
   end)
 
+  it("take a version that the server's type cast made a number", function()
+    assign { version = "1.5" }
+    e:set_shared(e.token, '{"fw_version":1.5}')
+    run()
+    await(ended)
+    assert.equal(DONE, states())
+    assert.equal("1.5", applied[1].version)
+  end)
+
+  it("fail for a version that is none, and for an attribute that stays away, by its name", function()
+    run()
+    e:set_shared(e.token, '{"fw_title":"fw","fw_version":true}')
+    await(ended)
+    assert.equal("the shared attribute fw_version makes no sense", reason())
+    e:set_shared(e.token, '{"fw_version":"2"}')
+    await(function() return states() == "FAILED FAILED" end)
+    assert.equal("the shared attribute fw_size is missing", reason())
+    e:delete_shared(e.token, { "fw_version" })
+    await(function() return states() == "FAILED FAILED FAILED" end)
+    assert.equal("the shared attribute fw_version is missing", reason())
+  end)
+
   it("tell why applying failed, whatever bytes it says it in", function()
     run { apply = function() return nil, "geht nicht: \xFC\0\n" .. ("x"):rep(5000) end }
     assign()
@@ -481,6 +503,32 @@ describe("updates", function()
         if request.target:find(other, 1, true) then last = request end
       end
       assert.is_nil(last.headers.range)
+    end)
+
+    it("are fetched with what the device's connection has, unless told otherwise", function()
+      dev:close()
+      dev = tb.device { url = e.url, token = e.token, ca_file = e.ca_file, user_agent = "of the device" }
+      serve "/file.bin"
+      run { unverified = "https" }
+      assign_url(e.tls_url .. "/file.bin")
+      await(ended)
+      assert.equal(DONE, states())
+      local agents = {}
+      for _, request in ipairs(e:requests()) do
+        if request.target:find "file%.bin" then agents[request.headers["user-agent"]] = true end
+      end
+      assert.same({ ["of the device"] = true }, agents)
+    end)
+
+    it("cannot be fetched from what is no address, and the reason names no file of this library", function()
+      run { unverified = "https" }
+      assign_url "https://127.0.0.1:99999/file.bin"
+      await(ended)
+      assert.equal("DOWNLOADING FAILED", states())
+      assert.truthy(reason():find "option 'url' must be", reason())
+      assert.is_nil(reason():find "%.lua")
+      assert.error_matches(function() dev:updates { kind = "firmware", current = { title = "t", version = "1" },
+        directory = directory, apply = print, url_options = { colour = 1 } } end, "url_options: unknown option 'colour'")
     end)
 
     it("follow no redirect, and say so", function()

@@ -18,6 +18,7 @@ local wire_names = {
 -- The server's credentials in Lua terms. Unset members of MQTT_BASIC are empty strings on the wire.
 local function read_credentials(answer)
   local kind, value = answer.credentialsType, answer.credentialsValue
+  if value == nil or value == json.null then value = answer.accessToken end -- as in the server's older documentation
   local credentials = { credentials_type = kind }
   if kind == "ACCESS_TOKEN" and type(value) == "string" and value ~= "" then
     credentials.token = value

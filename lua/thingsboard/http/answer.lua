@@ -66,12 +66,16 @@ function answer.message(check)
   }
 end
 
---- The answer to a request for credentials: an object with a status.
+--- The answer to a request for credentials: an object with a status, which has another name in the server's older
+-- documentation.
 answer.provisioning = {
   read = function(body)
     local value, reason = decode(body)
     if value == nil then return nil, reason end
-    if is_object(body, value) and type(value.status) == "string" then return value end
+    if is_object(body, value) then
+      value.status = value.status or value.provisionDeviceStatus
+      if type(value.status) == "string" then return value end
+    end
     return nil, "the answer is no JSON object with a status"
   end,
 }
@@ -84,7 +88,11 @@ function answer.package(meanings)
 end
 
 --- A file of another server, which answers as it likes.
-answer.file = { read = bytes, any = true }
+answer.file = { read = bytes, any = true, meanings = {} }
+for _, status in ipairs { 301, 302, 303, 307, 308 } do
+  answer.file.meanings[status] =
+    "the package's server redirects, which is not followed: as the package's url, give the url that it redirects to"
+end
 
 -- The monolith's error object, and that of the separate transport.
 local function is_error_object(status, body)

@@ -1,6 +1,7 @@
 --- A package on its way to disk, piece by piece: what has been synced is kept, whatever interrupts.
 -- @module thingsboard.ota.resume
 local core = require "thingsboard.core"
+local answer = require "thingsboard.http.answer"
 local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
 local options = require "thingsboard.options"
@@ -77,7 +78,7 @@ local function fetch_piece(self, package, from)
   if status == 206 then return body end
   if status == 416 and first > 0 then return "" end
   if status == 200 or status == 416 or not status and body == "BODY_TOO_LARGE" then return "whole" end
-  if status then return nil, errors.of_status("updates", status, from:quote(body)) end
+  if status then return nil, errors.of_status("updates", status, from:quote(body), answer.file.meanings) end
   return nil, errors.of_code("updates", body, text)
 end
 
@@ -102,7 +103,7 @@ end
 -- checksum tells whether all are of one package; else at once.
 local function fetch_url(self, package)
   local base, path = package.url:match("^(%a+://[^/?#]+)([^#]*)")
-  if not base then return nil, errors.new("package", "updates: the package's URL makes no sense") end
+  if not base then return nil, errors.new("value", "updates: the package's URL makes no sense") end
   local given = { url = base, max_response = math.max(self.chunk_size, SMALLEST_LIMIT) }
   for _, option in ipairs(options.elsewhere) do
     local name = option.name
@@ -112,9 +113,9 @@ local function fetch_url(self, package)
     given[name] = value
   end
   local mistake = client.mistake("updates", given)
-  if mistake then return nil, errors.new("package", mistake) end
+  if mistake then return nil, errors.new("value", mistake) end
   local well, from = pcall(client.new, "updates", given, path, {})
-  if not well then return nil, errors.new("package", "updates: " .. errors.text_of(from)) end
+  if not well then return nil, errors.new("value", "updates: " .. errors.text_of(from)) end
   local ok, err = "whole", nil
   if package.checksum then ok, err = fetch_pieces(self, package, from) end
   if ok == "whole" then

@@ -22,31 +22,48 @@ local strong = { SHA256 = true, SHA384 = true, SHA512 = true }
 local FIRST_PAUSE, LAST_PAUSE = 1, 300 -- seconds, after failures that may pass
 local MOST_TRIES = 6 -- without progress, of what is wrong rather than broken
 local TOLD_BEFORE_APPLY = 10 -- seconds that applying waits for the server to hear of it
+local MISSING_FOR = 5 -- seconds until an attribute that is missing is a failure: an assignment can be two messages
 
--- What a user sets by hand can be anything, and what is no UTF-8 could not be written down.
-local function makes_sense(name, value)
-  if name == "size" then return math.type(value) == "integer" and value >= 0 end
-  return type(value) == "string" and utf8.len(value) ~= nil
+-- Where the server casts types, a version that a user sets by hand arrives as a number.
+local may_be_number = { title = true, version = true, tag = true }
+
+-- The value of an attribute; nil when it makes no sense. What a user sets by hand can be anything, and what is no UTF-8
+-- could not be written down.
+local function sensible(name, value)
+  if name == "size" then
+    local size = math.type(value) and math.tointeger(value)
+    return size and size >= 0 and size or nil
+  end
+  if math.type(value) and may_be_number[name] then return tostring(value) end
+  return type(value) == "string" and utf8.len(value) ~= nil and value or nil
 end
 
--- The package that the attributes tell of; nil while they tell of none, or not all of it. Its `nonsense` is the name of
--- one that cannot be.
+-- The package that the attributes tell of; nil when they tell of none. Its `nonsense` is the name of an attribute that
+-- makes no sense, its `missing` that of one which is not there.
 local function package_of(told, prefix)
   local package = {}
   for _, name in ipairs(names) do
     local value = told[prefix .. name]
     if value ~= nil and value ~= json.null then
-      if makes_sense(name, value) then package[name] = value else package.nonsense = prefix .. name end
+      package[name] = sensible(name, value)
+      if package[name] == nil then package.nonsense = prefix .. name end
     end
   end
-  if not package.title or not package.version then return nil end
+  if told[prefix .. "title"] == nil and told[prefix .. "version"] == nil then return nil end
   if package.url == "" then package.url = nil end
-  if not package.url and not package.size and not package.nonsense then return nil end
+  if package.nonsense then return package end
+  if not package.title then
+    package.missing = prefix .. "title"
+  elseif not package.version then
+    package.missing = prefix .. "version"
+  elseif not package.url and not package.size then
+    package.missing = prefix .. "size"
+  end
   return package
 end
 
 local function is_same(one, other)
-  for _, name in ipairs { "tag", "title", "version", "checksum", "url", "nonsense" } do
+  for _, name in ipairs { "tag", "title", "version", "checksum", "url", "nonsense", "missing" } do
     if one[name] ~= other[name] then return false end
   end
   return true
@@ -129,6 +146,7 @@ end
 local function why_refused(self, package)
   local given = self.given
   if package.nonsense then return ("the shared attribute %s makes no sense"):format(package.nonsense) end
+  if package.missing then return ("the shared attribute %s is missing"):format(package.missing) end
   local https = package.url and package.url:lower():find("^https://")
   if package.url and not https and not (given.allow_http and package.url:lower():find("^http://")) then
     return "the package's URL is not https"
@@ -153,8 +171,10 @@ end
 
 -- Whether the same request may bring the package later. An answer that is wrong may be the first word of a change that
 -- the attributes are about to tell, or of a cache that has lost the package; it is not believed at once.
-local function may_pass(err, tries)
-  local refused = err.kind == "http" and (err.status == 400 or err.status == 404)
+local function may_pass(err, tries, package)
+  local status = err.kind == "http" and err.status or 0
+  local portal = status >= 300 and status < 400 and package.url and package.url:find "^[Hh][Tt][Tt][Pp]:" -- perhaps
+  local refused = status == 400 or status == 404 or portal
   if err.kind == "package" or refused then return tries < MOST_TRIES end
   return err.retryable
 end
@@ -178,7 +198,7 @@ local function download(self)
     else
       tries = state.received > before and 0 or tries + 1
       if tries == 0 then pause:reset() end
-      if not may_pass(err, tries) then return nil, err.message end
+      if not may_pass(err, tries, package) then return nil, err.message end
       resumed = true
       self.loop:sleep(pause:next())
     end
@@ -238,7 +258,7 @@ local function work(self)
 end
 
 -- What the last run was applying when it ended: does it run now?
-local function settle(self)
+local function conclude(self)
   local state, current = self.state, self.given.current
   if state.phase ~= "updating" then return end
   if current.title == state.package.title and current.version == state.package.version then
@@ -265,16 +285,22 @@ local function consider(self, package)
   reach(self, "new")
 end
 
+-- A task whose failure ends all.
+local function spawn(self, body, ...)
+  return self.loop:spawn_background(function(...)
+    local ok, err = pcall(body, ...)
+    if ok then return end
+    self.failure = err
+    self.updates:close()
+  end, self, ...)
+end
+
+local unfinished = { new = true, downloading = true, downloaded = true, verified = true }
+
 local function start_worker(self)
-  local unfinished = { new = true, downloading = true, downloaded = true, verified = true }
   if not unfinished[self.state.phase] or self.worker and not self.worker:done() then return end
-  self.worker = self.loop:spawn_background(function()
-    local ok, err = pcall(work, self)
-    if not ok then
-      self.failure = err
-      self.updates:close()
-      return
-    end
+  self.worker = spawn(self, function()
+    work(self)
     local package = self.next_package
     if package then
       self.next_package = nil
@@ -283,6 +309,12 @@ local function start_worker(self)
       start_worker(self)
     end
   end)
+end
+
+local function consider_missing(self, package)
+  self.loop:sleep(MISSING_FOR)
+  consider(self, package)
+  start_worker(self)
 end
 
 --- Runs until the device is closed, or the server knows it no more, or the state cannot be written.
@@ -318,17 +350,12 @@ function update.run(device, client, given)
   for n, name in ipairs(names) do keys[n] = self.prefix .. name end
   self.updates = device:attribute_updates(keys)
   local ok, err = pcall(function()
-    settle(self)
+    conclude(self)
     save(self) -- a directory that cannot be written to shows now
-    local teller = loop:spawn_background(function()
-      local well, failure = pcall(tell, self)
-      if not well then
-        self.failure = failure
-        self.updates:close()
-      end
-    end)
+    local teller, waiting = spawn(self, tell), nil
     local _ <close> = setmetatable({}, { __close = function()
       teller:cancel()
+      if waiting then waiting:cancel() end
       if self.worker then self.worker:cancel() end
     end })
     local told = {}
@@ -336,8 +363,12 @@ function update.run(device, client, given)
     for values, deleted in self.updates, nil, nil, self.updates do
       for _, key in ipairs(deleted) do told[key] = nil end
       for key, value in next, values do told[key] = value end
+      if waiting then waiting:cancel() end
+      waiting = nil
       local package = package_of(told, self.prefix)
-      if package then
+      if package and package.missing then
+        waiting = spawn(self, consider_missing, package)
+      elseif package then
         consider(self, package)
         start_worker(self)
       end

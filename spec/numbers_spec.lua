@@ -56,7 +56,8 @@ local function wrong(value)
     return not (reason and reason:find(expected, 1, true)) and ("refused by " .. tostring(reason or text))
   end
   if not text then return "refused: " .. reason end
-  if not text:find("^-?%d+%.%d+$") or #text:match("%.(%d+)$") > 16 then return "written as " .. text end
+  local pattern <const> = math.abs(value) > 2.0 ^ 53 and "^-?%d+$" or "^-?%d+%.%d+$"
+  if not text:find(pattern) or #(text:match "%.(%d+)$" or "") > 16 then return "written as " .. text end
   if math.abs(value) < 1 and tonumber(text) ~= value and tonumber(text) ~= rounded(value) then
     return "rounded to " .. text
   end
@@ -65,7 +66,8 @@ local function wrong(value)
   local kind, stored = server.stored(text)
   if value == math.floor(value) then
     if kind ~= (math.abs(value) < 1e7 and "DOUBLE" or "LONG") then return "stored as " .. kind end
-    return stored + 0.0 ~= value and "stored as " .. stored
+    if kind == "LONG" then return stored ~= math.tointeger(value) and "stored as " .. stored end
+    return stored ~= value and "stored as " .. stored
   end
   if kind ~= "DOUBLE" then return "stored as " .. kind end
   return stored ~= tonumber(text) and "stored as " .. stored
@@ -164,7 +166,8 @@ describe("numbers", function()
       ["0.0"] = 0.0, ["42.0"] = 42.0, ["-17.0"] = -17.0, ["21.5"] = 21.5, ["-0.05"] = -0.05, ["0.3"] = 0.1 + 0.2,
       ["0.1"] = 0.1, ["0.3333333333333333"] = 1 / 3, ["0.6666666666666666"] = 2 / 3, ["33.333333333333336"] = 100 / 3,
       ["10000000.0"] = 1e7, ["1000000000000000.0"] = 1e15, ["9007199254740992.0"] = 2.0 ^ 53,
-      ["4611686018427387904.0"] = 2.0 ^ 62, ["9223372036854774784.0"] = 9223372036854774784.0,
+      ["4611686018427387904"] = 2.0 ^ 62, ["9223372036854774784"] = 9223372036854774784.0,
+      ["9007199254740994"] = 2.0 ^ 53 + 2, ["-606151253499746432"] = -606151253499746432.0,
       ["123456789.125"] = 123456789.125, ["0.00001"] = 1e-5, ["0.0000000000015"] = 1.5e-12,
       ["0.0000000000000012"] = 1.2e-15, ["0.001"] = 0.001, ["0.0000000001"] = 1e-10, ["3.141592653589793"] = math.pi,
       ["0.9999999999999999"] = 1 - 2.0 ^ -53, ["0.0000000596046448"] = 2.0 ^ -24,
@@ -213,6 +216,35 @@ describe("numbers", function()
 
     it("keep the sign of zero", function() assert.equal("-0.0", nested(-0.0)) end)
     it("of 64 bits go as their digits", function() assert.equal("-9223372036854775808", nested(math.mininteger)) end)
+  end)
+
+  describe("in strings", function()
+    local function goes(text)
+      local ok, reason, key = emptied():values { v = text }
+      if not ok then assert(key == "v" and reason:find("a string of these digits", 1, true), reason) end
+      return ok ~= nil and ok ~= false
+    end
+
+    it("go when the server keeps what they say, and are refused by name otherwise", function()
+      for _, text in ipairs { "042", "1.50", ".5", "-0.0", "0.1", "1.", "1.2.3", "1.5e3", "+1.5", " 1.5", "48.123456",
+        "3.14159265358979312", "99999999999999999999", "0.10000000000000000000", "192.168.0.1", "9007199254740991.0",
+        "-1234567.25", "", ".", "-.", "-", "1.5\u{661}" } do
+        assert.is_true(goes(text), text)
+      end
+      for _, text in ipairs { "12345678901234567890.5", "99999999999999999999.0", "9007199254740993.0",
+        "48.1234567890123456", "0.0000000000000001", "-0.0000000000000003", "1000000000000000000000000.0" } do
+        assert.is_false(goes(text), text)
+      end
+      math.randomseed(20240229)
+      for _ = 1, 20000 do
+        local digits <const> = tostring(math.random(0) >> math.random(0, 63))
+        local zeros <const> = ("0"):rep(math.random(0, 9) - 4)
+        local point <const> = math.random(0, #digits)
+        local text <const> = (math.random(2) == 1 and "-" or "") .. zeros .. digits:sub(1, point) .. "."
+          .. digits:sub(point + 1) .. (math.random(4) == 1 and zeros or "")
+        assert.equal(server.keeps(text), goes(text), text)
+      end
+    end)
   end)
 
   it("do not depend on the locale's decimal point", function()

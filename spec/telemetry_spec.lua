@@ -91,6 +91,23 @@ describe("send_telemetry", function()
       refused({ { a = 1 }, { ts = 99999999999, values = { a = 1 } } }, "record 2: ts = 99999999999 can only be seconds")
     end)
 
+    it("a time that can only be microseconds or nanoseconds", function()
+      refused({ ts = tb.now() * 1000, values = { a = 1 } }, "can only be microseconds; it must be milliseconds")
+      refused({ { a = 1 }, { ts = tb.now() * 1000000, values = { a = 1 } } }, "record 2: ts = ")
+      refused({ ts = math.maxinteger, values = { a = 1 } }, "can only be nanoseconds")
+    end)
+
+    it("a time beside values that are in no table of theirs", function()
+      refused({ ts = tb.now(), temperature = 21.5 }, "write {ts = ..., values = {...}}")
+      refused({ { a = 1 }, { ts = tb.now(), temperature = 21.5 } }, "record 2: ts stands beside values")
+    end)
+
+    it("strings of digits that the server would store as another number", function()
+      for _, text in ipairs { "12345678901234567890.5", "99999999999999999999.0", "9007199254740993.0" } do
+        refused({ a = 1, serial = text }, "serial: a string of these digits cannot be sent")
+      end
+    end)
+
     it("nothing", function()
       refused({}, "nothing to send")
       refused({ a = tb.null }, "nothing to send")

@@ -527,8 +527,10 @@ describe("updates", function()
       assert.equal("DOWNLOADING FAILED", states())
       assert.truthy(reason():find "option 'url' must be", reason())
       assert.is_nil(reason():find "%.lua")
-      assert.error_matches(function() dev:updates { kind = "firmware", current = { title = "t", version = "1" },
-        directory = directory, apply = print, url_options = { colour = 1 } } end, "url_options: unknown option 'colour'")
+      assert.error_matches(function()
+        dev:updates { kind = "firmware", current = { title = "t", version = "1" }, directory = directory,
+          apply = print, url_options = { colour = 1 } }
+      end, "url_options: unknown option 'colour'")
     end)
 
     it("follow no redirect, and say so", function()

@@ -2,7 +2,6 @@
 
 #include <float.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +12,7 @@ struct decimal {
   int decimals;
 };
 
-static const double TWO_63 = 9223372036854775808.0;
+static const double TWO_53 = 9007199254740992.0, TWO_63 = 9223372036854775808.0;
 
 /* 5^27 is the last that fits 64 bits. */
 enum { MOST_FIVES = 27, MOST_HALVINGS = 89, KEPT_DECIMALS = 16 };
@@ -286,13 +285,56 @@ enum tb_number_fault tb_number_top(double value, char *out, size_t *length) {
   if (!(size < TWO_63)) return isnan(value) ? TB_NUMBER_NAN : isinf(value) ? TB_NUMBER_INFINITE : TB_NUMBER_HUGE;
   if (signbit(value)) *at++ = '-';
   if (size == (double)(uint64_t)size) {
-    *length = (size_t)(at - out) + write_whole(size, at);
+    *length = (size_t)(at - out) + (size > TWO_53 ? write_digits((uint64_t)size, at) : write_whole(size, at));
     return TB_NUMBER_OK;
   }
   struct decimal number;
   enum tb_number_fault fault = take_decimals(size, &number);
   if (fault == TB_NUMBER_OK) *length = (size_t)(at - out) + write_plain(number, at);
   return fault;
+}
+
+enum { MOST_DIGITS = 17 }; /* of a double */
+
+/* Reads digits with one point in them; false for any other text. */
+static bool read_decimal(const char *text, size_t length, struct decimal *result, size_t *significant, int *decimals) {
+  size_t zeros = 0; /* since the last digit that is none */
+  bool point = false;
+  *result = (struct decimal){0, 0};
+  *significant = 0;
+  *decimals = 0;
+  for (size_t i = text[0] == '-'; i < length; i++) {
+    if (text[i] == '.' && !point && i + 1 < length) {
+      point = true;
+      continue;
+    }
+    if (text[i] < '0' || text[i] > '9') return false;
+    if (point && ++*decimals > KEPT_DECIMALS) return true; /* more is not read by the server either */
+    if (text[i] == '0') {
+      zeros += *significant > 0;
+      continue;
+    }
+    *significant += zeros + 1;
+    for (size_t place = 0; place <= zeros && *significant <= MOST_DIGITS; place++) result->digits *= 10;
+    zeros = 0;
+    if (*significant <= MOST_DIGITS) result->digits += (uint64_t)(text[i] - '0');
+    result->decimals = *decimals;
+  }
+  return point;
+}
+
+bool tb_number_text_is_kept(const char *text, size_t length, double value) {
+  struct decimal said;
+  size_t significant;
+  int decimals;
+  if (!read_decimal(text, length, &said, &significant, &decimals)) return true;
+  if (significant == 0 || decimals > KEPT_DECIMALS) return true; /* zero; it stays text */
+  value = fabs(value);
+  if (value >= TWO_53 || significant > MOST_DIGITS) return false;
+  if (said.decimals == 0) return true;
+  if (value == floor(value) || (said.decimals == KEPT_DECIMALS && said.digits < 10)) return false;
+  struct decimal stored = without_zeros(shortest(value));
+  return stored.digits == said.digits && stored.decimals == said.decimals;
 }
 
 enum tb_number_fault tb_number_nested(double value, char *out, size_t *length) {

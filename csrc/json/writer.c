@@ -14,6 +14,10 @@ enum { MOST_LEVELS = 250, MOST_KEY_UNITS = 255, FIRST_BYTES = 512 };
 /* A timestamp below this, taken for milliseconds, lies in the first days of March 1973: it can only be seconds. */
 #define SECONDS 100000000000
 
+/* And those from here on are of the year 5138 or later: they can only be microseconds, or nanoseconds. */
+#define MICROSECONDS 100000000000000
+#define NANOSECONDS 100000000000000000
+
 static const char TS[] = "ts", VALUES[] = "values";
 
 static const char TOO_DEEP[] = "more than 250 levels of tables (or one that contains itself) cannot be sent";
@@ -227,6 +231,15 @@ static bool write_number(struct writer *w, const struct level *level, bool top) 
                 "(a smaller unit helps)");
 }
 
+/* Whether the server would store another number than a text says which it takes for one. */
+static bool is_changed(lua_State *L, const char *text, size_t length) {
+  if ((*text != '-' && *text != '.' && (*text < '0' || *text > '9')) || memchr(text, '.', length) == NULL) return false;
+  if (lua_stringtonumber(L, text) != length + 1) return false;
+  double value = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return !tb_number_text_is_kept(text, length, value);
+}
+
 static bool write_table(struct writer *w, const struct level *up);
 
 /* Writes the value on the top of the stack; `top` when it is the value of a telemetry or attribute key. On success the
@@ -237,6 +250,10 @@ static bool write_value(struct writer *w, const struct level *level, bool top) {
   case LUA_TSTRING: {
     size_t length;
     const char *text = lua_tolstring(L, -1, &length);
+    if (top && is_changed(L, text, length))
+      return refuse(w, level,
+                    "a string of these digits cannot be sent: the server would take it for a number, and store another "
+                    "one (fewer digits, or a character that is none, help)");
     return write_string(w, level, text, length, top);
   }
   case LUA_TNUMBER:
@@ -457,10 +474,27 @@ static bool write_envelope(struct writer *w) {
     return refuse(
         w, NULL,
         lua_pushfstring(L, "ts = %I can only be seconds; it must be milliseconds, as of tb.now()", (LUAI_UACINT)time));
+  if (time >= MICROSECONDS)
+    return refuse(w, NULL,
+                  lua_pushfstring(L, "ts = %I can only be %s; it must be milliseconds, as of tb.now()",
+                                  (LUAI_UACINT)time, time < NANOSECONDS ? "microseconds" : "nanoseconds"));
   char digits[TB_NUMBER_ROOM];
   size_t length = tb_number_integer(time, digits);
   return put(w, "{\"ts\":", 6) && put(w, digits, length) && put(w, ",\"values\":", 10) && write_record(w) &&
          put_byte(w, '}');
+}
+
+/* Whether the record at the index has another key than the one on the top of the stack. */
+static bool has_other_key(lua_State *L, int record) {
+  int name = lua_gettop(L);
+  lua_pushnil(L);
+  while (lua_next(L, record)) {
+    bool other = !lua_rawequal(L, -2, name);
+    lua_pop(L, 1);
+    if (other) lua_pop(L, 1);
+    if (other) return true;
+  }
+  return false;
 }
 
 /* The value on the top of the stack: an object of values, or an envelope around one. */
@@ -470,9 +504,17 @@ static bool write_timed(struct writer *w) {
   if (!lua_istable(L, record))
     return mistake(w, NULL, lua_pushfstring(L, "must be a table, got %s", luaL_typename(L, record)));
   lua_pushvalue(L, w->names);
-  bool timed = lua_rawget(L, record) != LUA_TNIL;
+  int time = lua_rawget(L, record);
+  bool timed = time != LUA_TNIL;
   lua_pushvalue(L, w->names + 1);
   timed = lua_rawget(L, record) != LUA_TNIL && timed;
+  if (time == LUA_TNUMBER && !timed) {
+    lua_pushvalue(L, w->names);
+    if (has_other_key(L, record))
+      return refuse(w, NULL,
+                    "ts stands beside values, and the server would store it as one of them; write {ts = ..., values = "
+                    "{...}}");
+  }
   if (!timed) lua_settop(L, record);
   if (!(timed ? write_envelope(w) : write_record(w))) return false;
   lua_settop(L, record);

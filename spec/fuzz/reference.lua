@@ -119,8 +119,8 @@ end
 
 --- Whether two values are the same, kinds of numbers too. `equal` compares floats, exactly when absent.
 function reference.same(one, other, equal)
+  if math.type(one) == "float" and math.type(other) and equal then return equal(one, other) end
   if math.type(one) ~= math.type(other) or type(one) ~= type(other) then return false end
-  if math.type(one) == "float" and equal then return equal(one, other) end
   if type(one) ~= "table" then return one == other end
   for key, value in next, one do
     if other[key] == nil or not reference.same(value, other[key], equal) then return false end

@@ -125,7 +125,7 @@ local function judge_record(faults, record)
     if type(name) ~= "string" then faults.mistake = true
     elseif is_bad_key(name) then faults.refused = true end
     if it ~= json.null then sent = sent + 1 end
-    if type(it) == "string" and it:find("\0", 1, true) then faults.refused = true end
+    if type(it) == "string" and (it:find("\0", 1, true) or not server_numbers.keeps(it)) then faults.refused = true end
     if math.type(it) == "float" and it ~= 0 then
       local size = math.abs(it)
       if size >= 2.0 ^ 63 then faults.refused = true end
@@ -182,10 +182,14 @@ local function check_telemetry(record, limit, equal)
     if type(name) ~= "string" then return end -- a list, or neither
   end
   local function judged(faults) judge_record(faults, record) end
+  local function judged_flat(faults)
+    judge_record(faults, record)
+    if type(record.ts) == "number" and (next(record) ~= "ts" or next(record, "ts")) then faults.refused = true end
+  end
   local envelope = { ts = 1700000000000, values = record }
-  check("telemetry", judged, record, limit, equal)
+  check("telemetry", judged_flat, record, limit, equal)
   check("telemetry", judged, envelope, limit, equal)
-  check("telemetry", judged, { record, envelope, record }, limit, equal)
+  check("telemetry", judged_flat, { record, envelope, record }, limit, equal)
 end
 
 return function(text)
@@ -194,7 +198,9 @@ return function(text)
   local it = value(from, 0)
   check("value", judge, it, limit)
   if type(it) ~= "table" or getmetatable(it) then it = { [from:string()] = it } end
-  local function equal(one, other) return near(one, other) end
+  local function equal(one, other)
+    return near(one, other) and (math.type(other) == "float" or math.abs(one) > 2.0 ^ 53)
+  end
   check("values", judge_record, it, limit, equal)
   check_telemetry(it, limit, equal)
   for _, inner in next, it do

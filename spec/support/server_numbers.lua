@@ -67,6 +67,25 @@ function server_numbers.stored(text, quoted)
   return kind, value
 end
 
+-- Digits and scale without the zeros at the end.
+local function normal(text)
+  local _, digits, scale = decimal(text)
+  local zeros <const> = #digits:match "0*$"
+  return digits:sub(1, #digits - zeros) .. "e" .. scale - zeros
+end
+
+--- Whether the server surely keeps what a text says which has a point and may look like a number. Of whole ones from
+-- 2^53 on it is not known: Java's digits of a double are not always the shortest.
+function server_numbers.keeps(text)
+  if not text:find("^-?%d*%.%d+$") then return true end
+  local _, digits, scale = decimal(text)
+  if scale > 16 or digits == "" then return true end
+  if math.abs(tonumber(text)) >= 2.0 ^ 53 then return false end
+  local kind, stored = server_numbers.stored(text, true)
+  if kind == "STRING" then return false end
+  return normal(text) == normal(kind == "DOUBLE" and java_double(stored) or tostring(stored))
+end
+
 --- A value as the tables of measured ones write it.
 function server_numbers.show(kind, value)
   return kind .. " " .. (kind == "DOUBLE" and java_double(value) or tostring(value))

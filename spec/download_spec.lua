@@ -432,6 +432,14 @@ describe("a package", function()
       end
     end)
 
+    it("in chunks of HTTP comes to a file when its size is given", function()
+      local data = bytes_of(5000)
+      local raw = ("HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"):format(#data, data)
+      e:fault { how = "raw", raw = raw, count = 1 }
+      assert(download({ path = path, size = 5000 }, small))
+      assert_bytes(data, read(path))
+    end)
+
     it("comes not as a string; the error says what to do", function()
       local words = "more than the 1000 bytes of max_response; give a path"
       assert.is_false(fails("answer", words, { path = false }, small).retryable)
@@ -448,6 +456,8 @@ describe("a package", function()
       e:fault { how = "endless_body", count = 1 }
       fails("answer", "more than 1000 bytes", nil, small)
       e:fault { how = "endless_chunked", count = 1 }
+      fails("answer", "does not say its length; give the package's size", nil, small)
+      e:fault { how = "endless_chunked", count = 1 }
       fails("package", "more bytes than the 5000 expected", { size = 5000 }, small)
       e:fault { how = "endless_body", count = 1 }
       fails("answer", "more than 1000 bytes", { chunk_size = 500, size = 5000 }, small)
@@ -457,6 +467,25 @@ describe("a package", function()
       assert.error_matches(function() download({ path = path, size = 1001, chunk_size = 1001 }, small) end,
         "option 'chunk_size' is above the 1000 bytes of max_response")
     end)
+  end)
+
+  it("that comes compressed is refused in words that say so, unless it is what was expected", function()
+    local data = bytes_of(200)
+    local function answer(encoding)
+      local head = "HTTP/1.1 200 \r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n"
+      e:fault { how = "raw", raw = head:format(encoding, #data) .. data, count = 1 }
+    end
+    for _, target in ipairs { path, false } do
+      answer "gzip"
+      fails("package", "it came compressed, which was not asked for", { path = target, size = 300 })
+      answer "gzip"
+      fails("package", "it came compressed", { path = target, checksum = "00000000", checksum_algorithm = "CRC32" })
+      answer "identity"
+      local err = fails("package", "", { path = target, size = 300 })
+      assert.is_nil(err.message:find("compressed", 1, true))
+      answer "gzip" -- a .gz file, whose server calls it so
+      assert(download { path = target or nil, size = 200 })
+    end
   end)
 
   it("never names its file", function()

@@ -247,7 +247,7 @@ describe("an error", function()
           local connection = assert(listener:accept())
           connection:receive(3)
           for _, answer in ipairs(answers) do connection:send(answer) end
-          connection:receive "a"
+          connection:receive "*a"
           connection:close()
         end
       ]]

@@ -2,6 +2,7 @@
 local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
 local library = require "spec.support.library"
+local socket = require "socket"
 
 describe("after a fork", function()
   local e, module
@@ -104,5 +105,25 @@ describe("after a fork", function()
       say((exchange:result()))
     ]]
     assert.equal("0\n408\n", said)
+  end)
+
+  it("a connection does not outlive the script in a process that it has started", function()
+    local listener = assert(socket.bind("127.0.0.1", 0))
+    local _, port = listener:getsockname()
+    listener:settimeout(20)
+    local script <close> = child.start(([[
+      local tb = require "thingsboard"
+      local dev = tb.device { url = "http://127.0.0.1:%s", token = "T" }
+      assert(dev:request_attributes())
+      os.execute "sleep 9 </dev/null >/dev/null 2>&1 &"
+    ]]):format(port))
+    local connection = assert(listener:accept())
+    repeat local line = connection:receive "*l" until line == ""
+    connection:send "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    connection:settimeout(5)
+    assert.equal("closed", (select(2, connection:receive(1))))
+    connection:close()
+    listener:close()
+    assert.equal("", script:read "a")
   end)
 end)

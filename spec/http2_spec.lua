@@ -1,4 +1,5 @@
 -- Connections: HTTP/2 shares them, HTTP/1.1 keeps them, and their ends cost a new one but never an error.
+local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
 local loop = require "thingsboard.loop"
 local tb = require "thingsboard"
@@ -62,7 +63,36 @@ describe("connections", function()
   end
 
   describe("of HTTP/2", function()
-    it("carry all polls and posts of a device together", function()
+    it("that the server closes while idle, with a 408 of its proxy, cost a new one", function()
+    start()
+    local server <close> = child.start [[
+      local socket = require "socket"
+      local listener = assert(socket.bind("127.0.0.1", 0))
+      print((select(2, listener:getsockname())))
+      io.stdout:flush()
+      listener:settimeout(20)
+      local page = "<html><body><h1>408 Request Time-out</h1>\n</body></html>\n"
+      for number = 1, 3 do
+        local connection = assert(listener:accept())
+        repeat local line = connection:receive "*l" until line == ""
+        connection:send "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+        if number < 3 then
+          socket.sleep(0.1)
+          connection:send("HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\n" .. page)
+        end
+        connection:close()
+      end
+      print "three connections"
+    ]]
+    local dev <close> = tb.device { url = "http://127.0.0.1:" .. server:read "l", token = "T" }
+    for _ = 1, 3 do
+      assert(dev:request_attributes())
+      tb.sleep(0.2)
+    end
+    assert.equal("three connections", server:read "l")
+  end)
+
+  it("carry all polls and posts of a device together", function()
       start()
       e:fault { path = "/telemetry$", how = "delay", seconds = 0.3, count = 3 }
       local dev = new_tls_device()

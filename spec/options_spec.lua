@@ -46,6 +46,7 @@ describe("options", function()
     "h", "ftp://h", "http://", "http:///p", "http://u@h", "http://u:p@h", "http://h?q", "http://h/p#f", "http://h:0",
     "http://h:65536", "http://h:x", "http://h:80:80", "http://h h", "http://h\\p", "http://h\"", "http://h'",
     "http://h;", "http://h$x", "http://{h}", "http://h%00", "http://h*", "http://[::1", "http://[::1]:", "http://[x]",
+    "http://[fe80::1%]", "http://[fe80::1%a b]", "http://[fe80::1%a/b]", "http://[fe80::1%br$]", "http://[x%eth0]",
     "http://::1", "http://" .. ("h"):rep(256),
   }
 
@@ -63,6 +64,8 @@ describe("options", function()
   it("take names, addresses, ports and paths for a url", function()
     for _, url in ipairs {
       "http://h", "HTTPS://H.example:443/", "http://127.0.0.1:9/a/b//", "http://[::1]:9", "https://[fe80::1%25eth0]/x",
+      "http://[fe80::1%br-lan]:8080", "http://[fe80::1%eth0.1]", "http://[fe80::1%wlan0-1]",
+      "http://[fe80::1%25br-lan]:80",
       "http://my_host-1", "http://münchen.example", "https://h/a%20b",
     } do
       tb.device({ url = url, token = "T" }):close()

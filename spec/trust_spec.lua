@@ -81,6 +81,47 @@ describe("trust", function()
     assert.equal("tls", err.kind)
   end)
 
+  -- A key with the pass phrase OPEN-SESAME, and its certificate.
+  local function with_key(password)
+    return {
+      ca_file = e.ca_file, client_cert = "spec/data/client_cert.pem", client_key = "spec/data/client_key.pem",
+      client_key_password = password,
+    }
+  end
+
+  it("is shown by a key whose pass phrase is given, which no text shows", function()
+    local ok, err, dev = post(with_key "S3CRET-PHRASE")
+    assert.is_nil(ok)
+    assert.same({ "tls", "SSL_CERTPROBLEM", false }, { err.kind, err.code, err.retryable })
+    assert.is_nil((err.message .. tostring(dev)):find("S3CRET", 1, true))
+    e:fault { path = "/telemetry", how = "status", status = 400, body = "what of S3CRET-PHRASE?", count = 1 }
+    ok, err = post { url = e.url, client_cert = "x", client_key_password = "S3CRET-PHRASE" }
+    assert.is_nil(ok)
+    assert.truthy(err.message:find("what of ***?", 1, true), err.message)
+    assert(post(with_key "OPEN-SESAME"))
+  end)
+
+  it("never waits for somebody to type a pass phrase", function()
+    local folder = scratch.new()
+    finally(function() scratch.remove(folder) end)
+    local file <close> = assert(io.open(folder .. "/post.lua", "w"))
+    file:write(([[
+      local tb = require "thingsboard"
+      local _, err = tb.device({
+        url = %q, token = %q, ca_file = %q,
+        client_cert = "spec/data/client_cert.pem", client_key = "spec/data/client_key.pem",
+      }):send_telemetry { a = 1 }
+      print(err)
+    ]]):format(e.tls_url, e.token, e.ca_file))
+    file:flush()
+    -- On a terminal of its own, at which nobody types.
+    local command = "sleep 3 | timeout 20 script -qec 'lua5.4 %s/post.lua' /dev/null 2>&1"
+    local process <close> = assert(io.popen(command:format(folder)))
+    local said = process:read "a"
+    assert.truthy(said:find("client_key_password where the key has a pass phrase", 1, true), said)
+    assert.is_nil(said:find("Enter", 1, true), said)
+  end)
+
   it("is not in the environment: no proxy and no password comes from there", function()
     local home = scratch.new()
     finally(function() scratch.remove(home) end)

@@ -36,7 +36,8 @@ static struct tb_client *check_client(lua_State *L, int index) {
 @tparam userdata reactor
 @tparam table options copied: `prefix` (string, required: what every URL begins with), `connect_timeout` (milliseconds),
 `verify` (boolean, true when absent), and the strings `ca_file`, `ca_path`, `pinned_key`, `client_cert`, `client_key`,
-`proxy`, `interface`, each absent or not empty; and as a list, the secrets: strings that no text may show
+`client_key_password`, `proxy`, `interface`, each absent or not empty; and as a list, the secrets: strings that no text
+may show
 @tparam integer max_response bytes of an answer's body that stays in memory
 @tparam ?string user_agent
 @treturn userdata the client; raises when libcurl does not support an option that is set */

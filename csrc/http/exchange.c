@@ -41,6 +41,12 @@ static void keep_header(struct tb_exchange *exchange, const char *line) {
       if (length < sizeof exchange->date) memcpy(exchange->date, line + 6, length);
     }
     return;
+  case 'c':
+    if (strncasecmp(line, "Connection: close", 17) == 0)
+      exchange->closes = true;
+    else if (strncasecmp(line, "Content-Encoding:", 17) == 0)
+      exchange->encoded = strncasecmp(line + 17, " identity", 9) != 0;
+    return;
   case 'w':
   case 'p':
     if (strncasecmp(line, "WWW-Authenticate:", 17) == 0 || strncasecmp(line, "Proxy-Authenticate:", 19) == 0)
@@ -69,18 +75,18 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
   return length;
 }
 
-/* Before the first byte of a body: decides how many may come. Only the body of a 200 may be larger than max_response.
- */
+/* Before the first byte of a body: decides how many may come. Only a 200 that goes to a file may have more than
+ * max_response. */
 static void begin_body(struct tb_exchange *exchange) {
   curl_off_t announced = -1;
   curl_easy_getinfo(exchange->handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
   curl_easy_getinfo(exchange->handle->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
-  if (exchange->status != 200 || (exchange->limit == TB_AS_ANNOUNCED && announced < 0))
-    exchange->limit = exchange->client->max_response;
+  bool bounded = exchange->limit != TB_AS_ANNOUNCED || announced >= 0;
+  exchange->max_body = exchange->status == 200 && bounded ? exchange->limit : exchange->client->max_response;
 }
 
 static enum tb_failure store_body(struct tb_exchange *exchange, const char *bytes, size_t length) {
-  if (length > exchange->limit - exchange->received) return TB_BODY_TOO_LARGE;
+  if (length > exchange->max_body - exchange->received) return TB_BODY_TOO_LARGE;
   if (exchange->file == NULL || exchange->status != 200)
     return tb_buffer_append(&exchange->body, bytes, length) ? TB_NO_FAILURE : TB_OUT_OF_MEMORY;
   exchange->file_error = tb_file_write(exchange->file, bytes, length);
@@ -130,16 +136,42 @@ static bool was_sent(const struct tb_exchange *exchange) {
   return bytes > 0;
 }
 
-/* A kept connection may end just when a request goes out on it. If nothing of the answer came, the request is sent
- * again, once, on a new connection. curl itself does so when a connection just ends, but not after an HTTP/2 GOAWAY. */
-static bool send_again(struct tb_exchange *exchange, CURLcode code) {
-  if (code != CURLE_HTTP2 && code != CURLE_HTTP2_STREAM && code != CURLE_PARTIAL_FILE && code != CURLE_GOT_NOTHING &&
-      code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR)
-    return false;
-  struct tb_handle *handle = exchange->handle;
+/* Whether what came is not about the request, but about a kept connection that ended just when the request went out on
+ * it. curl itself sends again when such a connection just ends, but not after an HTTP/2 GOAWAY, nor when the server
+ * says by 408 that it closes an idle connection. */
+static bool hit_end_of_connection(const struct tb_exchange *exchange, CURLcode code) {
+  if (exchange->failure != TB_NO_FAILURE) return false;
+  CURL *easy = exchange->handle->easy;
+  if (code == CURLE_OK) {
+    long status = 0;
+    if (exchange->closes) curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+    /* The server's own 408 has no body or a JSON object, and is about the request. */
+    if (status != 408 || exchange->body.length == 0 || exchange->body.data[0] == '{') return false;
+  } else {
+    if (code != CURLE_HTTP2 && code != CURLE_HTTP2_STREAM && code != CURLE_PARTIAL_FILE && code != CURLE_GOT_NOTHING &&
+        code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR)
+      return false;
+    if (exchange->header_bytes > 0) return false;
+  }
   long new_connections = 1;
-  curl_easy_getinfo(handle->easy, CURLINFO_NUM_CONNECTS, &new_connections);
-  if (new_connections != 0 || exchange->header_bytes > 0) return false;
+  curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &new_connections);
+  return new_connections == 0;
+}
+
+static void forget_answer(struct tb_exchange *exchange) {
+  exchange->header_bytes = 0;
+  exchange->date[0] = '\0';
+  exchange->challenged = exchange->closes = exchange->encoded = exchange->has_header = exchange->interim =
+      exchange->headed = false;
+  exchange->body.length = 0;
+  exchange->received = 0;
+  exchange->status = 0;
+}
+
+/* Sends a request that hit the end of a connection again, once, on a new one. */
+static bool send_again(struct tb_exchange *exchange, CURLcode code) {
+  if (!hit_end_of_connection(exchange, code)) return false;
+  struct tb_handle *handle = exchange->handle;
   if (exchange->deadline != TB_NEVER) { /* the time-out is for both together */
     int64_t left = (exchange->deadline - tb_monotonic()) / 1000;
     if (left <= 0) return false;
@@ -147,6 +179,7 @@ static bool send_again(struct tb_exchange *exchange, CURLcode code) {
   }
   CURLM *multi = exchange->pool->multi;
   curl_multi_remove_handle(multi, handle->easy);
+  forget_answer(exchange);
   handle->error[0] = '\0';
   curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 1L); /* no kept connection, so this happens once */
   handle->kind = (struct tb_kind){0};
@@ -332,7 +365,7 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
     lua_pushliteral(L, "closed before its answer was taken");
     return;
   case TB_BODY_TOO_LARGE:
-    lua_pushfstring(L, "the answer has more than %I bytes", (LUAI_UACINT)exchange->limit);
+    lua_pushfstring(L, "the answer has more than %I bytes", (LUAI_UACINT)exchange->max_body);
     return;
   case TB_HEADERS_TOO_LARGE:
     lua_pushfstring(L, "the answer's headers have more than %d bytes", (int)MAX_HEADER_BYTES);
@@ -393,6 +426,15 @@ static int exchange_date(lua_State *L) {
 @treturn boolean true when it has a header `WWW-Authenticate` or `Proxy-Authenticate` */
 static int exchange_challenged(lua_State *L) {
   lua_pushboolean(L, check_exchange(L)->challenged);
+  return 1;
+}
+
+/*** Whether the answer's body is encoded, compressed for instance, which no request of ours allows. It is left as it
+came.
+@function exchange:encoded
+@treturn boolean true when it has a header `Content-Encoding` other than `identity` */
+static int exchange_encoded(lua_State *L) {
+  lua_pushboolean(L, check_exchange(L)->encoded);
   return 1;
 }
 
@@ -466,6 +508,7 @@ static const luaL_Reg methods[] = {{"done", exchange_done},
                                    {"result", exchange_result},
                                    {"date", exchange_date},
                                    {"challenged", exchange_challenged},
+                                   {"encoded", exchange_encoded},
                                    {"received", exchange_received},
                                    {"close", exchange_close},
                                    {NULL, NULL}};

@@ -40,13 +40,16 @@ struct tb_exchange {
   size_t header_bytes;              /* received, with those of interim answers */
   bool challenged;                  /* a header asks for credentials */
   bool has_header;                  /* a header came, besides the status line */
+  bool closes;                      /* the server closes the connection after this answer */
+  bool encoded;                     /* a header says that the body is compressed, or the like */
   bool interim;                     /* the headers that come are those of a 1xx answer */
   bool headed;                      /* all headers of the answer came */
   char *request;                    /* the bytes that are sent, when they were a body's */
   struct tb_buffer body;
   struct tb_file *file;         /* where the body of a 200 goes, or NULL */
   struct tb_checksum *checksum; /* fed with what goes to the file, or NULL */
-  uint64_t limit;               /* bytes of body that may come, or TB_AS_ANNOUNCED */
+  uint64_t limit;               /* bytes that the body of a 200 may have, or TB_AS_ANNOUNCED */
+  uint64_t max_body;            /* bytes that this body may have; set before its first byte */
   uint64_t received;            /* bytes of body that came */
   int64_t deadline;             /* of the whole exchange; TB_NEVER with a file */
   int64_t overdue_at;           /* when curl must have noticed the deadline */

@@ -23,7 +23,7 @@ enum {
  * go to libcurl as they are, a boolean as 0 or 1; an option that is absent is left at libcurl's default, or at that of
  * tb_options_apply. */
 static const struct {
-  char name[sizeof "connect_timeout"];
+  char name[sizeof "client_key_password"];
   signed char type;
   CURLoption option; /* 0: not libcurl's */
 } known[] = {
@@ -35,6 +35,7 @@ static const struct {
     {"pinned_key", LUA_TSTRING, CURLOPT_PINNEDPUBLICKEY},
     {"client_cert", LUA_TSTRING, CURLOPT_SSLCERT},
     {"client_key", LUA_TSTRING, CURLOPT_SSLKEY},
+    {"client_key_password", LUA_TSTRING, CURLOPT_KEYPASSWD},
     {"proxy", LUA_TSTRING, CURLOPT_PROXY},
     {"interface", LUA_TSTRING, CURLOPT_INTERFACE},
 };
@@ -74,17 +75,17 @@ bool tb_options_is_https(lua_State *L, int options) {
   return https;
 }
 
-/* Where the system has no TCP_USER_TIMEOUT, a dead connection is noticed a little later. */
-static int on_new_socket(void *data, curl_socket_t fd, curlsocktype purpose) {
+/* Child processes do not inherit the socket: a connection would outlive this process as long as they live. Where the
+ * system has no TCP_USER_TIMEOUT, a dead connection is noticed a little later. */
+static curl_socket_t open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address) {
   (void)data;
   (void)purpose;
+  int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 #ifdef TCP_USER_TIMEOUT
   unsigned int milliseconds = UNACKNOWLEDGED_MILLISECONDS;
-  setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
-#else
-  (void)fd;
+  if (fd >= 0) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
 #endif
-  return CURL_SOCKOPT_OK;
+  return fd;
 }
 
 /* Sets what is the same for all clients. */
@@ -121,7 +122,7 @@ static CURLcode apply_constants(CURL *easy, bool https) {
      * TLS it would wait for a whole answer, perhaps a poll's. */
     {CURLOPT_PIPEWAIT, https}
   };
-  CURLcode code = curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_new_socket);
+  CURLcode code = curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
   for (size_t i = 0; i < sizeof texts / sizeof *texts && code == CURLE_OK; i++)
     code = curl_easy_setopt(easy, texts[i].option, texts[i].text);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers && code == CURLE_OK; i++)
@@ -150,6 +151,8 @@ static long to_long(lua_Number number) {
 void tb_options_apply(lua_State *L, int options, CURL *easy) {
   CURLcode code = apply_constants(easy, tb_options_is_https(L, options));
   if (code != CURLE_OK) luaL_error(L, "cannot set up a request: %s", tb_curl_error_text((int)code));
+  /* Any password keeps the TLS library from asking for one on the terminal, which would stop all tasks. */
+  if (has(L, options, "client_cert")) curl_easy_setopt(easy, CURLOPT_KEYPASSWD, "");
   for (size_t i = 0; i < KNOWN; i++) {
     int type = lua_getfield(L, options, known[i].name);
     if (known[i].option == 0 || type == LUA_TNIL)

@@ -75,6 +75,7 @@ local advice = {
   COULDNT_RESOLVE_HOST = "; check the url's host name and the name servers",
   COULDNT_RESOLVE_PROXY = "; check the proxy's name and the name servers",
   PROXY = "; check the proxy, its user and its password",
+  SSL_CERTPROBLEM = "; check client_cert and client_key, and client_key_password where the key has a pass phrase",
   SSL_CLIENTCERT = "; give client_cert and client_key",
   COULDNT_CONNECT = "; check the url's host and port, or the proxy's, and that the server runs",
 }

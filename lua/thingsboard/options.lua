@@ -25,6 +25,7 @@ options.connection = {
   { name = "pinned_key", type = "text", core = true, doc = "the server's public key, as curl takes it: `sha256//...`" },
   { name = "client_cert", type = "text", core = true, doc = "PEM file of the device's own certificate" },
   { name = "client_key", type = "text", core = true, doc = "PEM file of its key" },
+  { name = "client_key_password", type = "text", core = true, doc = "the key's pass phrase, where it has one" },
   { name = "proxy", type = "text", core = true, shared = true,
     doc = "like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored" },
   { name = "interface", type = "text", core = true, shared = true, doc = "name or address to send from" },

@@ -20,7 +20,8 @@ end
 local function is_url(url)
   local authority = url:match("^[Hh][Tt][Tt][Pp][Ss]?://([^/?#@%s\\]+)[^?#@%s\\]*$")
   if not authority or #authority > 255 then return false end
-  local port = authority:match("^[%w%-._\x80-\xFF]+(.*)$") or authority:match("^%[[%x:.]+%%?%w*%](.*)$") -- or IPv6
+  local port = authority:match("^[%w%-._\x80-\xFF]+(.*)$") or authority:match("^%[[%x:.]+%](.*)$")
+    or authority:match("^%[[%x:.]+%%[%w%-._~]+%](.*)$") -- or IPv6, perhaps with a zone: fe80::1%eth0, fe80::1%25eth0
   if port == "" then return true end
   local number = port and tonumber(port:match("^:(%d+)$"))
   return number ~= nil and number >= 1 and number <= 65535
@@ -45,6 +46,7 @@ local function new_core(on, given, prefix, secrets)
     local value = given[option.name]
     if option.core and value ~= option.default then config[option.name] = value end -- a default takes no memory
   end
+  config[#config + 1] = given.client_key_password
   return core.client(on.reactor, config, given.max_response, given.user_agent)
 end
 
@@ -84,8 +86,10 @@ function client.mistake(what, given)
   if not is_url(given.url:gsub("/+$", "")) then
     return what .. ": option 'url' must be like https://host or http://host:port, without user, query or fragment"
   end
-  if given.client_key and not given.client_cert then
-    return what .. ": option 'client_cert' is missing beside 'client_key'"
+  for _, name in ipairs { "client_key", "client_key_password" } do
+    if given[name] and not given.client_cert then
+      return ("%s: option 'client_cert' is missing beside '%s'"):format(what, name)
+    end
   end
   if given.proxy and not is_proxy(given.proxy) then
     return what .. ": option 'proxy' must be like http://host:port or socks5h://host:port"
@@ -183,7 +187,13 @@ function client:outcome(what, exchange, expected)
   end
   if value ~= nil then return value end
   if not status then return nil, errors.of_code(what, body, text) end
-  if not own then return nil, errors.of_foreign(what, status, self:quote(body), reason) end
+  if not own then
+    local encoded = exchange:encoded() -- nobody can read it
+    if encoded then
+      reason = "the answer is compressed, which was not asked for" .. (reason and ": " .. reason or "")
+    end
+    return nil, errors.of_foreign(what, status, encoded and "" or self:quote(body), reason)
+  end
   local err = errors.of_status(what, status, self:quote(body), expected.meanings)
   if status == 401 and self.renewal then err.retryable = is_renewed(self, exchange) end
   return nil, err

@@ -30,13 +30,21 @@ local function fail(what, message, ...)
   return nil, errors.new("package", what .. ": " .. message:format(...))
 end
 
+-- What to say of a package that is not what was expected.
+local function unexpected(what, sink, message, ...)
+  local encoded = "; it came compressed, which was not asked for: serve it as it is"
+  return fail(what, message .. (sink.encoded and encoded or ""), ...)
+end
+
 local function file_error(what, reason)
   return nil, errors.new("file", what .. ": " .. reason)
 end
 
-local function too_large(what, limit)
-  local message = "%s: the package has more than the %d bytes of max_response; give a path, and it goes to a file"
-  return nil, errors.new("answer", message:format(what, limit), { code = "BODY_TOO_LARGE" })
+-- A file may have as many bytes as the server announces; an answer that announces nothing might never end.
+local function too_large(what, limit, path)
+  local message = "the package has more than the %d bytes of max_response; give a path, and it goes to a file"
+  if path then message = "the answer has more than %d bytes and does not say its length; give the package's size" end
+  return nil, errors.new("answer", what .. ": " .. message:format(limit), { code = "BODY_TOO_LARGE" })
 end
 
 -- Waits for the exchange, and tells how far it has come meanwhile.
@@ -75,12 +83,14 @@ local function fetch_whole(from, what, path, given, sink)
     { file = sink.file, checksum = sink.checksum, limit = given.size })
   if not exchange then return nil, closed end
   wait(from.loop, exchange, given.progress, given.size)
+  sink.encoded = exchange:encoded()
   local body, err = from:outcome(what, exchange, expected[what] or answer.file)
   if not body then
     if err.code ~= "BODY_TOO_LARGE" then return nil, err end
-    if given.size then return fail(what, "the package has more bytes than the %d expected", given.size) end
-    if given.path then return nil, err end -- without an end: a server says how long a package is
-    return too_large(what, from.max_response)
+    if given.size then
+      return unexpected(what, sink, "the package has more bytes than the %d expected", given.size)
+    end
+    return too_large(what, from.max_response, given.path)
   end
   if sink.file then
     sink.received = exchange:received()
@@ -129,12 +139,13 @@ end
 
 local function verify(what, given, sink)
   if given.size and sink.received ~= given.size then
-    return fail(what, "the package has %d bytes where %d were expected", sink.received, given.size)
+    return unexpected(what, sink, "the package has %d bytes where %d were expected", sink.received, given.size)
   end
   if sink.checksum then
     local found, wanted = sink.checksum:hex(), given.checksum:lower()
     if found ~= wanted then
-      return fail(what, "the package's %s is %s where %s was expected", given.checksum_algorithm, found, wanted)
+      return unexpected(what, sink, "the package's %s is %s where %s was expected", given.checksum_algorithm, found,
+        wanted)
     end
   end
   return true

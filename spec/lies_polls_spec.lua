@@ -108,7 +108,7 @@ describe("polls of a server that lies", function()
       -- For whoever has never polled, the server takes no request.
       while not each_has_polled(stories) and core.monotonic() < deadline do tb.sleep(0.2) end
       for _, story in ipairs(stories) do
-        story.handle = e:rpc(story.token, { method = "sane", timeout = 2 * PATIENCE * 1000 })
+        story.handle = e:rpc(story.token, { method = "sane", timeout = 10 * PATIENCE * 1000 })
         e:set_shared(story.token, '{"n":2}')
       end
       tb.sleep(LIES_FOR)

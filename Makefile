@@ -132,7 +132,8 @@ emulator: ready-for-demo
 
 # What takes minutes by its nature, and says nothing more of memory, stays out; so does what starves lua-cjson, which
 # loses memory then, and what has an allocator of its own.
-MEMCHECK_SPECS = $(filter-out spec/rpc_requests_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua spec/examples_spec.lua \
+MEMCHECK_SPECS = $(filter-out spec/rpc_requests_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua \
+  spec/examples_spec.lua spec/command_spec.lua spec/service_spec.lua \
   spec/embed_spec.lua spec/network_spec.lua spec/lies_polls_spec.lua spec/outbox_kill_spec.lua spec/outbox_cut_spec.lua \
   spec/allocations_spec.lua spec/memory_spec.lua spec/updater_kill_spec.lua spec/updater_limits_spec.lua \
   $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))
@@ -187,8 +188,8 @@ torture-soak: ready-for-test
 
 # Processes that are killed, disks whose power is cut, more often than the specs do it.
 torture-outbox: ready-for-test
-	THINGSBOARD_CYCLES=1000 THINGSBOARD_CUTS=5000 $(PATHS) $(LUA) $(BUSTED) spec/outbox_kill_spec.lua \
-	  spec/outbox_cut_spec.lua
+	THINGSBOARD_CYCLES=1000 THINGSBOARD_CUTS=5000 THINGSBOARD_KILLS=200 $(PATHS) $(LUA) $(BUSTED) \
+	  spec/outbox_kill_spec.lua spec/outbox_cut_spec.lua spec/service_spec.lua
 
 # Fuzzing: each target for so many seconds, from the seeds of spec/fuzz/corpus; what is found stays in build/fuzz. RUNS=0
 # runs the seeds alone.

@@ -289,6 +289,14 @@ function device:outbox(given)
   return require("thingsboard.outbox").new(client_here, given)
 end
 
+--- Calls a function whenever a request has come to its end, as long as the device lives.
+-- @tparam function listener called with the status of the server's answer; nil when there was none, or it was somebody
+-- else's
+function device:listen(listener)
+  check.argument("listen", "listener", listener, "function")
+  client_of(self):listen(self, listener)
+end
+
 --- Ends what is in flight, polls included. Idempotent.
 function device:close()
   client_of(self):close()

@@ -18,6 +18,7 @@ local subcommands = {
   { "update", "take up firmware or software, and tell the server" },
   { "put", "record telemetry in an outbox" },
   { "outbox", "show or send what an outbox holds" },
+  { "service", "run device scripts" },
 }
 
 local common = {

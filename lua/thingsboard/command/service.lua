@@ -1,0 +1,34 @@
+--- `thingsboard service`: runs device scripts.
+-- @module thingsboard.command.service
+local context = require "thingsboard.command.context"
+local options = require "thingsboard.command.options"
+
+local running
+
+local subcommand = {
+  usage = "service [CONFIG]",
+  help = [[
+Runs the scripts of a folder until it is told to end (SIGTERM, SIGINT). A script is a Lua file that gets the library and
+the device: local tb, device = ... What it puts goes through an outbox; one RPC stream and one attribute poll serve all
+scripts; one that fails is started again. SIGHUP takes up new, changed and removed files, SIGUSR1 writes the state into
+the log. The README shows a configuration.]],
+}
+
+function subcommand.run(self, arguments)
+  if #arguments > 1 then options.misused "service takes one configuration at most" end
+  self.given.config = arguments[1] or self.given.config
+  local values = self:config()
+  self:connection()
+  if not values.token and not values.token_file then
+    options.misused "which device? Write token_file, or provision with a store, into the configuration"
+  end
+  running = require("thingsboard.service").new(values)
+  running:run()
+  return context.codes.done
+end
+
+function subcommand.stop()
+  if running then running:stop() end
+end
+
+return subcommand

@@ -1,0 +1,91 @@
+--- Shared attributes for all scripts: one poll, from when a script first asks for one.
+-- @module thingsboard.service.attributes
+local core = require "thingsboard.core"
+
+local attributes = {}
+attributes.__index = attributes
+
+local FIRST_WAIT <const> = 2 -- seconds that the first script which asks waits for the values
+
+--- @tparam table service
+function attributes.new(service)
+  return setmetatable({
+    service = service,
+    values = {}, -- as the server has them
+    known = false, -- whether they have come
+    watchers = {}, -- the set of signals that a change raises
+    started = false,
+  }, attributes)
+end
+
+local function apply(self, values, deleted)
+  for key, value in next, values do self.values[key] = value end
+  for _, key in ipairs(deleted) do self.values[key] = nil end
+  self.known = true
+  for changed in next, self.watchers do changed:raise() end
+end
+
+local function start(self)
+  if self.started then return end
+  self.started = core.monotonic()
+  self.service:keep("shared attributes", function(device)
+    local updates = device:attribute_updates()
+    for values, deleted in updates, nil, nil, updates do
+      if not self.known then self.values = {} end
+      apply(self, values, deleted)
+    end
+    self.known = false -- the next poll begins with all values
+    return nil, updates.error
+  end)
+end
+
+-- Waits for the first values, but not for long: there may be no server.
+local function wait_for_values(self)
+  local changed = self.service.loop:signal()
+  self.watchers[changed] = true
+  local _ <close> = setmetatable({}, { __close = function() self.watchers[changed] = nil end })
+  local deadline = self.started + FIRST_WAIT
+  if not self.known and core.monotonic() < deadline then self.service.loop:wait(changed, deadline) end
+end
+
+--- What a script sees as `device.attributes`.
+-- @treturn table whose fields are the values now
+function attributes:view()
+  local function values()
+    start(self)
+    if not self.known then wait_for_values(self) end
+    return self.values
+  end
+  return setmetatable({}, {
+    __index = function(_, key) return values()[key] end,
+    __newindex = function() error("device.attributes are the server's; set your own by device:send_attributes", 2) end,
+    __pairs = function() return next, values() end,
+  })
+end
+
+--- Calls a function with the value of an attribute as soon as there is one, and at each change; with nil when it is
+-- deleted. Of values that change while it runs, the last counts.
+-- @tparam table script
+-- @tparam string key
+-- @tparam function call
+function attributes:watch(script, key, call)
+  start(self)
+  script:spawn(function()
+    local changed, seen = self.service.loop:signal(), nil
+    self.watchers[changed] = true
+    local _ <close> = setmetatable({}, { __close = function() self.watchers[changed] = nil end })
+    while true do
+      changed:lower()
+      local value = self.values[key]
+      if value ~= seen then
+        seen = value
+        local ok, raised = xpcall(call, debug.traceback, value)
+        if not ok then self.service.log:error("%s: attribute %s: %s", script.name, key, raised) end
+      else
+        self.service.loop:wait(changed)
+      end
+    end
+  end)
+end
+
+return attributes

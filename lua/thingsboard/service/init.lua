@@ -1,0 +1,243 @@
+--- The service: runs device scripts over one device and one outbox, and never ends for want of something outside.
+-- @module thingsboard.service
+local attributes = require "thingsboard.service.attributes"
+local check = require "thingsboard.check"
+local config = require "thingsboard.command.config"
+local core = require "thingsboard.core"
+local errors = require "thingsboard.error"
+local log = require "thingsboard.service.log"
+local loop = require "thingsboard.loop"
+local outbox = require "thingsboard.service.outbox"
+local patience = require "thingsboard.service.patience"
+local rpc = require "thingsboard.service.rpc"
+local scripts = require "thingsboard.service.scripts"
+local state = require "thingsboard.service.state"
+local tb = require "thingsboard"
+local updates = require "thingsboard.service.updates"
+
+local service = {}
+service.__index = service
+
+local SILENT <const> = 30 -- seconds without an answer of the server's that are worth a line in the log
+local LAST_WORDS <const> = 5 -- seconds that scripts have for their handlers of SIGTERM
+
+-- What a script may do with the device beside what is special to the service; it waits until there is a token.
+local of_device = { "send_telemetry", "request_attributes", "send_rpc", "claim", "firmware", "software" }
+
+--- @tparam table values the configuration
+function service.new(values)
+  local self = setmetatable({
+    values = values, loop = loop.default(), log = log.new(values.log), began = core.monotonic(),
+    connection = config.connection(values),
+    device = nil, -- once there is a token
+    update_handler = nil, -- `script` and `call`
+  }, service)
+  self.ready, self.stopping, self.updatable = self.loop:signal(), self.loop:signal(), self.loop:signal()
+  self.waiting_for_device = {}
+  self.rpc, self.attributes = rpc.new(self), attributes.new(self)
+  self.scripts = scripts.new(self, values.scripts)
+  return self
+end
+
+--- Tries something until it works; see `patience.keep`.
+function service:patiently(what, try)
+  return patience.keep(self.loop, self.log, what, try)
+end
+
+-- The server does not know the token. Asks for another, where the configuration says so.
+local function provision_anew(self)
+  local wanted = self.values.provision
+  if not wanted or not wanted.anew then return end
+  local credentials, err = require("thingsboard.command.provision").ask(self.connection, wanted)
+  if credentials then
+    self.log:info "provisioned anew"
+  else
+    self.log:warning("%s", err)
+  end
+end
+
+--- Does something with the device for ever, in a task of its own, from when there is a token.
+-- @tparam string what for the log
+-- @tparam function body called with the device; it returns nil and the error that ended it
+function service:keep(what, body)
+  self.loop:spawn_background(function()
+    self:wait_for_device()
+    self:patiently(what, function()
+      local _, err = body(self.device)
+      if errors.is(err) and err.status == 401 then provision_anew(self) end
+      return nil, err
+    end)
+  end)
+end
+
+--- Waits until there is a token.
+function service:wait_for_device()
+  while not self.device do
+    local ready = self.loop:signal()
+    self.waiting_for_device[ready] = true
+    self.loop:wait(ready)
+  end
+end
+
+-- The device of the configuration; nil and the error while there is no token.
+local function make_device(self)
+  local values, given = self.values, {}
+  for name, value in next, self.connection do given[name] = value end
+  given.token, given.token_file = values.token, values.token_file
+  local device, err = tb.device(given)
+  if device or not values.provision or values.token_file ~= values.provision.store then return device, err end
+  local wanted = {}
+  for name, value in next, values.provision do wanted[name] = value end
+  wanted.anew = nil
+  local credentials
+  credentials, err = require("thingsboard.command.provision").ask(self.connection, wanted)
+  if not credentials then return nil, err end
+  return tb.device(given)
+end
+
+-- Tells in the log when the server has not answered for long, and when it does again.
+local function watch_link(self)
+  local failing_since, told
+  self.device:listen(function(status)
+    local now = core.monotonic()
+    if status then
+      if told then self.log:info("the server answers again, after %d s", (now - failing_since) // 1) end
+      failing_since, told = nil, nil
+    else
+      failing_since = failing_since or now
+      if not told and now - failing_since >= SILENT then
+        told = true
+        self.log:warning("the server has not answered for %d s", (now - failing_since) // 1)
+      end
+    end
+  end)
+end
+
+local function identify(self)
+  self.loop:spawn_background(function()
+    self.device = self:patiently("identity", function() return make_device(self) end)
+    watch_link(self)
+    if self.outbox then self.outbox:use(self.device) end
+    for ready in next, self.waiting_for_device do ready:raise() end
+    self.waiting_for_device = {}
+  end)
+end
+
+--- Records values: through the outbox where there is one, else it sends them at once.
+function service:put(values)
+  if self.outbox then return self.outbox:put(values) end
+  self:wait_for_device()
+  return self.device:send_telemetry(values)
+end
+
+--- Sets client attributes, likewise.
+function service:send_attributes(values)
+  if self.outbox then return self.outbox:attributes(values) end
+  self:wait_for_device()
+  return self.device:send_attributes(values)
+end
+
+--- The device as a script sees it.
+-- @tparam table script
+-- @treturn table `put`, `attributes`, `on_rpc`, `on_attribute`, `on_update`, `send_attributes`, and the methods of a
+-- device that one script's use leaves to the others
+function service:device_for(script)
+  local facade = { attributes = self.attributes:view() }
+  function facade.put(_, values) return self:put(values) end
+  function facade.send_attributes(_, values) return self:send_attributes(values) end
+  function facade.on_rpc(_, method, call)
+    check.argument("on_rpc", "method", method, "non-empty string")
+    check.argument("on_rpc", "handler", call, "function")
+    self.rpc:add(script, method, call)
+  end
+  function facade.on_attribute(_, key, call)
+    check.argument("on_attribute", "key", key, "non-empty string")
+    check.argument("on_attribute", "handler", call, "function")
+    self.attributes:watch(script, key, call)
+  end
+  function facade.on_update(_, call)
+    check.argument("on_update", "handler", call, "function")
+    local other = self.update_handler
+    if other and other.script ~= script then
+      error(("on_update: %s takes up updates already"):format(other.script.name), 2)
+    end
+    self.update_handler = { script = script, call = call }
+    self.updatable:raise()
+  end
+  for _, name in ipairs(of_device) do
+    facade[name] = function(_, ...)
+      self:wait_for_device()
+      return self.device[name](self.device, ...)
+    end
+  end
+  return facade
+end
+
+--- Lets the script that has asked for it take up a package; waits for one to ask.
+function service:apply_update(package)
+  while not self.update_handler do
+    self.updatable:lower()
+    self.loop:wait(self.updatable)
+  end
+  return self.update_handler.call(package)
+end
+
+--- A script is gone.
+function service:remove_update_handler(script)
+  if self.update_handler and self.update_handler.script == script then self.update_handler = nil end
+end
+
+local function on_error(self)
+  return function(task, message)
+    if task.script then return task.script:failed(message) end
+    self.log:error("%s", message)
+  end
+end
+
+local function on_signals(self)
+  return {
+    tb.on_signal("HUP", function()
+      self.log:info "reload"
+      self.scripts:reload()
+    end),
+    tb.on_signal("USR1", function() state.write(self, true) end),
+  }
+end
+
+-- Lets the scripts say their last words.
+local function wait_for_last_words(self)
+  local deadline = core.monotonic() + LAST_WORDS
+  self.loop:sleep(0)
+  for one in self.scripts:each() do
+    while one:is_ending() and core.monotonic() < deadline do self.loop:sleep(0.05) end
+  end
+end
+
+--- Ends `run`.
+function service:stop()
+  self.stopping:raise()
+end
+
+--- Runs until it is stopped.
+function service:run()
+  local values = self.values
+  self.loop.on_error = on_error(self)
+  if values.outbox then self.outbox = outbox.new(self, values.outbox) end
+  local handles = on_signals(self)
+  self.log:info("version %s starts", tb.version)
+  identify(self)
+  if values.updates then updates.start(self, values.updates) end
+  self.scripts:reload()
+  self.scripts:start_collectors(values.collectors or {})
+  state.start(self)
+  self.loop:wait(self.stopping)
+  self.log:info "it is told to end"
+  wait_for_last_words(self)
+  self.scripts:stop()
+  if values.state then state.write(self) end
+  if self.outbox then self.outbox:close() end
+  if self.device then self.device:close() end
+  for _, handle in ipairs(handles) do handle:close() end
+end
+
+return service

@@ -1,0 +1,81 @@
+--- The service's outbox: there from the start, whether there is a token or not, and tried again while the disk fails.
+-- @module thingsboard.service.outbox
+local errors = require "thingsboard.error"
+local plan = require "thingsboard.service.plan"
+local tb = require "thingsboard"
+
+local outbox = {}
+outbox.__index = outbox
+
+-- Of the device that records until the true one is known; nothing is sent by it.
+local NO_TOKEN <const> = "unknown"
+
+--- @tparam table service
+-- @tparam table wanted the options of the outbox, with `plan` or without; mistakes in them raise
+function outbox.new(service, wanted)
+  local copy = { on_trouble = "memory" }
+  for name, value in next, wanted do copy[name] = value end
+  plan.apply(copy)
+  local self = setmetatable({ service = service, wanted = copy, open = nil, err = nil }, outbox)
+  self.recorder = tb.device { url = service.connection.url, token = NO_TOKEN }
+  self.open, self.err = self.recorder:outbox(copy)
+  if not self.open then
+    service.loop:spawn_background(function()
+      service:patiently("outbox", function()
+        if not self.open then self.open, self.err = self.recorder:outbox(copy) end
+        return self.open, self.err
+      end)
+    end)
+  end
+  return self
+end
+
+-- Lets the device have the file. What waits in memory would be lost, so that must be on the disk before.
+local function move(self, device)
+  if self.open then
+    local ok, err = self.open:sync()
+    if not ok then return nil, err end
+    self.open:close()
+  end
+  self.open, self.err = device:outbox(self.wanted)
+  self.device = self.open and device
+  return self.open, self.err
+end
+
+--- Sends by this device from now on.
+function outbox:use(device)
+  self.service:keep("outbox", function()
+    if self.device ~= device then
+      local ok, err = move(self, device)
+      if not ok then return nil, err end
+    end
+    local _, err = self.open:run()
+    return nil, err
+  end)
+end
+
+--- As `put` of an outbox.
+function outbox:put(values, in_order)
+  if self.open then return self.open:put(values, in_order) end
+  return nil, self.err or errors.new("file", "put: the outbox is not open", { retryable = true })
+end
+
+--- As `attributes` of an outbox.
+function outbox:attributes(values)
+  if self.open then return self.open:attributes(values) end
+  return nil, self.err or errors.new("file", "attributes: the outbox is not open", { retryable = true })
+end
+
+--- As `stats` of an outbox; nil while it is not open.
+function outbox:stats()
+  return self.open and self.open:stats()
+end
+
+--- Writes what waits in memory.
+function outbox:close()
+  if not self.open then return end
+  local ok, err = self.open:close()
+  if not ok then self.service.log:error("%s", err) end
+end
+
+return outbox

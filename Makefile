@@ -9,6 +9,7 @@ PREFIX ?= /usr/local
 INST_LIBDIR ?= $(PREFIX)/lib/lua/5.4
 INST_LUADIR ?= $(PREFIX)/share/lua/5.4
 INST_BINDIR ?= $(PREFIX)/bin
+TYPES_DIR ?= $(PREFIX)/share/lua-thingsboard/types
 
 # Checksums come from OpenSSL's libcrypto; `make CRYPTO=mbedtls` takes them from mbed TLS.
 CRYPTO = openssl
@@ -101,10 +102,12 @@ install: all
 	for file in $(FACE); do install -m 644 lua/$$file $(DESTDIR)$(INST_LUADIR)/$$file || exit 1; done
 	install -d $(DESTDIR)$(INST_BINDIR)
 	install -m 755 bin/thingsboard $(DESTDIR)$(INST_BINDIR)
+	install -d $(DESTDIR)$(TYPES_DIR)
+	cp -r types/. $(DESTDIR)$(TYPES_DIR)
 
 uninstall:
 	rm -f $(DESTDIR)$(INST_BINDIR)/thingsboard
-	rm -rf $(DESTDIR)$(INST_LIBDIR)/thingsboard $(DESTDIR)$(INST_LUADIR)/thingsboard
+	rm -rf $(DESTDIR)$(INST_LIBDIR)/thingsboard $(DESTDIR)$(INST_LUADIR)/thingsboard $(DESTDIR)$(TYPES_DIR)
 
 # What demo and test need: fetched if it is not there, and quick if it is.
 ready-for-%:
@@ -223,14 +226,19 @@ coverage: ready-for-test
 	gcovr --root . --filter csrc/ $(COVERAGE)
 	gcovr --root . --filter csrc/ --branches $(COVERAGE)
 
-lint:
-	luacheck --quiet lua spec examples bench
+lint: all
+	luacheck --quiet lua docs spec examples bench
+	$(PATHS) $(LUA) docs/check.lua
 	cppcheck --quiet -Icsrc --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem csrc
 	clang-tidy --quiet --warnings-as-errors='*' $(SOURCES) -- $(STANDARD)
 	clang-format --dry-run -Werror $(SOURCES) $(HEADERS)
 	$(MAKE) --no-print-directory BUILD=$(BUILD)/gcc CC=gcc CFLAGS="-O2 -Werror -fanalyzer"
 	$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang CFLAGS="-O2 -Werror"
+
+# The types for editors, written from the comments and the lists of options; `make lint` holds them against those.
+types: all
+	$(PATHS) $(LUA) docs/types.lua types
 
 format:
 	clang-format -i $(SOURCES) $(HEADERS)
@@ -259,4 +267,4 @@ deps:
 	@./.ci/deps
 
 .PHONY: all install uninstall demo test page-test emulator memcheck sanitize collect torture torture-memory torture-network \
-  torture-soak torture-outbox fuzz coverage lint format bench clean deps
+  torture-soak torture-outbox fuzz coverage lint types format bench clean deps

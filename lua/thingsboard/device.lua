@@ -183,7 +183,7 @@ end
 -- A handler is called with `params` and the request; what it returns is the answer. One that raises is answered
 -- `{error = message}`, and so is a method without a handler.
 -- @tparam table handlers functions by method
--- @tparam ?table given as of `rpc_requests`
+-- @tparam ?table given see `options.rpc_requests`
 -- @treturn nil
 -- @treturn ?table the error that ended it
 function device:serve_rpc(handlers, given)
@@ -246,6 +246,10 @@ function device:firmware(given)
 end
 
 --- Downloads the software that is assigned (device API, "software"); as `firmware`.
+-- @tparam table given see `options.package`
+-- @treturn[1] string the package, or the path of the file that holds it
+-- @treturn[2] nil
+-- @treturn[2] table the error; no file is written then
 function device:software(given)
   return ota.download(client_of(self), "software", given)
 end

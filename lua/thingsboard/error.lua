@@ -3,10 +3,22 @@
 -- Fields: `kind` (below), `status` (integer, of an answer), `message` (string, what is wrong and what may help),
 -- `retryable` (boolean: the same call may succeed later), `code` (string, libcurl's name of the error).
 --
--- Kinds: `value` (cannot be sent as it is), `http` (the server itself answered with a status that is no success),
--- `answer` (somebody else answered in the server's place, or the answer makes no sense or is too large), `timeout`,
--- `network`, `tls`, `closed` (the device was closed meanwhile), `memory`, `file` (cannot be written), `full` and
--- `clock` (of outboxes), `package` (the download is not what was announced), `not_found` and `refused` (provisioning).
+-- Kinds:
+--
+-- - `value`: it cannot be sent as it is
+-- - `http`: the server itself answered with a status that is no success
+-- - `answer`: somebody else answered in the server's place, or the answer makes no sense or is too large
+-- - `timeout`: no answer in time
+-- - `network`: no connection, or one that broke
+-- - `tls`: the other side is not who it should be, or speaks no TLS
+-- - `closed`: the device was closed meanwhile
+-- - `memory`: there is not enough
+-- - `file`: it cannot be read or written
+-- - `full`: the outbox holds as much as it may
+-- - `clock`: the outbox does not know the time yet
+-- - `package`: the download is not what was announced
+-- - `not_found`: the server knows no such provisioning key and secret
+-- - `refused`: the server provisions no credentials for this device
 -- @module thingsboard.error
 local error_type = { __name = "thingsboard.error" }
 error_type.__index = error_type

@@ -353,7 +353,8 @@ function loop:pollfd()
   return self.reactor:pollfd()
 end
 
---- What to watch the descriptor for: `"r"`.
+--- What to watch the descriptor for.
+-- @treturn string `"r"`
 function loop:events()
   return self.reactor:events()
 end
@@ -431,6 +432,7 @@ function loop:close()
 end
 
 --- Whether the task has come to its end.
+-- @treturn boolean
 function task:done()
   return self.outcome ~= false
 end

@@ -99,6 +99,7 @@ end
 --- Asks the server for credentials (device API, "provision").
 -- With `store` the credentials are on disk before this returns, and come from there the next time, unless `anew` is
 -- true.
+-- @function provision
 -- @tparam table given see `options.provision`
 -- @treturn[1] table `credentials_type`, and `token`, or `certificate`, or `client_id`, `username`, `password`
 -- @treturn[2] nil

@@ -1,0 +1,109 @@
+-- The types for editors: they say what lua/ says, and a checker finds mistakes by them.
+local scratch = require "spec.support.scratch"
+
+local function read(path)
+  local file <close> = assert(io.open(path))
+  return file:read "a"
+end
+
+local HERE = io.popen("pwd"):read "l"
+local MODULES = package.cpath:gsub("[^;]+", function(path) return not path:find "^/" and HERE .. "/" .. path or nil end)
+
+local function write(path, text)
+  local file <close> = assert(io.open(path, "w"))
+  file:write(text)
+end
+
+describe("the types for editors #host", function()
+  local directory
+
+  before_each(function() directory = scratch.new() end)
+  after_each(function() scratch.remove(directory) end)
+
+  -- What docs/check.lua says of the tree, with a file of it changed.
+  local function said_of(path, pattern, replacement)
+    assert(os.execute(("cp -r lua docs types %s"):format(directory)))
+    if path then
+      local text, count = read(path):gsub(pattern, replacement)
+      assert.equal(1, count)
+      write(directory .. "/" .. path, text)
+    end
+    return io.popen(("cd %s && LUA_PATH='lua/?.lua;lua/?/init.lua;./?.lua;;' LUA_CPATH='%s' lua5.4 docs/check.lua 2>&1")
+      :format(directory, MODULES)):read "a"
+  end
+
+  it("are those that the comments and the options give", function() assert.equal("", said_of()) end)
+
+  it("are found stale, and what is public and not documented is found", function()
+    assert.truthy(said_of("lua/thingsboard/options.lua", "default = 35,", "default = 36,"):find "types/ is stale")
+    assert.truthy(said_of("lua/thingsboard/device.lua", "%-%-%- Publishes client", "-- Publishes client")
+      :find("thingsboard.device:send_attributes is not documented", 1, true))
+    assert.truthy(said_of("lua/thingsboard/device.lua", "device:claim%(given%)", "device:claim(given, more)")
+      :find("dev:claim: the parameter more is not documented", 1, true))
+    assert.truthy(said_of("lua/thingsboard/error.lua", "%-%- %- `file`:.-\n", "")
+      :find("the kind file is not listed", 1, true))
+  end)
+
+  if not os.execute "command -v emmylua_check >/dev/null 2>&1" then
+    it("are held against samples", function() pending "emmylua_check is not installed: cargo install emmylua_check" end)
+    return
+  end
+
+  -- What may be nil is left to the author of a sample, and other libraries are not there.
+  local SETTINGS = [[{
+    "runtime": { "version": "Lua5.4" }, "workspace": { "library": [%q] }, "strict": { "arrayIndex": false },
+    "diagnostics": { "disable": ["need-check-nil", "unresolved-require", "unnecessary-assert"] }
+  }]]
+
+  -- What the checker says of files, by their names.
+  local function checked(files)
+    write(directory .. "/.emmyrc.json", SETTINGS:format(HERE .. "/types/library"))
+    for name, code in pairs(files) do write(directory .. "/" .. name .. ".lua", code) end
+    local said, current = {}, nil
+    for line in io.popen("emmylua_check --severity warn " .. directory .. " 2>&1"):lines() do
+      current = line:match "^%-%-%- (.+)%.lua " or current
+      if current and line:find "^%a+: " then said[current] = (said[current] or "") .. line .. "\n" end
+    end
+    return said
+  end
+
+  local PRELUDE = 'local tb = require "thingsboard"\n'
+    .. 'local dev = tb.device { url = "https://thingsboard.example", token = "A1_TEST_TOKEN" }\n'
+
+  it("fit the README's pieces and the examples", function()
+    local files, number = {}, 0
+    for code in read("README.md"):gmatch "```lua\n(.-)```" do
+      number = number + 1
+      if not code:find("local dev =", 1, true) then code = PRELUDE .. code end
+      if not code:find "cqueues" then files["piece" .. number] = code end
+    end
+    for path in io.popen("ls examples/*.lua"):lines() do
+      local code = read(path):gsub("arg%[%d%]", '"a"'):gsub("table%.unpack%(arg%)", '"a", "b", "c", "d", "e"')
+      files[path:match "([%w_]+)%.lua$"] = code -- the checker takes what is in `arg` for nil
+    end
+    assert.same({}, checked(files))
+  end)
+
+  -- What a newcomer gets wrong, and a word of what the checker says to it.
+  local wrong = {
+    { "a name of a method", "dev:send_telemetri { a = 1 }", "send_telemetri" },
+    { "an option's type", 'dev:outbox { path = 5 }', "assign%-type%-mismatch" },
+    { "a word of an option", 'dev:outbox { path = "x", when_full = "drop" }', "assign%-type%-mismatch" },
+    { "a missing option", 'tb.device { token = "x" }', "missing%-fields" },
+    { "a text for seconds", 'tb.sleep("1")', "param%-type%-mismatch" },
+    { "a field of an error", "local _, err = dev:claim() print(err and err.text)", "text" },
+    { "a field of a request", "for request in dev:rpc_requests() do print(request.name) end", "name" },
+    { "a method of an outbox", 'local box = dev:outbox { path = "x" } if box then box:flush() end', "flush" },
+    { "a function for a value", "dev:serve_rpc(print)", "param%-type%-mismatch" },
+    { "a kind of update",
+      'dev:updates { kind = "hardware", current = {}, directory = "/tmp", apply = print }', "assign%-type%-mismatch" },
+  }
+  it("find what is wrong", function()
+    local files = {}
+    for number, case in ipairs(wrong) do files["wrong" .. number] = PRELUDE .. case[2] end
+    local said = checked(files)
+    for number, case in ipairs(wrong) do
+      assert.truthy((said["wrong" .. number] or ""):find(case[3]), case[1] .. ": " .. case[2])
+    end
+  end)
+end)

@@ -1,0 +1,444 @@
+---@meta thingsboard
+-- Written by docs/types.lua from the comments in lua/: `make types` writes it anew.
+
+---What an error is: one of these words in its field `kind`.
+---@alias thingsboard.error_kind
+---| "value" # it cannot be sent as it is
+---| "http" # the server itself answered with a status that is no success
+---| "answer" # somebody else answered in the server's place, or the answer makes no sense or is too large
+---| "timeout" # no answer in time
+---| "network" # no connection, or one that broke
+---| "tls" # the other side is not who it should be, or speaks no TLS
+---| "closed" # the device was closed meanwhile
+---| "memory" # there is not enough
+---| "file" # it cannot be read or written
+---| "full" # the outbox holds as much as it may
+---| "clock" # the outbox does not know the time yet
+---| "package" # the download is not what was announced
+---| "not_found" # the server knows no such provisioning key and secret
+---| "refused" # the server provisions no credentials for this device
+
+---What is returned behind nil when the world fails.
+---@class thingsboard.error
+---@field kind thingsboard.error_kind
+---@field message string what is wrong and what may help
+---@field retryable boolean the same call may succeed later
+---@field status? integer of an answer
+---@field code? string libcurl's name of the error
+---@field credentials? thingsboard.credentials what `provision` could not keep
+
+---@class thingsboard.attributes
+---@field client table<string, any>
+---@field shared table<string, any>
+
+---@class thingsboard.credentials
+---@field credentials_type string
+---@field token? string
+---@field certificate? string
+---@field client_id? string
+---@field username? string
+---@field password? string
+
+---@class thingsboard.outbox.stats
+---@field records integer that wait
+---@field bytes integer that wait
+---@field attributes integer that wait
+---@field sent table<string, integer> records, attributes and posts since it was opened
+---@field lost table<string, integer> records by cause, since the file was made
+---@field trouble? string why the disk cannot be written
+---@field err? thingsboard.error the last error of sending, if the last post failed
+
+---@class thingsboard.outbox.rejected
+---@field body string JSON text of a list of records
+---@field reason string the server's words
+---@field at integer milliseconds since 1970
+
+---An RPC request of the server.
+---@class thingsboard.rpc_request
+---@field id integer
+---@field method string
+---@field params any
+local thingsboard_rpc_request = {}
+
+---A device: the endpoints of the server's device API, a method each.
+---@class thingsboard.device
+local thingsboard_device = {}
+
+---Records and attributes that are kept on disk until the server has them.
+---@class thingsboard.outbox
+local thingsboard_outbox = {}
+
+---@class thingsboard.task
+local thingsboard_task = {}
+
+---The loop that everything waits in.
+---@class thingsboard.loop
+local thingsboard_loop = {}
+
+---@class thingsboard.loop_module
+local thingsboard_loop_module = {}
+
+---@class thingsboard
+---@field version string
+---@field null any JSON's null
+local thingsboard = {}
+
+---@class (exact) thingsboard.options.attribute_updates
+---@field period? number seconds that a poll stays open; default: 20
+
+---@class (exact) thingsboard.options.claim
+---@field secret_key? string what the user who claims the device must know
+---@field duration_ms? integer milliseconds that the claim stands; without it as long as the server's settings say
+
+---@class (exact) thingsboard.options.device
+---@field token? string the device's access token; this or `token_file` is required
+---@field token_file? string a file with the token, or a `store` of `provision`; no other user may read it; after a 401 it is read again
+---@field url string `http://` or `https://`, a host, perhaps a port and a path
+---@field timeout? number seconds for a whole call; default: 35
+---@field connect_timeout? number seconds until there is a connection; default: 10
+---@field verify? boolean `false` turns the checks of TLS off; default: true
+---@field ca_file? string PEM file of the authorities to trust, instead of the system's
+---@field ca_path? string folder of such files, named as `openssl rehash` does
+---@field pinned_key? string the server's public key, as curl takes it: `sha256//...`
+---@field client_cert? string PEM file of the device's own certificate
+---@field client_key? string PEM file of its key
+---@field client_key_password? string the key's pass phrase, where it has one
+---@field proxy? string like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored
+---@field interface? string name or address to send from
+---@field max_response? integer the most bytes of an answer in memory; default: 4194304
+---@field user_agent? string what the server is told of the client; default: "thingsboard-lua"
+
+---@class (exact) thingsboard.options.elsewhere
+---@field timeout? number seconds for a whole call; default: 35
+---@field connect_timeout? number seconds until there is a connection; default: 10
+---@field verify? boolean `false` turns the checks of TLS off; default: true
+---@field ca_file? string PEM file of the authorities to trust, instead of the system's
+---@field ca_path? string folder of such files, named as `openssl rehash` does
+---@field pinned_key? string the server's public key, as curl takes it: `sha256//...`
+---@field client_cert? string PEM file of the device's own certificate
+---@field client_key? string PEM file of its key
+---@field client_key_password? string the key's pass phrase, where it has one
+---@field proxy? string like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored
+---@field interface? string name or address to send from
+---@field max_response? integer the most bytes of an answer in memory; default: 4194304
+---@field user_agent? string what the server is told of the client; default: "thingsboard-lua"
+
+---@class (exact) thingsboard.options.outbox
+---@field path string the file; one process has it at a time
+---@field name? string of this device, where several devices share a file; default: "device"
+---@field sync_every? number seconds in which commits are grouped, for flash that wears; without it every `put` is a commit
+---@field batch_bytes? integer the largest post; default: 262144
+---@field batch_records? integer the most records of a post; default: 10000
+---@field batch_points? integer the most points of a post; a point is a value of a key; default: 100000
+---@field messages? string how many requests may be sent, as the server's limits are written: `"20:1,600:60"`; without it this is learned
+---@field points? string how many points may be sent, written and learned alike
+---@field plan? "cloud-free" `"cloud-free"`: `messages` and `points` of ThingsBoard Cloud's free plan, where these are not given
+---@field max_records? integer how many records may wait
+---@field max_bytes? integer how much the file and its log may take, 64 KiB at least; by default at most half the file system; default: 67108864
+---@field max_age? number seconds after which a record is dropped
+---@field when_full? "drop_oldest"|"refuse" or `"refuse"`: `put` returns nil and an error of the kind `full`; default: "drop_oldest"
+---@field on_trouble? "error"|"memory" while the disk fails, `put` returns nil and an error of the kind `file`; with `"memory"` up to 10,000 records wait in memory until it works again; default: "error"
+---@field server_time? boolean a clock that is not known may be set by the server's `Date`, to a second; default: false
+
+---@class (exact) thingsboard.options.package
+---@field title string of the package that is assigned
+---@field version string of the package that is assigned
+---@field size? integer bytes, as in the shared attribute `fw_size`; held against what comes
+---@field checksum? string as in the shared attribute `fw_checksum`; held against what comes
+---@field checksum_algorithm? string as in the shared attribute `fw_checksum_algorithm`
+---@field path? string a file to write; without it the package is returned as a string of `max_response` bytes at most
+---@field chunk_size? integer bytes of a request; without it one request brings all
+---@field progress? function called with the bytes that have come and those in all, which are nil when the server does not tell
+
+---@class (exact) thingsboard.options.provision
+---@field key string the device profile's provision device key
+---@field secret string the device profile's provision device secret
+---@field device_name? string the name to create or find the device by; without it the server makes one up
+---@field credentials_type? "ACCESS_TOKEN"|"X509_CERTIFICATE"|"MQTT_BASIC"|"LWM2M_CREDENTIALS" the kind of credentials; without it `ACCESS_TOKEN`
+---@field token? string the token that the device asks for
+---@field client_id? string of `MQTT_BASIC`
+---@field username? string of `MQTT_BASIC`
+---@field password? string of `MQTT_BASIC`
+---@field hash? string the certificate of `X509_CERTIFICATE`, in PEM
+---@field gateway? boolean whether the new device is a gateway
+---@field store? string a file of mode 0600 that keeps the credentials
+---@field anew? boolean ask the server even though `store` has credentials; default: false
+---@field url string `http://` or `https://`, a host, perhaps a port and a path
+---@field timeout? number seconds for a whole call; default: 35
+---@field connect_timeout? number seconds until there is a connection; default: 10
+---@field verify? boolean `false` turns the checks of TLS off; default: true
+---@field ca_file? string PEM file of the authorities to trust, instead of the system's
+---@field ca_path? string folder of such files, named as `openssl rehash` does
+---@field pinned_key? string the server's public key, as curl takes it: `sha256//...`
+---@field client_cert? string PEM file of the device's own certificate
+---@field client_key? string PEM file of its key
+---@field client_key_password? string the key's pass phrase, where it has one
+---@field proxy? string like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored
+---@field interface? string name or address to send from
+---@field max_response? integer the most bytes of an answer in memory; default: 4194304
+---@field user_agent? string what the server is told of the client; default: "thingsboard-lua"
+
+---@class (exact) thingsboard.options.request_attributes
+---@field client? table list of keys of client attributes
+---@field shared? table list of keys of shared attributes
+
+---@class (exact) thingsboard.options.rpc_requests
+---@field period? number seconds from the end of a poll to its next end; default: 18
+
+---@class (exact) thingsboard.options.updates
+---@field kind "firmware"|"software" `"firmware"` or `"software"`
+---@field current table `title` and `version` of what runs
+---@field directory string where the state and the package are kept
+---@field apply function called with a table of `title`, `version`, `tag`, `size` and the `path` of the verified file
+---@field chunk_size? integer bytes of a request, which is what an interruption can cost; at most the device's `max_response`; default: 262144
+---@field progress? function called with the bytes that have come and those in all, which are nil when the server does not tell
+---@field strong? boolean refuse MD5, CRC32 and MURMUR3; default: false
+---@field unverified? "https" `"https"`: take packages by URL that have no checksum, by https
+---@field allow_http? boolean take packages by URL without TLS; default: false
+---@field url_options? thingsboard.options.elsewhere options of the connection for packages by URL, as of `tb.device`; without them the device's time-outs, `ca_file`, `ca_path`, `proxy`, `interface` and `user_agent` are used
+---@field outbox? thingsboard.outbox an outbox, by which the states are told
+
+---Whether the system's clock is known: from the year 2025 on it is, unless the script says otherwise. An outbox dates records only by a clock that is known.
+---@param known? boolean what the script says
+---@return boolean
+function thingsboard.clock(known) end
+
+---Starts a task: a function that is suspended, alone, in every call that waits. It runs in `run`, and whenever other code waits.
+---@param body function
+---@param ... any its arguments
+---@return thingsboard.task
+function thingsboard.spawn(body, ...) end
+
+---Lets time pass; other tasks go on.
+---@param seconds number
+function thingsboard.sleep(seconds) end
+
+---Calls a function, in a task of its own, whenever the process gets a signal; `run` does not wait for signals. Several functions may be called for one signal.
+---@param name string `"HUP"`, `"INT"`, `"TERM"`, `"QUIT"`, `"USR1"`, `"USR2"`, `"PIPE"` or `"CHLD"`
+---@param handler function called with the name
+---@return table
+function thingsboard.on_signal(name, handler) end
+
+---Runs until no task is left.
+function thingsboard.run() end
+
+---Bounds the connections to one server, for all devices; without a bound there are as many as calls in flight. It holds for the calls from now on, so set it before the first. Over HTTP/1.1 an open poll keeps one: two for each `rpc_requests`, one for each `attribute_updates`. What finds none free waits until a poll ends, so let there be one more. Over HTTP/2 calls share connections.
+---@param count? integer nil for no bound
+function thingsboard.max_connections(count) end
+
+---Says what happens when a task raises an error. It is written to the standard error and the others go on, unless a handler is set here; a handler that raises stops `run` with its error.
+---@param handler function called with the task and the message with its traceback
+function thingsboard.on_error(handler) end
+
+---A device.
+---@param given thingsboard.options.device
+---@return thingsboard.device
+---@return thingsboard.error?
+function thingsboard.device(given) end
+
+---Asks the server for credentials (device API, "provision"). With `store` the credentials are on disk before this returns, and come from there the next time, unless `anew` is true.
+---@param given thingsboard.options.provision
+---@return thingsboard.credentials?
+---@return thingsboard.error?
+function thingsboard.provision(given) end
+
+---Derives an access token: the first 32 hexadecimal digits of HMAC-SHA256 with the secret as the key and the id as the message, as `printf %s ID | openssl dgst -sha256 -hmac SECRET` prints them.
+---@param id string what no other device has: a serial number, a MAC address
+---@param secret string of the fleet, at least 16 bytes; whoever has it can be any device
+---@return string
+function thingsboard.derive_token(id, secret) end
+
+---Marks a table as an array, so that an empty one is written `[]`.
+---@param list table
+---@return table
+function thingsboard.array(list) end
+
+---The time for `ts`.
+---@return integer
+function thingsboard.now() end
+
+---Posts telemetry (device API, "telemetry").
+---@param value table|string a table of values; `{ts=, values=}` with `ts` in milliseconds; a list of both; or JSON text
+---@return true?
+---@return thingsboard.error?
+function thingsboard_device:send_telemetry(value) end
+
+---Publishes client attributes (device API, "attributes").
+---@param values table|string a table of values, or JSON text
+---@return true?
+---@return thingsboard.error?
+function thingsboard_device:send_attributes(values) end
+
+---Requests attributes (device API, "attributes").
+---@param keys? thingsboard.options.request_attributes all attributes when neither list names any
+---@return thingsboard.attributes?
+---@return thingsboard.error?
+function thingsboard_device:request_attributes(keys) end
+
+---The changes of shared attributes, beginning with their values (device API, "attributes/updates"). No change that stands is missed, none is handed out twice; what changes while the script is busy comes as one.
+---@param keys? table names; all when absent
+---@param given? thingsboard.options.attribute_updates
+---@return fun(): table<string, any>, string[]
+function thingsboard_device:attribute_updates(keys, given) end
+
+---The server's RPC requests, as they come (device API, "rpc"): `id`, `method`, `params` and `reply(value)` each. No request is lost between two polls, none comes twice. Two-way requests want an answer; until one is answered the server keeps those behind it.
+---@param given? thingsboard.options.rpc_requests
+---@return fun(): thingsboard.rpc_request
+function thingsboard_device:rpc_requests(given) end
+
+---Answers an RPC request of the server (device API, "rpc/{id}").
+---@param id integer
+---@param value? any any JSON value; nil goes as null
+---@return true?
+---@return thingsboard.error?
+function thingsboard_device:reply_rpc(id, value) end
+
+---Answers the server's RPC requests by handlers, one after another, until the device is closed. A handler is called with `params` and the request; what it returns is the answer. One that raises is answered `{error = message}`, and so is a method without a handler.
+---@param handlers table functions by method
+---@param given? thingsboard.options.rpc_requests
+---@return nil
+---@return thingsboard.error?
+function thingsboard_device:serve_rpc(handlers, given) end
+
+---Asks the server (device API, "rpc"): the server's rule chain answers.
+---@param method string
+---@param params? any any JSON value; nil goes as null
+---@return any
+---@return thingsboard.error?
+function thingsboard_device:send_rpc(method, params) end
+
+---Lets a user claim the device (device API, "claim"). The server says yes to every claim; whether claiming is allowed shows when a user claims. One wrong secret from a user spoils the claim: make it again then.
+---@param given? thingsboard.options.claim
+---@return true?
+---@return thingsboard.error?
+function thingsboard_device:claim(given) end
+
+---Downloads the firmware that is assigned (device API, "firmware").
+---@param given thingsboard.options.package
+---@return string?
+---@return thingsboard.error?
+function thingsboard_device:firmware(given) end
+
+---Downloads the software that is assigned (device API, "software"); as `firmware`.
+---@param given thingsboard.options.package
+---@return string?
+---@return thingsboard.error?
+function thingsboard_device:software(given) end
+
+---Keeps firmware or software up to date: learns of packages from the shared attributes, downloads them so that an interruption costs no more than a chunk, verifies them on disk, applies each at most once, tells the server the states DOWNLOADING, DOWNLOADED, VERIFIED, UPDATING, and UPDATED or FAILED. Run it in a task; a restart does no harm. `apply` returns true when the new version runs, "again" to be called again, else nil and a reason. When it does not return because the system restarts, `current` tells at the next start how it went.
+---@param given thingsboard.options.updates
+---@return nil
+---@return thingsboard.error?
+function thingsboard_device:updates(given) end
+
+---An outbox: what is recorded is on disk when `put` returns, and is sent when the server can be reached.
+---@param given thingsboard.options.outbox
+---@return thingsboard.outbox?
+---@return thingsboard.error?
+function thingsboard_device:outbox(given) end
+
+---Calls a function whenever a request has come to its end, as long as the device lives.
+---@param listener function called with the status of the server's answer; nil when there was none, or it was somebody else's
+function thingsboard_device:listen(listener) end
+
+---Ends what is in flight, polls included. Idempotent.
+function thingsboard_device:close() end
+
+---Answers the request.
+---@param value any any JSON value
+---@return true?
+---@return thingsboard.error?
+function thingsboard_rpc_request:reply(value) end
+
+---Records values. They are on disk when this returns, unless `sync_every` is set.
+---@param values table a table of values, which get the time of this call; `{ts=, values=}` with `ts` in milliseconds; or a list of both
+---@param in_order? boolean they are sent behind all that waits, not before it
+---@return true?
+---@return thingsboard.error?
+function thingsboard_outbox:put(values, in_order) end
+
+---Writes at once what `sync_every` holds back.
+---@return true?
+---@return thingsboard.error?
+function thingsboard_outbox:sync() end
+
+---Records client attributes. Of each key only the last value is kept, and sent.
+---@param values table
+---@return true?
+---@return thingsboard.error?
+function thingsboard_outbox:attributes(values) end
+
+---What was set aside, because the server would not take it: the last thousand posts.
+---@return thingsboard.outbox.rejected[]?
+---@return thingsboard.error?
+function thingsboard_outbox:rejected() end
+
+---How it stands.
+---@return thingsboard.outbox.stats
+function thingsboard_outbox:stats() end
+
+---Sends what waits and what comes, until the outbox or its device is closed: run it in a task.
+---@return nil
+---@return thingsboard.error?
+function thingsboard_outbox:run() end
+
+---Sends what waits.
+---@param given? table `deadline`: seconds after which it gives up
+---@return true?
+---@return thingsboard.error?
+function thingsboard_outbox:drain(given) end
+
+---Writes what waits in memory, and closes the file. Idempotent.
+---@return true?
+---@return thingsboard.error?
+function thingsboard_outbox:close() end
+
+---Whether the task has come to its end.
+---@return boolean
+function thingsboard_task:done() end
+
+---Waits for the task's end.
+---@return true?
+---@return any
+function thingsboard_task:join() end
+
+---Ends the task where it waits; what it has to close is closed, its exchange in flight is dropped. Harmless when it has ended already.
+function thingsboard_task:cancel() end
+
+---The loop that everything uses; made when first asked for, and anew once it is closed.
+---@return thingsboard.loop
+function thingsboard_loop_module.default() end
+
+---Starts a task. It runs for the first time at the next step.
+---@param body function
+---@param ... any its arguments
+---@return thingsboard.task
+function thingsboard_loop:spawn(body, ...) end
+
+---Waits until something that was waited for has happened, unless a task is ready already, and runs the tasks that are ready then.
+---@param timeout? number seconds to wait at most; nil for as long as it takes
+function thingsboard_loop:step(timeout) end
+
+---Lets time pass; other tasks go on, if only for a step.
+---@param seconds number
+function thingsboard_loop:sleep(seconds) end
+
+---The descriptor to watch for reading: readable when `step` has something to do.
+---@return integer
+function thingsboard_loop:pollfd() end
+
+---What to watch the descriptor for.
+---@return string
+function thingsboard_loop:events() end
+
+---How long until the next timer, when `step` has something to do though no descriptor is readable.
+---@return number?
+function thingsboard_loop:timeout() end
+
+---Runs until no task is left.
+function thingsboard_loop:run() end
+
+---Cancels all tasks, closes all devices, their connections and the descriptor. Idempotent.
+function thingsboard_loop:close() end
+
+return thingsboard

@@ -1,0 +1,8 @@
+---@meta thingsboard.adapter.copas
+
+local adapter = {}
+
+---From now on a call in a coroutine of the loop suspends that coroutine alone.
+function adapter.attach() end
+
+return adapter

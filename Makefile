@@ -105,9 +105,18 @@ install: all
 	install -d $(DESTDIR)$(TYPES_DIR)
 	cp -r types/. $(DESTDIR)$(TYPES_DIR)
 
+# The emulator, for `thingsboard emulator`: a package of its own.
+EMULATOR_DIR ?= $(PREFIX)/share/thingsboard-emulator
+install-emulator:
+	install -d $(DESTDIR)$(EMULATOR_DIR)/spec/emulator/page
+	install -m 644 spec/emulator/*.lua $(DESTDIR)$(EMULATOR_DIR)/spec/emulator
+	install -m 644 $(wildcard spec/emulator/page/*.html spec/emulator/page/*.css spec/emulator/page/*.js) \
+	  $(DESTDIR)$(EMULATOR_DIR)/spec/emulator/page
+
 uninstall:
 	rm -f $(DESTDIR)$(INST_BINDIR)/thingsboard
-	rm -rf $(DESTDIR)$(INST_LIBDIR)/thingsboard $(DESTDIR)$(INST_LUADIR)/thingsboard $(DESTDIR)$(TYPES_DIR)
+	rm -rf $(DESTDIR)$(INST_LIBDIR)/thingsboard $(DESTDIR)$(INST_LUADIR)/thingsboard $(DESTDIR)$(TYPES_DIR) \
+	  $(DESTDIR)$(EMULATOR_DIR)
 
 # What demo and test need: fetched if it is not there, and quick if it is.
 ready-for-%:
@@ -266,5 +275,5 @@ clean:
 deps:
 	@./.ci/deps
 
-.PHONY: all install uninstall demo test page-test emulator memcheck sanitize collect torture torture-memory torture-network \
+.PHONY: all install install-emulator uninstall demo test page-test emulator memcheck sanitize collect torture torture-memory torture-network \
   torture-soak torture-outbox fuzz coverage lint types format bench clean deps

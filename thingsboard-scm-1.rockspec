@@ -37,6 +37,7 @@ build = {
     ["thingsboard.command.claim"] = "lua/thingsboard/command/claim.lua",
     ["thingsboard.command.config"] = "lua/thingsboard/command/config.lua",
     ["thingsboard.command.context"] = "lua/thingsboard/command/context.lua",
+    ["thingsboard.command.emulator"] = "lua/thingsboard/command/emulator.lua",
     ["thingsboard.command.firmware"] = "lua/thingsboard/command/firmware.lua",
     ["thingsboard.command.lines"] = "lua/thingsboard/command/lines.lua",
     ["thingsboard.command.methods"] = "lua/thingsboard/command/methods.lua",

@@ -19,6 +19,7 @@ local subcommands = {
   { "put", "record telemetry in an outbox" },
   { "outbox", "show or send what an outbox holds" },
   { "service", "run device scripts" },
+  { "emulator", "be a server to try scripts against" },
 }
 
 local common = {
@@ -89,6 +90,8 @@ local function interpret(words)
   elseif not name then
     (given.help and io.stdout or io.stderr):write(overview())
     return given.help and context.codes.done or context.codes.usage
+  elseif name == "emulator" then
+    return require "thingsboard.command.emulator"(rest)
   else
     local subcommand = find(name)
     local known = table.move(common, 1, #common, 1, {})

@@ -1,0 +1,15 @@
+-- DHCP: dhcp_leases, how many leases of dnsmasq stand. They are in `file`, or where OpenWrt or Debian has them.
+local measure = require "thingsboard.service.measure"
+local tb, device, options = ...
+
+measure.run(tb, device, options, { file = "text" }, 60, function(given)
+  local text = measure.read(given.root .. (given.file or "/tmp/dhcp.leases"))
+    or not given.file and measure.read(given.root .. "/var/lib/misc/dnsmasq.leases")
+  if not text then return {} end
+  local count, now = 0, os.time()
+  for expires in text:gmatch "(%d+) [^\n]+" do
+    expires = tonumber(expires)
+    if expires == 0 or expires > now then count = count + 1 end -- 0: for ever
+  end
+  return { dhcp_leases = count }
+end)

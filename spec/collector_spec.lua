@@ -1,0 +1,163 @@
+-- The collectors, in a service as a process, over a /proc and a /sys of the spec's.
+local command = require "spec.support.command"
+local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
+local tb = require "thingsboard"
+
+describe("collectors", function()
+  local e, directory, root, process, pid
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+
+  before_each(function()
+    directory = scratch.new()
+    root = directory .. "/root"
+  end)
+
+  after_each(function()
+    if process then
+      command.signal(pid, "TERM")
+      process:close()
+    end
+    process = nil
+    scratch.remove(directory)
+  end)
+
+  local function write(path, text, mode)
+    os.execute(("mkdir -p '%s'"):format((root .. path):match "^(.*)/"))
+    command.write(root .. path, text, mode or "644")
+  end
+
+  local token
+
+  -- Starts a service with these options of collectors, as Lua text; each measures every tenth of a second.
+  local function start(collectors)
+    token = e:create_device {}
+    local config = ([[
+      local root, every = %q, 0.1
+      return { url = %q, token_file = %q, outbox = { path = %q }, collectors = { %s } }
+    ]]):format(root, e.url, command.write(directory .. "/token", token), directory .. "/outbox", collectors)
+    process, pid = command.start({ "service", command.write(directory .. "/config.lua", config) },
+      { errors = directory .. "/log" })
+  end
+
+  local function until_true(condition)
+    local deadline = tb.now() + 15000
+    repeat
+      local value = condition()
+      if value then return value end
+      tb.sleep(0.05)
+    until tb.now() > deadline
+    error("in vain; the log: " .. io.open(directory .. "/log"):read "a", 2)
+  end
+
+  local function last(key)
+    return until_true(function()
+      local list = e:series(token)[key]
+      return list and tonumber(list[#list].value)
+    end)
+  end
+
+  it("tell load and uptime", function()
+    write("/proc/loadavg", "0.52 0.30 1.25 1/234 5678\n")
+    write("/proc/uptime", "12345.67 20000.00\n")
+    start "load = { root = root, every = every }"
+    assert.same({ 0.52, 0.3, 1.25, 12345 }, { last "load_1", last "load_5", last "load_15", last "uptime" })
+  end)
+
+  it("tell memory, also of old kernels", function()
+    write("/proc/meminfo", "MemTotal:  60000 kB\nMemFree:  1000 kB\nMemAvailable:   20000 kB\nHugePages_Total:   0\n")
+    start "memory = { root = root, every = every }"
+    assert.same({ 60000 * 1024, 20000 * 1024 }, { last "memory_total", last "memory_available" })
+    write("/proc/meminfo", "MemTotal:  60000 kB\nMemFree:  1000 kB\nBuffers: 20 kB\nCached:   300 kB\n")
+    until_true(function() return last "memory_available" == 1320 * 1024 end)
+  end)
+
+  it("tell what room there is", function()
+    write("/overlay/file", "")
+    start "storage = { root = root, every = every, paths = { '/', '/overlay', '/none' } }"
+    local all = last "storage_root_total"
+    assert.is_true(all > 0 and last "storage_root_free" <= all)
+    assert.equal(all, last "storage_overlay_total")
+    assert.is_nil(e:series(token).storage_none_total)
+  end)
+
+  it("tell rates of interfaces, and none when they count anew", function()
+    local function dev(received, sent)
+      write("/proc/net/dev", ([[
+Inter-|   Receive                          |  Transmit
+ face |bytes packets errs drop (and so on) |bytes packets errs drop (and so on)
+    lo: %d 1 0 0 0 0 0 0 5 1 0 0 0 0 0 0
+br-lan: %d 1 0 0 0 0 0 0 %d 1 0 0 0 0 0 0
+]]):format(received, received, sent))
+    end
+    dev(1000, 5000)
+    start "network = { root = root, every = every }"
+    assert.equal(0, last "network_br_lan_received")
+    dev(101000, 5000)
+    until_true(function()
+      for _, entry in ipairs(e:series(token).network_br_lan_received) do
+        local rate = tonumber(entry.value)
+        if rate > 100000 and rate <= 1100000 then return true end -- in a tenth of a second, or a little more
+      end
+    end)
+    dev(10, 5000)
+    tb.sleep(0.5)
+    for _, entry in ipairs(e:series(token).network_br_lan_received) do assert.is_true(tonumber(entry.value) >= 0) end
+    assert.equal(0, last "network_br_lan_sent")
+    assert.is_nil(e:series(token).network_lo_received)
+  end)
+
+  it("tell the stations of Wi-Fi, by iw or by ubus", function()
+    write("/sys/class/net/wlan0/phy80211", "")
+    write("/sys/class/net/eth0/mtu", "1500")
+    write("/iw", "#!/bin/sh\ntest \"$*\" = 'dev wlan0 station dump' || exit 1\n"
+      .. "printf 'Station 00:11:22:33:44:55 (on wlan0)\\n\\tsignal: -50\\n'\n"
+      .. "echo 'Station 66:77:88:99:aa:bb (on wlan0)'\n", "755")
+    write("/ubus", "#!/bin/sh\ntest \"$*\" = 'call hostapd.wlan0 get_clients' || exit 1\n"
+      .. "echo '{\"freq\":2412,\"clients\":{\"00:11\":{\"auth\":true},\"66:77\":{},\"88:99\":{}}}'\n", "755")
+    start "wifi = { root = root, every = every, iw = root .. '/iw', ubus = root .. '/ubus' }"
+    assert.equal(2, last "wifi_wlan0_stations")
+    os.remove(root .. "/iw")
+    until_true(function() return last "wifi_wlan0_stations" == 3 end)
+    assert.is_nil(e:series(token).wifi_eth0_stations)
+  end)
+
+  it("tell temperatures", function()
+    write("/sys/class/thermal/thermal_zone0/type", "cpu-thermal\n")
+    write("/sys/class/thermal/thermal_zone0/temp", "48312\n")
+    write("/sys/class/thermal/thermal_zone1/type", "cpu-thermal\n")
+    write("/sys/class/thermal/thermal_zone1/temp", "50000\n")
+    write("/sys/class/thermal/cooling_device0/type", "fan\n")
+    write("/sys/class/hwmon/hwmon0/name", "tmp102\n")
+    write("/sys/class/hwmon/hwmon0/temp1_input", "-2500\n")
+    start "temperature = { root = root, every = every }"
+    assert.same({ 48.312, 50, -2.5 },
+      { last "temperature_cpu_thermal", last "temperature_cpu_thermal_2", last "temperature_tmp102" })
+  end)
+
+  it("tell how many leases stand", function()
+    write("/tmp/dhcp.leases", ("%d 00:11:22:33:44:55 192.168.1.2 phone *\n1000 66:77 192.168.1.3 old *\n"
+      .. "0 88:99 192.168.1.4 fixed *\n"):format(os.time() + 3600))
+    start "dhcp = { root = root, every = every }"
+    assert.equal(2, last "dhcp_leases")
+  end)
+
+  it("do without what there is not, and name what they do not know", function()
+    os.execute("mkdir " .. root)
+    write("/proc/loadavg", "0.50 0.30 1.25 1/234 5678\n")
+    start [[
+      load = { root = root, every = every, colour = 1 }, memory = { root = root, every = every }, dhcp = false,
+      network = { root = root, every = every }, wifi = { root = root, every = every },
+      temperature = { root = root, every = every }, nonsense = {}
+    ]]
+    until_true(function() return io.open(directory .. "/log"):read("a"):find "unknown option 'colour'" end)
+    tb.sleep(0.5)
+    local log = io.open(directory .. "/log"):read "a"
+    assert.truthy(log:find("there is none called 'nonsense'", 1, true))
+    for _, name in ipairs { "memory", "network", "wifi", "temperature" } do
+      assert.falsy(log:find("collector " .. name, 1, true), log)
+    end
+  end)
+end)

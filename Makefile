@@ -145,7 +145,7 @@ emulator: ready-for-demo
 # What takes minutes by its nature, and says nothing more of memory, stays out; so does what starves lua-cjson, which
 # loses memory then, and what has an allocator of its own.
 MEMCHECK_SPECS = $(filter-out spec/rpc_requests_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua \
-  spec/examples_spec.lua spec/command_spec.lua spec/service_spec.lua \
+  spec/examples_spec.lua spec/command_spec.lua spec/service_spec.lua spec/service_examples_spec.lua spec/collector_spec.lua \
   spec/embed_spec.lua spec/network_spec.lua spec/lies_polls_spec.lua spec/outbox_kill_spec.lua spec/outbox_cut_spec.lua \
   spec/allocations_spec.lua spec/memory_spec.lua spec/updater_kill_spec.lua spec/updater_limits_spec.lua \
   $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))

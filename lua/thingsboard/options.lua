@@ -111,6 +111,7 @@ options.updates = {
   { name = "kind", type = "firmware|software!", doc = "`\"firmware\"` or `\"software\"`" },
   { name = "current", type = "table!", doc = "`title` and `version` of what runs" },
   { name = "directory", type = "text!", doc = "where the state and the package are kept" },
+  { name = "package_directory", type = "text", doc = "where the package is kept instead, such as `/tmp` in memory" },
   { name = "apply", type = "function!",
     doc = "called with a table of `title`, `version`, `tag`, `size` and the `path` of the verified file" },
   { name = "chunk_size", type = "positive integer", default = 256 * 1024,

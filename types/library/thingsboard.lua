@@ -189,6 +189,7 @@ local thingsboard = {}
 ---@field kind "firmware"|"software" `"firmware"` or `"software"`
 ---@field current table `title` and `version` of what runs
 ---@field directory string where the state and the package are kept
+---@field package_directory? string where the package is kept instead, such as `/tmp` in memory
 ---@field apply function called with a table of `title`, `version`, `tag`, `size` and the `path` of the verified file
 ---@field chunk_size? integer bytes of a request, which is what an interruption can cost; at most the device's `max_response`; default: 262144
 ---@field progress? function called with the bytes that have come and those in all, which are nil when the server does not tell

@@ -23,10 +23,11 @@ local function file_error(reason)
 end
 
 local function has_room(self, bytes)
-  local free, reason = core.free_space(self.given.directory)
+  local directory = self.given.package_directory or self.given.directory
+  local free, reason = core.free_space(directory)
   if not free then return file_error(reason) end
   if free >= bytes then return true end
-  return file_error(("%d bytes are needed in %s, and %d are free"):format(bytes, self.given.directory, free))
+  return file_error(("%d bytes are needed in %s, and %d are free"):format(bytes, directory, free))
 end
 
 -- Appends at the place that the state tells, never where the file happens to end.

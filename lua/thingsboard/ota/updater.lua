@@ -237,6 +237,10 @@ end
 local function work(self)
   local state = self.state
   local package = state.package
+  local is_here = state.phase == "downloaded" or state.phase == "verified"
+  if is_here and self.given.package_directory and not partial.size(self.part_path) then -- memory that was cleared
+    state.phase, state.received = "downloading", 0
+  end
   if state.phase == "new" then
     local refused = why_refused(self, package)
     if refused then return fail(self, refused) end
@@ -341,7 +345,7 @@ function update.run(device, client, given)
     device = device, client = client, given = given, prefix = prefixes[given.kind], loop = loop, kind = given.kind,
     chunk_size = math.min(given.chunk_size, client.max_response),
     state_path = given.directory .. "/" .. given.kind .. ".state",
-    part_path = given.directory .. "/" .. given.kind .. ".package",
+    part_path = (given.package_directory or given.directory) .. "/" .. given.kind .. ".package",
     news = loop:signal(), all_told = loop:signal(),
   }
   self.save = function() save(self) end

@@ -1,0 +1,45 @@
+-- A configuration of `thingsboard service`, to be put at /etc/thingsboard/config.lua. It returns a table, and has no
+-- function in reach. All but the url and the identity may be left out.
+return {
+  url = "https://thingsboard.example",
+
+  -- Who we are: a file with the access token, mode 0600 ...
+  token_file = "/etc/thingsboard/token",
+  -- ... or provisioning by a device profile, once; `store` keeps the credentials. With `anew = true` it is asked again
+  -- when the server does not know the token any more.
+  -- provision = { key = "...", secret_file = "/etc/thingsboard/secret", store = "/etc/thingsboard/credentials" },
+
+  -- Any other option of `tb.device`: ca_file, verify, proxy, interface, timeout, ...
+
+  -- What scripts put is kept here until the server has it. The options are those of `dev:outbox`, and `plan`, which
+  -- stands for the rate limits of a plan of ThingsBoard Cloud.
+  outbox = { path = "/var/lib/thingsboard/outbox", max_bytes = 16 * 1024 * 1024, plan = "cloud-free" },
+
+  -- The device scripts: each *.lua in here. SIGHUP takes up what has changed.
+  scripts = "/etc/thingsboard/scripts",
+
+  -- What is measured without a script; `every` in seconds.
+  collectors = {
+    load = { every = 60 },
+    memory = {},
+    storage = { paths = { "/", "/overlay" }, every = 600 },
+    network = { interfaces = { "br-lan", "wan" } },
+    wifi = {},
+    temperature = {},
+    dhcp = {},
+  },
+
+  -- Firmware: an executable takes it up; see update-sysupgrade and update-dpkg beside this file. Without `apply` a
+  -- script does, by device:on_update(function(package) ... end), and `current` tells what runs.
+  updates = {
+    kind = "firmware", directory = "/etc/thingsboard/update", package_directory = "/tmp", strong = true,
+    apply = "/usr/lib/thingsboard/update-sysupgrade",
+  },
+
+  -- The service's own values, every so many seconds, as "telemetry" or "attributes"; and a file that `thingsboard
+  -- outbox status` reads while the service has the outbox. SIGUSR1 writes them into the log.
+  report = { every = 300, as = "telemetry" },
+  state = "/run/thingsboard/state",
+
+  log = "info", -- or error, warning, debug
+}

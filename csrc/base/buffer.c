@@ -13,7 +13,7 @@ bool tb_buffer_reserve(struct tb_buffer *buffer, size_t extra) {
   if (extra <= buffer->capacity - buffer->length) return true;
   if (extra > buffer->limit - buffer->length) return false;
   size_t wanted = buffer->length + extra;
-  /* Doubling, short of the limit: capacity / 2 cannot overflow where capacity * 2 could. */
+  /* Doubled, up to the limit; limit / 2 avoids the overflow that capacity * 2 could have. */
   size_t capacity = buffer->capacity > buffer->limit / 2 ? buffer->limit : buffer->capacity * 2;
   if (capacity < SMALLEST) capacity = SMALLEST;
   if (capacity < wanted) capacity = wanted;

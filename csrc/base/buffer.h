@@ -1,4 +1,4 @@
-/* A growing byte buffer with a cap. */
+/* A byte buffer that grows up to a limit. */
 #ifndef TB_BUFFER_H
 #define TB_BUFFER_H
 
@@ -16,13 +16,13 @@ struct tb_buffer {
 /* An empty buffer that never grows past limit bytes. Allocates nothing. */
 void tb_buffer_init(struct tb_buffer *buffer, size_t limit);
 
-/* Room for `extra` more bytes behind `length`. False, with the buffer as it was, when the limit or memory forbids it.
- */
+/* Makes room for `extra` more bytes. False when the limit or memory does not allow it; the buffer is unchanged then. */
 bool tb_buffer_reserve(struct tb_buffer *buffer, size_t extra);
 
+/* False as tb_buffer_reserve. */
 bool tb_buffer_append(struct tb_buffer *buffer, const void *bytes, size_t count);
 
-/* Gives the memory back; the buffer is empty then and can be used again. */
+/* Frees the memory; the buffer is empty then, and can be used again. */
 void tb_buffer_free(struct tb_buffer *buffer);
 
 #endif

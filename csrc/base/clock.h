@@ -6,7 +6,7 @@
 
 #define TB_SECOND INT64_C(1000000) /* in microseconds */
 
-/* Microseconds since some moment before the process began; never goes back. */
+/* Microseconds since a fixed but unknown moment; never goes back. */
 int64_t tb_monotonic(void);
 
 #endif

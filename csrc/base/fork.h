@@ -1,13 +1,13 @@
-/* Forks of this process: what belongs to the parent is not to be used in the child. */
+/* Counts forks, so that a child process notices that an object belongs to its parent. */
 #ifndef TB_FORK_H
 #define TB_FORK_H
 
 #include <lua.h>
 
-/* Begins to count; raises when memory is short. */
+/* Begins to count. Raises when memory has run out. Idempotent. */
 void tb_count_forks(lua_State *L);
 
-/* How often this process comes from a fork. To ask for its id would be a system call each time. */
+/* How many forks lie between the first process that counted and this one. Cheaper than getpid, a system call. */
 unsigned tb_forks(void);
 
 #endif

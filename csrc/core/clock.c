@@ -7,15 +7,15 @@
 
 /*** The monotonic clock, for waiting.
 @function monotonic
-@treturn number seconds since some moment before the process began; never goes back */
+@treturn number seconds since a fixed but unknown moment; never goes back */
 static int core_monotonic(lua_State *L) {
   lua_pushnumber(L, (lua_Number)tb_monotonic() / 1e6);
   return 1;
 }
 
-/*** The wall's clock, for timestamps.
+/*** The wall clock, for timestamps.
 @function now
-@treturn integer milliseconds since 1970 */
+@treturn integer milliseconds since 1970, UTC */
 static int core_now(lua_State *L) {
   struct timespec time;
   clock_gettime(CLOCK_REALTIME, &time);

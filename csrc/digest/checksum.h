@@ -1,4 +1,4 @@
-/* Checksums of firmware, fed piece by piece. */
+/* Checksums of packages, fed piece by piece. */
 #ifndef TB_CHECKSUM_H
 #define TB_CHECKSUM_H
 
@@ -11,11 +11,11 @@ struct tb_checksum;
 /* The open checksum at the index; NULL when there is something else; raises when it is closed. */
 struct tb_checksum *tb_test_checksum(lua_State *L, int index);
 
-/* Takes in bytes. Calls nothing of Lua, so that curl's callbacks may call it. False when the crypto library
- * failed, and when the checksum is closed. */
+/* Adds bytes. Calls nothing of Lua, for curl's callbacks. False when the crypto library fails, or the checksum is
+ * closed. */
 bool tb_checksum_update(struct tb_checksum *checksum, const void *bytes, size_t count);
 
-/* Adds its functions to the module's table, which is on the top of the stack. */
+/* Adds `checksum` to the module's table, which is on the top of the stack. */
 void tb_open_checksum(lua_State *L);
 
 #endif

@@ -1,3 +1,4 @@
+/* MurmurHash3 by Austin Appleby: x86_32, and x64_128. */
 #include "digest/murmur3.h"
 
 #include <string.h>
@@ -20,7 +21,7 @@ static uint64_t rotate64(uint64_t value, unsigned by) {
   return value << by | value >> (64 - by);
 }
 
-/* Hands whole blocks to `mix` and keeps what is left. `size` is a power of two, 16 at most. */
+/* Mixes whole blocks and keeps the rest. `size`, of a block, is a power of two and at most 16. */
 static inline void update(struct tb_murmur3 *murmur, const unsigned char *bytes, size_t count, size_t size,
                           void (*mix)(uint64_t *state, const unsigned char *block)) {
   size_t waiting = (size_t)murmur->length & (size - 1);

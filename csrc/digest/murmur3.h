@@ -5,18 +5,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The bytes taken in are all in `state` but for the last `length` % block size, which wait in `block`. */
+/* All bytes so far are in `state`, except the last `length` % block size ones, which wait in `block`. */
 struct tb_murmur3 {
   uint64_t state[2];
   uint64_t length;
   unsigned char block[16];
 };
 
-/* All zeros is the beginning of both. */
+/* Both begin with a struct of zeros. */
 void tb_murmur3_32_update(struct tb_murmur3 *murmur, const void *bytes, size_t count);
 void tb_murmur3_128_update(struct tb_murmur3 *murmur, const void *bytes, size_t count);
 
-/* The hash so far, little-endian: 4 and 16 bytes. More may be taken in afterwards. */
+/* The hash of the bytes so far, little-endian: 4 and 16 bytes. More can be added afterwards. */
 void tb_murmur3_32_result(const struct tb_murmur3 *murmur, unsigned char *out);
 void tb_murmur3_128_result(const struct tb_murmur3 *murmur, unsigned char *out);
 

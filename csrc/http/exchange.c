@@ -282,7 +282,8 @@ void tb_exchange_configure(struct tb_exchange *exchange, struct tb_kind kind) {
 #if LIBCURL_VERSION_NUM >= 0x075000
   curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, client->unheard ? 1L : 0L);
 #endif
-  handle->kind = client->unheard ? (struct tb_kind){0} : kind;
+  const struct tb_kind unconfigured = {0};
+  handle->kind = client->unheard ? unconfigured : kind;
 }
 
 struct tb_exchange *tb_exchange_push_new(lua_State *L, int client) {

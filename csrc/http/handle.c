@@ -7,15 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct tb_handle *new_handle(struct tb_client *client) {
+static struct tb_handle *new_handle(lua_State *L, struct tb_client *client) {
   struct tb_handle *handle = calloc(1, sizeof *handle);
-  if (handle == NULL) return NULL;
-  handle->client = client;
-  handle->easy = curl_easy_init();
-  if (handle->easy == NULL) {
-    tb_handle_free(handle);
-    return NULL;
+  CURL *easy = curl_easy_init();
+  if (handle == NULL || easy == NULL) {
+    free(handle);
+    curl_easy_cleanup(easy);
+    luaL_error(L, TB_NO_MEMORY);
+    abort(); /* which it does not come to: compilers do not know that luaL_error never returns */
   }
+  handle->client = client;
+  handle->easy = easy;
   curl_easy_setopt(handle->easy, CURLOPT_PRIVATE, (void *)handle);
   curl_easy_setopt(handle->easy, CURLOPT_ERRORBUFFER, handle->error);
   return handle;
@@ -48,25 +50,26 @@ static struct tb_handle *take_idle(struct tb_poller *poller, size_t at) {
   return handle;
 }
 
-void tb_handle_take(lua_State *L, int index, struct tb_handle **handle) {
-  struct tb_client *client = lua_touserdata(L, index);
-  struct tb_poller *poller = client->poller;
-  if (poller == NULL) luaL_error(L, "the device is closed"); /* by a finalizer */
+void tb_handle_take(lua_State *L, int client, struct tb_handle **handle) {
+  struct tb_client *owner = lua_touserdata(L, client);
+  struct tb_poller *poller = owner->poller;
+  if (poller == NULL) {
+    luaL_error(L, "the device is closed"); /* by a finalizer */
+    return;
+  }
   for (size_t at = poller->idle_count; at-- > 0;) {
-    if (poller->idle[at]->client != client) continue;
+    if (poller->idle[at]->client != owner) continue;
     *handle = take_idle(poller, at);
     return;
   }
-  *handle = new_handle(client);
-  if (*handle == NULL) luaL_error(L, TB_NO_MEMORY);
-  configure(L, index, *handle);
+  *handle = new_handle(L, owner);
+  configure(L, client, *handle);
 }
 
-void tb_handle_prepare(lua_State *L, int index) {
-  struct tb_handle *handle = new_handle(lua_touserdata(L, index));
-  if (handle == NULL) luaL_error(L, TB_NO_MEMORY);
+void tb_handle_prepare(lua_State *L, int client) {
+  struct tb_handle *handle = new_handle(L, lua_touserdata(L, client));
   tb_handle_give_back(handle); /* the poller owns it before configure raises */
-  configure(L, index, handle);
+  configure(L, client, handle);
 }
 
 void tb_handle_give_back(struct tb_handle *handle) {

@@ -9,6 +9,7 @@ PREFIX ?= /usr/local
 INST_LIBDIR ?= $(PREFIX)/lib/lua/5.4
 INST_LUADIR ?= $(PREFIX)/share/lua/5.4
 INST_BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
 TYPES_DIR ?= $(PREFIX)/share/lua-thingsboard/types
 
 # Checksums come from OpenSSL's libcrypto; `make CRYPTO=mbedtls` takes them from mbed TLS.
@@ -104,6 +105,8 @@ install: all
 	install -m 755 bin/thingsboard $(DESTDIR)$(INST_BINDIR)
 	install -d $(DESTDIR)$(TYPES_DIR)
 	cp -r types/. $(DESTDIR)$(TYPES_DIR)
+	install -d $(DESTDIR)$(MANDIR)/man1
+	install -m 644 docs/thingsboard.1 $(DESTDIR)$(MANDIR)/man1
 
 # The emulator, for `thingsboard emulator`: a package of its own.
 EMULATOR_DIR ?= $(PREFIX)/share/thingsboard-emulator
@@ -114,7 +117,7 @@ install-emulator:
 	  $(DESTDIR)$(EMULATOR_DIR)/spec/emulator/page
 
 uninstall:
-	rm -f $(DESTDIR)$(INST_BINDIR)/thingsboard
+	rm -f $(DESTDIR)$(INST_BINDIR)/thingsboard $(DESTDIR)$(MANDIR)/man1/thingsboard.1
 	rm -rf $(DESTDIR)$(INST_LIBDIR)/thingsboard $(DESTDIR)$(INST_LUADIR)/thingsboard $(DESTDIR)$(TYPES_DIR) \
 	  $(DESTDIR)$(EMULATOR_DIR)
 
@@ -249,6 +252,10 @@ lint: all
 types: all
 	$(PATHS) $(LUA) docs/types.lua types
 
+# The command's man page, written from what its subcommands say of themselves.
+man: all
+	$(PATHS) $(LUA) docs/man.lua docs/thingsboard.1
+
 format:
 	clang-format -i $(SOURCES) $(HEADERS)
 
@@ -276,4 +283,4 @@ deps:
 	@./.ci/deps
 
 .PHONY: all install install-emulator uninstall demo test page-test emulator memcheck sanitize collect torture torture-memory torture-network \
-  torture-soak torture-outbox fuzz coverage lint types format bench clean deps
+  torture-soak torture-outbox fuzz coverage lint types man format bench clean deps

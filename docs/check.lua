@@ -55,8 +55,12 @@ end
 
 local folder = os.tmpname()
 os.remove(folder)
-assert(os.execute(("mkdir '%s' && %s docs/types.lua '%s'"):format(folder, arg[-1], folder)))
-if not os.execute(("diff -r types '%s' >&2"):format(folder)) then complain "types/ is stale: make types" end
+assert(os.execute(("mkdir '%s' && %s docs/types.lua '%s/types' && %s docs/man.lua '%s/man'"):format(
+  folder, arg[-1], folder, arg[-1], folder)))
+if not os.execute(("diff -r types '%s/types' >&2"):format(folder)) then complain "types/ is stale: make types" end
+if not os.execute(("diff docs/thingsboard.1 '%s/man' >&2"):format(folder)) then
+  complain "docs/thingsboard.1 is stale: make man"
+end
 os.execute(("rm -r '%s'"):format(folder))
 
 for _, complaint in ipairs(complaints) do io.stderr:write(complaint, "\n") end

@@ -36,6 +36,8 @@ describe("the types for editors #host", function()
 
   it("are found stale, and what is public and not documented is found", function()
     assert.truthy(said_of("lua/thingsboard/options.lua", "default = 35,", "default = 36,"):find "types/ is stale")
+    assert.truthy(said_of("lua/thingsboard/command/claim.lua", "how long it may", "how long it must")
+      :find "docs/thingsboard.1 is stale")
     assert.truthy(said_of("lua/thingsboard/device.lua", "%-%-%- Publishes client", "-- Publishes client")
       :find("thingsboard.device:send_attributes is not documented", 1, true))
     assert.truthy(said_of("lua/thingsboard/device.lua", "device:claim%(given%)", "device:claim(given, more)")

@@ -7,7 +7,8 @@ local tb = require "thingsboard"
 
 local command = {}
 
-local subcommands = {
+--- The subcommands, and what they do.
+command.subcommands = {
   { "send", "send telemetry" },
   { "attributes", "get, set or watch attributes" },
   { "rpc", "call the server, or serve its calls" },
@@ -22,7 +23,8 @@ local subcommands = {
   { "emulator", "be a server to try scripts against" },
 }
 
-local common = {
+--- The options of all of them.
+command.options = {
   { name = "config", value = "FILE", help = "else ~/.config/thingsboard/config.lua, /etc/thingsboard/config.lua" },
   { name = "url", value = "URL", help = "of the server; or THINGSBOARD_URL" },
   { name = "token-file", value = "FILE", help = "holds the access token; or THINGSBOARD_TOKEN, the token itself" },
@@ -30,7 +32,8 @@ local common = {
   { name = "version", help = "show the version" },
 }
 
-local EXIT_CODES <const> = [[
+--- What the exit codes mean.
+command.exit_codes = [[
 Exit codes: 0 done; 1 another failure; 2 used wrongly; 3 the server refused for good; 4 failed, but may be tried again;
 5 nothing came in time; 6 a file cannot be used.]]
 
@@ -39,20 +42,20 @@ local function overview()
     "usage: thingsboard [options] SUBCOMMAND ...", "",
     "The device side of ThingsBoard's HTTP API, for shell scripts.", "",
   }
-  for _, entry in ipairs(subcommands) do lines[#lines + 1] = ("  %-12s %s"):format(entry[1], entry[2]) end
-  lines[#lines + 1] = "\nOptions:\n" .. options.describe(common)
-  lines[#lines + 1] = "\nthingsboard SUBCOMMAND --help shows more.\n" .. EXIT_CODES .. "\n"
+  for _, entry in ipairs(command.subcommands) do lines[#lines + 1] = ("  %-12s %s"):format(entry[1], entry[2]) end
+  lines[#lines + 1] = "\nOptions:\n" .. options.describe(command.options)
+  lines[#lines + 1] = "\nthingsboard SUBCOMMAND --help shows more.\n" .. command.exit_codes .. "\n"
   return table.concat(lines, "\n")
 end
 
 local function help_of(subcommand)
   local own = subcommand.options and options.describe(subcommand.options) .. "\n" or ""
   return ("usage: thingsboard %s\n\n%s\n\nOptions:\n%s%s\n\n%s\n"):format(subcommand.usage, subcommand.help, own,
-    options.describe(common), EXIT_CODES)
+    options.describe(command.options), command.exit_codes)
 end
 
 local function find(name)
-  for _, entry in ipairs(subcommands) do
+  for _, entry in ipairs(command.subcommands) do
     if entry[1] == name then return require("thingsboard.command." .. name) end
   end
   options.misused("there is no subcommand '%s'; thingsboard --help lists them", name)
@@ -83,7 +86,7 @@ local function run(subcommand, given, arguments)
 end
 
 local function interpret(words)
-  local given, rest = options.parse(words, common, true)
+  local given, rest = options.parse(words, command.options, true)
   local name = table.remove(rest, 1)
   if given.version then
     io.stdout:write("thingsboard ", tb.version, "\n")
@@ -94,7 +97,7 @@ local function interpret(words)
     return require "thingsboard.command.emulator"(rest)
   else
     local subcommand = find(name)
-    local known = table.move(common, 1, #common, 1, {})
+    local known = table.move(command.options, 1, #command.options, 1, {})
     table.move(subcommand.options or {}, 1, #(subcommand.options or {}), #known + 1, known)
     local more, arguments = options.parse(rest, known)
     for option, value in next, more do given[option] = value end

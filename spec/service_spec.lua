@@ -314,6 +314,16 @@ describe("thingsboard service", function()
       assert.same({ error = "no such method: mine" }, ask "mine")
     end)
 
+    it("looks for the file that says that the clock is known", function()
+      write("clock.lua", 'local tb, device = ... while true do device:put { known = tb.clock() } tb.sleep(0.2) end')
+      start({ clock_file = directory .. "/clock" })
+      until_true(function() return values("known")[1] end)
+      assert.is_nil(log():find("the clock is known", 1, true))
+      command.write(directory .. "/clock", "")
+      command.signal(pid, "HUP")
+      until_logged "the clock is known"
+    end)
+
     it("in the midst of a call answers the caller", function()
       write("a.lua", "local tb, device = ... device:on_rpc('slow', function() tb.sleep(30) return 1 end)")
       start()

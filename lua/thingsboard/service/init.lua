@@ -9,6 +9,7 @@ local log = require "thingsboard.service.log"
 local loop = require "thingsboard.loop"
 local outbox = require "thingsboard.service.outbox"
 local patience = require "thingsboard.service.patience"
+local process = require "thingsboard.process"
 local rpc = require "thingsboard.service.rpc"
 local scripts = require "thingsboard.service.scripts"
 local state = require "thingsboard.service.state"
@@ -194,10 +195,19 @@ local function on_error(self)
   end
 end
 
+-- The file is made by who sets the clock: a hook of the time server's.
+local function look_for_clock(self)
+  if self.clock_known or not self.values.clock_file or not process.stat(self.values.clock_file) then return end
+  self.clock_known = true
+  tb.clock(true)
+  self.log:info "the clock is known"
+end
+
 local function on_signals(self)
   return {
     tb.on_signal("HUP", function()
       self.log:info "reload"
+      look_for_clock(self)
       self.scripts:reload()
     end),
     tb.on_signal("USR1", function() state.write(self, true) end),
@@ -225,6 +235,7 @@ function service:run()
   if values.outbox then self.outbox = outbox.new(self, values.outbox) end
   local handles = on_signals(self)
   self.log:info("version %s starts", tb.version)
+  look_for_clock(self)
   identify(self)
   if values.updates then updates.start(self, values.updates) end
   self.scripts:reload()

@@ -54,7 +54,29 @@ deb: $(DIST)/$(RELEASE).tar.gz
 deb-test: deb
 	packaging/debian-test $(DEB)
 
+# OpenWrt's feed, of the tarball and packaging/openwrt.
+FEED = $(BUILD)/openwrt/feed
+HOME_URL ?= $(patsubst %.git,%,$(or $(shell git config remote.origin.url),https://thingsboard.example))
+openwrt: $(DIST)/$(RELEASE).tar.gz
+	rm -rf $(FEED)
+	mkdir -p $(FEED)
+	cp -r packaging/openwrt/thingsboard $(FEED)
+	rm $(FEED)/thingsboard/Makefile.in
+	sed -e 's|@VERSION@|$(VERSION)|' -e "s|@HASH@|$$(sha256sum <$< | cut -c -64)|" -e '1d' -e 's|@URL@|$(HOME_URL)|' \
+	  -e 's|@SOURCE_URL@|$(HOME_URL)/releases/download/v$(VERSION)|' \
+	  -e "s|@MAINTAINER@|$$(sed -n 's/^Maintainer: //p' packaging/debian/control)|" \
+	  packaging/openwrt/thingsboard/Makefile.in >$(FEED)/thingsboard/Makefile
+
+# Built for a router by a stand-in of OpenWrt's build system, installed into a root with busybox, and used there.
+openwrt-test: openwrt ready-for-test
+	spec/stacks/router mips $(STACKS)
+	rm -rf $(BUILD)/openwrt/mips
+	$(MAKE) --no-print-directory -C $(FEED)/thingsboard TOPDIR=$(CURDIR)/spec/openwrt STACK=$(CURDIR)/$(STACKS)/mips \
+	  DL=$(CURDIR)/$(DIST) OUT=$(CURDIR)/$(BUILD)/openwrt/mips
+	PACKAGES=$(BUILD)/openwrt/mips STACK=$(STACKS)/mips ROOT=$(CURDIR)/$(BUILD)/openwrt/root $(PATHS) $(LUA) $(BUSTED) \
+	  spec/openwrt/openwrt_spec.lua
+
 release-check:
 	@packaging/release-check
 
-.PHONY: dist rock-test deb deb-test release-check
+.PHONY: dist rock-test deb deb-test openwrt openwrt-test release-check

@@ -26,7 +26,7 @@ describe("when memory runs out, the core", function()
     end
   ]]
 
-  it("makes a reactor and a client, or does at the next try", function()
+  it("makes a reactor and a client, if not now then at the next try", function()
     run(prelude .. [[
       assert(try(function() end, function() return new_client(core.reactor()) end, function()
         local reactor <close> = core.reactor()
@@ -37,11 +37,11 @@ describe("when memory runs out, the core", function()
     ]])
   end)
 
-  it("makes a client more than there was room for, or does at the next try", function()
+  it("makes the client that needs another pool, if not now then at the next try", function()
     run(prelude .. [[
       assert(try(function()
         local reactor = core.reactor()
-        for _ = 1, 256 do new_client(reactor) end -- CLIENTS_A_POOL of csrc/http/pool.c
+        for _ = 1, 256 do new_client(reactor) end -- CLIENTS_PER_POOL of csrc/http/pool.c
         return reactor
       end, new_client, function(reactor)
         local client <close> = new_client(reactor)

@@ -134,6 +134,16 @@ describe("an error", function()
     end)
   end)
 
+  it("says that an answer came compressed, which was not asked for", function()
+    local gzip = "\x1f\x8b\8\0\0\0\0\0\0\3" .. ("z"):rep(20)
+    for _, status in ipairs { 200, 403, 500 } do
+      local err = answered(status, gzip, { ["Content-Encoding"] = "gzip" })
+      assert.same({ "answer", status, true }, { err.kind, err.status, err.retryable })
+      assert.truthy(err.message:find("the answer is compressed, which was not asked for", 1, true), err.message)
+      assert.is_nil(err.message:find("zzz", 1, true))
+    end
+  end)
+
   describe("never shows a token", function()
     -- What servers and proxies say of a path that they do not know.
     local function echoes(token, spelling)

@@ -1,4 +1,4 @@
--- core.reactor, core.client and the exchanges between them, over real sockets.
+-- core.reactor, core.client and their exchanges, over real sockets.
 local child = require "spec.support.child"
 local core = require "thingsboard.core"
 local descriptors = require "spec.support.descriptors"
@@ -71,7 +71,7 @@ describe("the core", function()
       assert.error_matches(function() post(require("thingsboard").null) end, "string expected")
     end)
 
-    it("says who asks, in every request, and asks for no leave to send much", function()
+    it("sends the user agent with every request, and never Expect: 100-continue", function()
       local options = { prefix = e.url .. "/api/v1/" .. e.token, connect_timeout = 1000 }
       local said = core.client(reactor, options, 1000, "a meter")
       finish(said:start("GET", "/attributes", nil, 10000))
@@ -85,7 +85,7 @@ describe("the core", function()
       said:close()
     end)
 
-    it("goes where its path says, whatever its handle did before", function()
+    it("goes to its own path on a handle that was used before", function()
       e:set_shared(e.token, '{"b":2}')
       for _ = 1, 2 do
         assert.equal(200, (post '{"a":1}'))
@@ -97,7 +97,7 @@ describe("the core", function()
       assert.same({ "POST telemetry", "GET attributes?sharedKeys=b", "GET attributes" }, table.move(paths, 4, 6, 1, {}))
     end)
 
-    it("serves the next request once it has left its scope, with nothing of the last one", function()
+    it("is used again after its scope, with nothing left of the last request", function()
       local first, second
       do
         local exchange <close> = client:start("POST", "/telemetry", '{"a":1}', 10000)
@@ -137,7 +137,7 @@ describe("the core", function()
       e:set { idle_timeout = 60000 }
     end)
 
-    it("that is sent once more has no more time for that", function()
+    it("that is sent again has one time-out for both", function()
       local secure = new_client { prefix = e.tls_url .. "/api/v1/" .. e.token, ca_file = e.ca_file }
       local function post_there(milliseconds)
         return finish(secure:start("POST", "/telemetry", '{"a":1}', milliseconds))
@@ -158,9 +158,8 @@ describe("the core", function()
       assert.same({ 200, "{}" }, { finish(exchange) })
     end)
 
-    -- libcurl 7.83 to 8.0 write to freed memory there when the handle has served before. Freed memory is scrambled, so
-    -- that it shows.
-    it("stands an answer whose first header begins with a blank", function()
+    -- On a handle that was used before, libcurl 7.83 to 8.0 write to freed memory there. MALLOC_PERTURB_ makes it show.
+    it("survives an answer whose first header begins with a blank", function()
       e:fault { path = "/attributes", how = "raw", count = 1,
         raw = "HTTP/1.1 200 OK\r\n X-A: folded\r\nContent-Length: 2\r\n\r\n{}" }
       local said = child.run(([[
@@ -198,7 +197,7 @@ describe("the core", function()
       assert.equal(1, #e:requests())
     end)
 
-    it("caps what it takes", function()
+    it("limits headers and body", function()
       e:fault { path = "/attributes", how = "endless_body", count = 1 }
       local status, code, text = get "/attributes"
       assert.same({ nil, "BODY_TOO_LARGE" }, { status, code })
@@ -231,14 +230,14 @@ describe("the core", function()
       assert.same({ nil, "OPERATION_TIMEDOUT" }, { status, code })
     end)
 
-    it("has a text of its own where libcurl gives none, as one that is built without strings", function()
+    it("has its own text where libcurl gives none, for one that is built without strings", function()
       local senseless <close> = core.client(reactor, { prefix = "http://[", connect_timeout = 1000 }, 1000)
       local _, code, text = finish(senseless:start("GET", "/", nil, 1000))
       assert.equal("URL_MALFORMAT", code)
       assert.truthy(text == "the URL makes no sense" or text:find "^URL rejected", text)
     end)
 
-    it("tells how much has come", function()
+    it("tells how much has been received", function()
       e:fault { path = "/attributes", how = "slow", bytes = 600, seconds = 0.3, count = 1 }
       e:set_shared(e.token, '{"text":"' .. ("x"):rep(2000) .. '"}')
       local exchange = client:start("GET", "/attributes", nil, 10000)
@@ -252,7 +251,7 @@ describe("the core", function()
       assert.is_true(seen[2] > 2000)
     end)
 
-    it("is dropped by close, its connection with it", function()
+    it("is aborted by close, which closes its connection", function()
       e:fault { path = "/attributes", how = "stall", count = 1 }
       local exchange = client:start("GET", "/attributes", nil, 10000)
       reactor:step(0.1)
@@ -262,7 +261,7 @@ describe("the core", function()
       assert.equal(200, (post '{"a":1}'))
     end)
 
-    it("is refused when a finalizer closes its client within start", function()
+    it("is not started when a finalizer closes its client within start", function()
       local closed_within = 0
       for at = 1, 30 do
         local other = new_client()
@@ -278,7 +277,7 @@ describe("the core", function()
       assert.is_true(closed_within > 0)
     end)
 
-    it("ends with what follows a change of protocols, and is held to the limit", function()
+    it("limits what follows a 101 answer", function()
       e:fault { path = "/attributes", how = "raw", count = 1,
         raw = "HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n" .. ("x"):rep(200000) }
       local exchange = client:start("GET", "/attributes", nil, 10000)
@@ -304,14 +303,14 @@ describe("the core", function()
       assert.equal(exchange, (reactor:step(0)))
     end)
 
-    it("was not sent when its client was closed before", function()
+    it("was not sent when its client is closed at once", function()
       local exchange = client:start("GET", "/attributes", nil, 10000)
       client:close()
       assert.is_true(exchange:done())
       assert.is_false(exchange:sent())
     end)
 
-    it("is checked", function()
+    it("has its arguments checked", function()
       for _, case in ipairs {
         { "invalid option 'PUT'", "PUT", "/", nil, 1000 },
         { "zero byte", "GET", "/\0", nil, 1000 },
@@ -333,7 +332,7 @@ describe("the core", function()
   end)
 
   describe("client", function()
-    it("strikes its secrets out of every text", function()
+    it("redacts its secrets in every text", function()
       assert.equal("a *** b *** c", client:redact("a " .. e.token .. " b " .. e.token .. " c"))
       assert.equal("", client:redact "")
       local secret = 'S3+&"\\é%41/'
@@ -359,13 +358,13 @@ describe("the core", function()
       assert.equal("thingsboard.client (closed)", tostring(client))
     end)
 
-    it("strikes out no secret that is empty, or none", function()
+    it("ignores secrets that are empty or not strings", function()
       local other = new_client { "", {}, "x" }
       assert.equal("a***b", other:redact "axb")
       other:close()
     end)
 
-    it("works among more than keep a handle each", function()
+    it("works among more clients than handles are kept for", function()
       local clients = {}
       for n = 1, 70 do clients[n] = new_client() end
       for n = 1, 70 do
@@ -374,7 +373,7 @@ describe("the core", function()
       end
     end)
 
-    it("names the option that libcurl cannot do with", function()
+    it("names the option that libcurl does not support", function()
       assert.error_matches(function() new_client { ca_file = ("x"):rep(8000001) } end, "option 'ca_file'")
       assert.error_matches(function() core.client(reactor, {}, 1000) end, "'prefix' missing")
       assert.error_matches(function() core.client(reactor, { prefix = "http://x" }, 0) end, "not a number of bytes")
@@ -385,7 +384,7 @@ describe("the core", function()
       assert.error_matches(function() new_client { verify = "no" } end, "option 'verify' must be a boolean")
     end)
 
-    it("keeps its options, whatever becomes of the table", function()
+    it("copies its options", function()
       local options = { prefix = e.url .. "/api/v1/" .. e.token, connect_timeout = 5000 }
       local kept = core.client(reactor, options, 100000)
       options.prefix = nil
@@ -401,7 +400,7 @@ describe("the core", function()
   end)
 
   describe("reactor", function()
-    it("hands each exchange over once, in order of their ends", function()
+    it("returns each exchange that has ended once, in the order of their ends", function()
       local started, handed, seen = {}, 0, {}
       for n = 1, 8 do started[n] = client:start("POST", "/telemetry", '{"a":' .. n .. "}", 10000) end
       while handed < 8 do
@@ -427,7 +426,7 @@ describe("the core", function()
       assert.is_true(one == first and other == second or one == second and other == first)
     end)
 
-    it("does not hand over what was closed after its end", function()
+    it("does not return an exchange that was closed after its end", function()
       local function start() return client:start("GET", "/attributes", nil, 10000) end
       local first, second, third = start(), start(), start()
       client:close() -- which ends them
@@ -456,7 +455,7 @@ describe("the core", function()
       assert.is_nil(reactor:timeout())
     end)
 
-    it("steps no longer than it is told", function()
+    it("waits no longer than its time-out", function()
       local before = core.monotonic()
       reactor:step(0.05)
       local took = core.monotonic() - before

@@ -1,4 +1,4 @@
--- core.file: a file that is there whole, or not at all.
+-- core.file: a file that appears whole or not at all.
 local core = require "thingsboard.core"
 local scratch = require "spec.support.scratch"
 
@@ -26,7 +26,7 @@ describe("file", function()
     assert.equal("600", io.popen("stat -c %a " .. path()):read "l")
   end)
 
-  it("leaves what was there until then, and for good when it is given up", function()
+  it("leaves the path as it was until commit, and when it is closed instead", function()
     io.open(path(), "w"):write("old"):close()
     local file = assert(core.file(path()))
     file:write "new"
@@ -37,7 +37,7 @@ describe("file", function()
     assert.equal("file\n", listing())
   end)
 
-  it("is given up when it is forgotten, and when its block is left", function()
+  it("is removed when it is collected, and at the end of its scope", function()
     do
       local file <close> = assert(core.file(path()))
       file:write "new"
@@ -49,7 +49,7 @@ describe("file", function()
     assert.equal("", listing())
   end)
 
-  it("is written over what a kill left of it, when its owner names it", function()
+  it("overwrites the temporary file that a killed process left, when its name is given", function()
     local temporary = path() .. ".new"
     io.open(temporary, "w"):write("left behind by a kill"):close()
     local file = assert(core.file(path(), temporary))
@@ -63,7 +63,7 @@ describe("file", function()
     assert.error_matches(function() core.file(path(), "a\0b") end, "not a file name")
   end)
 
-  it("replaces what was there", function()
+  it("replaces the file that was there", function()
     io.open(path(), "w"):write("old"):close()
     local file = assert(core.file(path()))
     file:write "new"
@@ -71,7 +71,7 @@ describe("file", function()
     assert.equal("new", content())
   end)
 
-  it("says what cannot be", function()
+  it("reports what fails", function()
     local file, reason = core.file(directory .. "/none/file")
     assert.is_nil(file)
     assert.truthy(reason:find("none/file: No such file", 1, true), reason)
@@ -88,7 +88,7 @@ describe("file", function()
     assert.equal("file\nfolder\n", listing())
   end)
 
-  it("says when the disk is full, and leaves nothing", function()
+  it("reports a full disk, and leaves nothing", function()
     -- A limit on the size of files stands in for a full disk: the same write fails, at the same place.
     local script = ([[
       local file = assert(require("thingsboard.core").file(%q))
@@ -107,7 +107,7 @@ describe("file", function()
     assert.equal("script\n", listing())
   end)
 
-  it("refuses what is no name, and to be used when it is closed", function()
+  it("refuses bad names, and its use after close", function()
     assert.error_matches(function() core.file "" end, "not a file name")
     assert.error_matches(function() core.file "a\0b" end, "not a file name")
     assert.error_matches(function() core.file(("x"):rep(5000)) end, "not a file name")

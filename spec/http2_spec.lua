@@ -63,36 +63,7 @@ describe("connections", function()
   end
 
   describe("of HTTP/2", function()
-    it("that the server closes while idle, with a 408 of its proxy, cost a new one", function()
-    start()
-    local server <close> = child.start [[
-      local socket = require "socket"
-      local listener = assert(socket.bind("127.0.0.1", 0))
-      print((select(2, listener:getsockname())))
-      io.stdout:flush()
-      listener:settimeout(20)
-      local page = "<html><body><h1>408 Request Time-out</h1>\n</body></html>\n"
-      for number = 1, 3 do
-        local connection = assert(listener:accept())
-        repeat local line = connection:receive "*l" until line == ""
-        connection:send "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-        if number < 3 then
-          socket.sleep(0.1)
-          connection:send("HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\n" .. page)
-        end
-        connection:close()
-      end
-      print "three connections"
-    ]]
-    local dev <close> = tb.device { url = "http://127.0.0.1:" .. server:read "l", token = "T" }
-    for _ = 1, 3 do
-      assert(dev:request_attributes())
-      tb.sleep(0.2)
-    end
-    assert.equal("three connections", server:read "l")
-  end)
-
-  it("carry all polls and posts of a device together", function()
+    it("carry all polls and posts of a device together", function()
       start()
       e:fault { path = "/telemetry$", how = "delay", seconds = 0.3, count = 3 }
       local dev = new_tls_device()
@@ -162,7 +133,7 @@ describe("connections", function()
       assert.equal(3, polls)
     end)
 
-    it("on which nothing comes any more are left for a new one", function()
+    it("that have gone dead are replaced by a new one", function()
       start()
       local dev <close> = tb.device { url = e.tls_url, ca_file = e.ca_file, token = e.token, timeout = 1 }
       assert(dev:send_telemetry { n = 1 })
@@ -173,7 +144,7 @@ describe("connections", function()
       assert.equal(2, (connections()))
     end)
 
-    it("on which nothing comes any more are left, though another call waits there still", function()
+    it("that have gone dead are replaced, though another call still waits there", function()
       start()
       local dev <close> = tb.device { url = e.tls_url, ca_file = e.ca_file, token = e.token, timeout = 1 }
       assert(dev:send_telemetry { n = 1 })
@@ -251,6 +222,35 @@ describe("connections", function()
       assert.is_true(count > 1, "the server ended none")
     end)
 
+    it("that the server closes while idle, with a 408 of its proxy, cost a new one", function()
+      start()
+      local server <close> = child.start [[
+        local socket = require "socket"
+        local listener = assert(socket.bind("127.0.0.1", 0))
+        print((select(2, listener:getsockname())))
+        io.stdout:flush()
+        listener:settimeout(20)
+        local page = "<html><body><h1>408 Request Time-out</h1>\n</body></html>\n"
+        for number = 1, 3 do
+          local connection = assert(listener:accept())
+          repeat local line = connection:receive "*l" until line == ""
+          connection:send "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+          if number < 3 then
+            socket.sleep(0.1)
+            connection:send("HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\n" .. page)
+          end
+          connection:close()
+        end
+        print "three connections"
+      ]]
+      local dev <close> = tb.device { url = "http://127.0.0.1:" .. server:read "l", token = "T" }
+      for _ = 1, 3 do
+        assert(dev:request_attributes())
+        tb.sleep(0.2)
+      end
+      assert.equal("three connections", server:read "l")
+    end)
+
     it("that die under a request are replaced, when nothing of the answer came", function()
       start()
       local dev = new_device()
@@ -318,7 +318,7 @@ describe("connections", function()
     end)
   end)
 
-  describe("with a bound", function()
+  describe("with a limit", function()
     -- How many were open at once: a connection lives from its first request to its last.
     local function most_at_once()
       local first, last = {}, {}
@@ -354,7 +354,7 @@ describe("connections", function()
       assert.equal(2, (connections()))
     end)
 
-    it("are no more than that for many devices, those from before the bound among them", function()
+    it("are no more than that for many devices, also those that were made before the limit", function()
       start { keep_alive_requests = 1000 } -- a server that ends a connection would have them make another
       local devices, sent = {}, 0
       for n = 1, 400 do -- more than one pool holds
@@ -394,7 +394,7 @@ describe("connections", function()
       assert.is_true(most_at_once() <= 2)
     end)
 
-    it("suffice over HTTP/2 when there is one", function()
+    it("are enough over HTTP/2 when there is one", function()
       start()
       tb.max_connections(1)
       local dev, sent = new_tls_device(), 0

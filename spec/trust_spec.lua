@@ -1,10 +1,10 @@
--- Whom a device trusts, and what it sends to whom. One loop's devices share connections only where they trust alike.
+-- Which servers a device trusts, and what it sends to whom. Devices share a connection only with the same TLS options.
 local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
 local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
 
-describe("trust", function()
+describe("a device", function()
   local e
   local opened = {}
 
@@ -36,14 +36,14 @@ describe("trust", function()
     assert.equal(before, #e:requests())
   end
 
-  it("is in authorities: the system's, or the ones that are named", function()
+  it("trusts the system's authorities, or the ones that are named", function()
     refused("PEER_FAILED_VERIFICATION", {})
     refused("PEER_FAILED_VERIFICATION", { ca_path = "/etc/ssl/certs" })
     assert(post { ca_file = e.ca_file })
     assert(post { ca_file = e.ca_file, ca_path = "/etc/ssl/certs" })
   end)
 
-  it("does not go as far as to show a proxy's password", function()
+  it("does not show a proxy's password", function()
     for _, url in ipairs { e.url, e.tls_url } do
       local ok, err = post { url = url, proxy = "http://somebody:S3CRET@127.0.0.1:9" }
       assert.is_nil(ok)
@@ -53,14 +53,14 @@ describe("trust", function()
     assert.equal(0, #e:requests())
   end)
 
-  it("can be in one key besides", function()
+  it("can demand a public key besides", function()
     assert(post { ca_file = e.ca_file, pinned_key = e.pin })
     refused("PEER_FAILED_VERIFICATION", { pinned_key = e.pin })
     refused("SSL_PINNEDPUBKEYNOTMATCH", { ca_file = e.ca_file, pinned_key = "sha256//" .. ("A"):rep(43) .. "=" })
     refused("SSL_PINNEDPUBKEYNOTMATCH", { verify = false, pinned_key = "sha256//" .. ("A"):rep(43) .. "=" })
   end)
 
-  it("is not inherited from another device by sharing its connection", function()
+  it("does not inherit another device's trust by sharing its connection", function()
     local _, _, careless = assert(post { verify = false })
     refused("PEER_FAILED_VERIFICATION", {})
     local _, _, careful = assert(post { ca_file = e.ca_file })
@@ -89,7 +89,7 @@ describe("trust", function()
     }
   end
 
-  it("is shown by a key whose pass phrase is given, which no text shows", function()
+  it("loads a key whose pass phrase is given, which no text shows", function()
     local ok, err, dev = post(with_key "S3CRET-PHRASE")
     assert.is_nil(ok)
     assert.same({ "tls", "SSL_CERTPROBLEM", false }, { err.kind, err.code, err.retryable })
@@ -122,7 +122,7 @@ describe("trust", function()
     assert.is_nil(said:find("Enter", 1, true), said)
   end)
 
-  it("is not in the environment: no proxy and no password comes from there", function()
+  it("takes no proxy and no password from the environment", function()
     local home = scratch.new()
     finally(function() scratch.remove(home) end)
     local netrc <close> = assert(io.open(home .. "/.netrc", "w"))

@@ -104,9 +104,9 @@ install: all
 	install -d $(DESTDIR)$(INST_BINDIR)
 	install -m 755 bin/thingsboard $(DESTDIR)$(INST_BINDIR)
 	install -d $(DESTDIR)$(TYPES_DIR)
-	cp -r types/. $(DESTDIR)$(TYPES_DIR)
+	cp -r packaging/types/. $(DESTDIR)$(TYPES_DIR)
 	install -d $(DESTDIR)$(MANDIR)/man1
-	install -m 644 docs/thingsboard.1 $(DESTDIR)$(MANDIR)/man1
+	install -m 644 packaging/manual/thingsboard.1 $(DESTDIR)$(MANDIR)/man1
 
 # The emulator, for `thingsboard emulator`: a package of its own.
 EMULATOR_DIR ?= $(PREFIX)/share/thingsboard-emulator
@@ -239,8 +239,8 @@ coverage: ready-for-test
 	gcovr --root . --filter csrc/ --branches $(COVERAGE)
 
 lint: all
-	luacheck --quiet lua docs spec examples bench
-	$(PATHS) $(LUA) docs/check.lua
+	luacheck --quiet lua spec examples bench packaging
+	$(PATHS) $(LUA) packaging/manual/check.lua
 	cppcheck --quiet -Icsrc --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem csrc
 	clang-tidy --quiet --warnings-as-errors='*' $(SOURCES) -- $(STANDARD)
@@ -250,11 +250,11 @@ lint: all
 
 # The types for editors, written from the comments and the lists of options; `make lint` holds them against those.
 types: all
-	$(PATHS) $(LUA) docs/types.lua types
+	$(PATHS) $(LUA) packaging/manual/types.lua packaging/types
 
 # The command's man page, written from what its subcommands say of themselves.
 man: all
-	$(PATHS) $(LUA) docs/man.lua docs/thingsboard.1
+	$(PATHS) $(LUA) packaging/manual/man.lua packaging/manual/thingsboard.1
 
 format:
 	clang-format -i $(SOURCES) $(HEADERS)

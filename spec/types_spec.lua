@@ -20,24 +20,26 @@ describe("the types for editors #host", function()
   before_each(function() directory = scratch.new() end)
   after_each(function() scratch.remove(directory) end)
 
-  -- What docs/check.lua says of the tree, with a file of it changed.
+  -- What packaging/manual/check.lua says of the tree, with a file of it changed.
   local function said_of(path, pattern, replacement)
-    assert(os.execute(("cp -r lua docs types %s"):format(directory)))
+    assert(os.execute(("mkdir -p %s/packaging && cp -r lua %s && cp -r packaging/manual packaging/types %s/packaging")
+      :format(directory, directory, directory)))
     if path then
       local text, count = read(path):gsub(pattern, replacement)
       assert.equal(1, count)
       write(directory .. "/" .. path, text)
     end
-    return io.popen(("cd %s && LUA_PATH='lua/?.lua;lua/?/init.lua;./?.lua;;' LUA_CPATH='%s' lua5.4 docs/check.lua 2>&1")
-      :format(directory, MODULES)):read "a"
+    local command = "cd %s && LUA_PATH='lua/?.lua;lua/?/init.lua;./?.lua;;' LUA_CPATH='%s' "
+      .. "lua5.4 packaging/manual/check.lua 2>&1"
+    return io.popen(command:format(directory, MODULES)):read "a"
   end
 
   it("are those that the comments and the options give", function() assert.equal("", said_of()) end)
 
   it("are found stale, and what is public and not documented is found", function()
-    assert.truthy(said_of("lua/thingsboard/options.lua", "default = 35,", "default = 36,"):find "types/ is stale")
+    assert.truthy(said_of("lua/thingsboard/options.lua", "default = 35,", "default = 36,"):find "packaging/types/ is stale")
     assert.truthy(said_of("lua/thingsboard/command/claim.lua", "how long it may", "how long it must")
-      :find "docs/thingsboard.1 is stale")
+      :find "packaging/manual/thingsboard.1 is stale")
     assert.truthy(said_of("lua/thingsboard/device.lua", "%-%-%- Publishes client", "-- Publishes client")
       :find("thingsboard.device:send_attributes is not documented", 1, true))
     assert.truthy(said_of("lua/thingsboard/device.lua", "device:claim%(given%)", "device:claim(given, more)")
@@ -59,7 +61,7 @@ describe("the types for editors #host", function()
 
   -- What the checker says of files, by their names.
   local function checked(files)
-    write(directory .. "/.emmyrc.json", SETTINGS:format(HERE .. "/types/library"))
+    write(directory .. "/.emmyrc.json", SETTINGS:format(HERE .. "/packaging/types/library"))
     for name, code in pairs(files) do write(directory .. "/" .. name .. ".lua", code) end
     local said, current = {}, nil
     for line in io.popen("emmylua_check --severity warn " .. directory .. " 2>&1"):lines() do

@@ -1,5 +1,5 @@
---- Writes the types for editors, as LuaCATS comments, from what is public: lua5.4 docs/types.lua FOLDER
-local public = require "docs.public"
+--- Writes the types for editors, as LuaCATS comments, from what is public: lua5.4 packaging/manual/types.lua FOLDER
+local public = require "packaging.manual.public"
 
 -- What LDoc's types cannot say.
 local returned = {
@@ -18,7 +18,7 @@ local returned = {
 
 local HEAD = [[
 ---@meta thingsboard
--- Written by docs/types.lua from the comments in lua/: `make types` writes it anew.
+-- Written by packaging/manual/types.lua from the comments in lua/: `make types` writes it anew.
 
 ---What an error is: one of these words in its field `kind`.
 ]]

@@ -1,5 +1,5 @@
 ---@meta thingsboard
--- Written by docs/types.lua from the comments in lua/: `make types` writes it anew.
+-- Written by packaging/manual/types.lua from the comments in lua/: `make types` writes it anew.
 
 ---What an error is: one of these words in its field `kind`.
 ---@alias thingsboard.error_kind

@@ -1,4 +1,4 @@
---- Writes the command's man page from what its subcommands say of themselves: lua5.4 docs/man.lua FILE
+--- Writes the command's man page from what its subcommands say of themselves: lua5.4 packaging/manual/man.lua FILE
 local command = require "thingsboard.command"
 
 local lines = {}
@@ -27,7 +27,7 @@ local function write_options(list)
   end
 end
 
-out '.\\" Written by docs/man.lua: `make man` writes it anew.'
+out '.\\" Written by packaging/manual/man.lua: `make man` writes it anew.'
 out '.TH THINGSBOARD 1 "" "thingsboard" "User Commands"'
 out ".SH NAME"
 out "thingsboard \\- the device side of ThingsBoard's HTTP API, for shell scripts"

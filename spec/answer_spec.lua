@@ -152,7 +152,8 @@ describe("whose answer it is:", function()
         { 404, "default backend - 404" },
       } do
         e:fault { how = "status", status = case[1], body = case[2] }
-        local ok, err = box:drain { deadline = 0.3 }
+        local ok, err
+        repeat ok, err = box:drain { deadline = 0.5 } until ok or err.kind ~= "timeout" -- on a busy machine
         assert.is_nil(ok)
         assert.equal("answer", err.kind)
         e:clear_faults()

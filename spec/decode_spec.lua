@@ -57,6 +57,20 @@ describe("json.decode", function()
     assert.same(wanted, read(table.concat(text, ",") .. "}"))
   end)
 
+  it("keeps empty arrays apart from empty objects, so that both go back as they came", function()
+    for _, text in ipairs { "[]", "{}", '{"a":[]}', '{"a":{}}', "[[],{},[[]]]", '{"a":[1,[],{"b":[]}],"c":"[]"}' } do
+      local body = core.body()
+      assert(body:value(read(text)))
+      assert.equal(#text, #body:text())
+      assert.same(read(text), read(body:text()))
+      assert.equal(select(2, text:gsub("%[%]", "")), select(2, body:text():gsub("%[%]", "")))
+    end
+    assert.is_false(json.is_object(read "[ \n]"))
+    assert.is_true(json.is_object(read "{}"))
+    assert.equal("\1[", read '{"a":"\\u0001[","b":[]}'.a)
+    for _, bad in ipairs { "{[]:1}", "[][]", "[[]", "[] ]", "[,]" } do assert.is_nil((json.decode(bad)), bad) end
+  end)
+
   it("gives null for null", function()
     assert.equal(json.null, read "null")
     assert.equal(json.null, read('{"a":null}').a)

@@ -18,6 +18,7 @@ local NOTHING_NEW = 0.25
 
 local function same(a, b)
   if type(a) ~= "table" or type(b) ~= "table" then return a == b and math.type(a) == math.type(b) end
+  if getmetatable(a) ~= getmetatable(b) then return false end -- an empty array, an empty object
   for key, value in next, a do
     if not same(value, b[key]) then return false end
   end

@@ -18,10 +18,6 @@ local bare = {
 }
 local bare_of_package = setmetatable({ [400] = true, [404] = true }, { __index = bare })
 
-local function is_object(body, value)
-  return body:find("^%s*{") ~= nil and json.is_object(value)
-end
-
 local function decode(body)
   local value, reason = json.decode(body)
   if value == nil then return nil, "the answer is no JSON: " .. reason end
@@ -44,7 +40,7 @@ answer.attributes = {
   read = function(body)
     local value, reason = decode(body)
     if value == nil then return nil, reason end
-    if not is_object(body, value) then return nil, "the answer holds no attributes" end
+    if not json.is_object(value) then return nil, "the answer holds no attributes" end
     for group, values in next, value do
       if group ~= "client" and group ~= "shared" or not json.is_object(values) then
         return nil, "the answer holds no attributes"
@@ -60,7 +56,7 @@ function answer.message(check)
   return {
     read = function(body)
       local value, reason = json.decode(body)
-      if type(value) == "table" and is_object(body, value) and check(value) then return value end
+      if json.is_object(value) and check(value) then return value end
       return nil, "the answer is no message of the server's" .. (reason and ": " .. reason or "")
     end,
   }
@@ -72,7 +68,7 @@ answer.provisioning = {
   read = function(body)
     local value, reason = decode(body)
     if value == nil then return nil, reason end
-    if is_object(body, value) then
+    if json.is_object(value) then
       value.status = value.status or value.provisionDeviceStatus
       if type(value.status) == "string" then return value end
     end

@@ -1,6 +1,8 @@
---- Reads JSON, exactly: integers are integers to the last of 64 bits, 42.0 is a float. lua-cjson does the parsing;
--- where it is not exact by itself, it is given every number as a string, marked by a leading U+0001.
+--- Reads JSON, exactly: integers are integers to the last of 64 bits, 42.0 is a float, and an empty array is marked as
+-- one. lua-cjson does the parsing; where it is not exact by itself, it is given every number, and every empty array, as
+-- a string with a leading U+0001.
 -- @module thingsboard.json.decode
+local core = require "thingsboard.core"
 local cjson = require("cjson").new()
 cjson.decode_invalid_numbers(false)
 
@@ -20,12 +22,14 @@ local function string_end(text, from)
   end
 end
 
--- Makes a string of each number. A string that begins with the mark already is given a second one. Nil and the reason
--- for what is no number of JSON's, which lua-cjson might let pass.
-local function mark_numbers(text)
+local EMPTY_ARRAY = "%[[ \t\r\n]*%]"
+
+-- Makes a string of each number and of each empty array. A string that begins with the mark already is given a second
+-- one. Nil and the reason for what is no number of JSON's, which lua-cjson might let pass.
+local function mark(text)
   local out, copied, at = {}, 1, 1
   while true do
-    at = text:find('["%d-]', at)
+    at = text:find('["%d%[-]', at)
     if not at then break end
     if text:byte(at) == 34 then
       local last = string_end(text, at)
@@ -34,6 +38,14 @@ local function mark_numbers(text)
         copied = at + 1
       end
       at = last + 1
+    elseif text:byte(at) == 91 then
+      local _, last = text:find("^" .. EMPTY_ARRAY, at)
+      if last then
+        if text:find("^[ \t\r\n]*:", last + 1) then return nil, "an array for a key at character " .. at end
+        out[#out + 1] = text:sub(copied, at - 1) .. '"\\u0001["'
+        copied = last + 1
+      end
+      at = (last or at) + 1
     else
       local number = text:match("^-?%d[%d.eE+-]*", at)
       if not number or number:find("^-?0%d") or not tonumber(number) or number:find("%.[eE]") or number:find("%.$") then
@@ -52,6 +64,7 @@ end
 local function unmark(value)
   if type(value) == "string" and value:byte(1) == 1 then
     if value:byte(2) == 1 then return value:sub(2) end
+    if value:byte(2) == 91 then return core.array {} end
     return tonumber(value:sub(2))
   elseif type(value) == "table" then
     local renamed = {}
@@ -85,7 +98,7 @@ local NINETEEN_DIGITS = ("%d"):rep(19)
 function json.decode(text)
   if text:find("\0", 1, true) then return nil, "a NUL character" end -- lua-cjson would take it for the text's end
   local marked, reason = text, nil
-  if not exact or text:find(NINETEEN_DIGITS) then marked, reason = mark_numbers(text) end
+  if not exact or text:find(NINETEEN_DIGITS) or text:find(EMPTY_ARRAY) then marked, reason = mark(text) end
   if not marked then return nil, reason end
   local ok, value = pcall(cjson.decode, marked)
   if not ok then return nil, value end
@@ -93,9 +106,11 @@ function json.decode(text)
   return unmark(value)
 end
 
---- Whether a value that was read may be an object: of an empty one and an empty array nothing is known.
+local ARRAY = getmetatable(core.array {})
+
+--- Whether a value that was read is an object.
 function json.is_object(value)
-  if type(value) ~= "table" then return false end
+  if type(value) ~= "table" or getmetatable(value) == ARRAY then return false end
   for key in next, value do
     if type(key) ~= "string" then return false end
   end

@@ -65,6 +65,7 @@ build = {
     ["thingsboard.http.client"] = "lua/thingsboard/http/client.lua",
     ["thingsboard.http.iterator"] = "lua/thingsboard/http/iterator.lua",
     ["thingsboard.http.long_poll"] = "lua/thingsboard/http/long_poll.lua",
+    ["thingsboard.http.server"] = "lua/thingsboard/http/server.lua",
     ["thingsboard.json.decode"] = "lua/thingsboard/json/decode.lua",
     ["thingsboard.json.payload"] = "lua/thingsboard/json/payload.lua",
     ["thingsboard.loop"] = "lua/thingsboard/loop.lua",

@@ -76,4 +76,104 @@ describe("a poll", function()
     -- Two polls. Were every wait as short as the first, it would be 60 attempts; doubling it is about 14.
     assert.is_true(attempts >= 4 and attempts <= 36, "attempts: " .. attempts)
   end)
+
+  describe("after an outage", function()
+    local e
+
+    before_each(function() e = emulator.start() end)
+    after_each(function() e:stop() end)
+
+    -- Lets polls fail until they wait for long; then they may pass.
+    local function let_fail(seconds)
+      e:fault { path = "/rpc%?", how = "status", status = 500 }
+      e:fault { path = "/attributes", how = "status", status = 500 }
+      tb.sleep(seconds)
+      e:clear_faults()
+    end
+
+    -- How soon both kinds of polls are there, while `other` makes calls.
+    local function come_back(other)
+      local backoff = require "thingsboard.http.backoff"
+      local new = backoff.new
+      backoff.new = function() return new(200, 200) end -- luacheck: ignore 122
+      local random = math.random
+      math.random = function(...) return select("#", ...) == 0 and 0.9 or random(...) end -- luacheck: ignore 122
+      local dev <close> = tb.device { url = e.url, token = e.token }
+      e:set_shared(e.token, '{"n":1}')
+      local came = {}
+      local tasks = {
+        tb.spawn(function()
+          local requests <close> = dev:rpc_requests()
+          came.rpc = requests().method
+        end),
+        tb.spawn(function()
+          local updates <close> = dev:attribute_updates()
+          came.n = updates().n
+        end),
+      }
+      let_fail(0.5)
+      backoff.new = new -- luacheck: ignore 122
+      e:rpc(e.token, { method = "m", timeout = 20000 })
+      assert(other(dev))
+      local deadline = tb.now() + 10000
+      while not (came.rpc and came.n) and tb.now() < deadline do tb.sleep(0.05) end
+      math.random = random -- luacheck: ignore 122
+      for _, task in ipairs(tasks) do task:cancel() end
+      assert.same({ rpc = "m", n = 1 }, came)
+    end
+
+    it("comes back when a call of the device succeeds", function()
+      come_back(function(dev) return dev:send_telemetry { a = 1 } end)
+    end)
+
+    it("comes back when another device of the same server has success", function()
+      local token = e:create_device { name = "other" }
+      come_back(function()
+        local other <close> = tb.device { url = e.url .. "/", token = token }
+        return other:send_telemetry { a = 1 }
+      end)
+    end)
+
+    it("is not made a hot loop by calls that succeed", function()
+      local dev <close> = tb.device { url = e.url, token = e.token }
+      e:fault { path = "/rpc%?", how = "status", status = 500 }
+      local requests <close> = dev:rpc_requests()
+      local deadline = tb.now() + 6000
+      while tb.now() < deadline do
+        assert(dev:send_telemetry { a = 1 })
+        tb.sleep(0.02)
+      end
+      assert.is_nil(requests.error)
+      local polls = 0
+      for _, request in ipairs(e:requests()) do
+        if request.target:find "/rpc%?" then polls = polls + 1 end
+      end
+      assert.is_true(polls >= 6 and polls <= 60, "polls: " .. polls)
+    end)
+  end)
+
+  -- A server that is down says the same words at once.
+  for _, status in ipairs { 408, 503, 504 } do
+    it("that ends at once with " .. status .. " is a failure, not the word that nothing came", function()
+      local e <close> = emulator.start()
+      local dev <close> = tb.device { url = e.url, token = e.token }
+      e:fault { path = "/rpc%?", how = "status", status = status }
+      e:fault { path = "/updates", how = "status", status = status }
+      do
+        local requests <close> = dev:rpc_requests()
+        local updates <close> = dev:attribute_updates()
+        assert.is_table((updates()))
+        tb.sleep(4)
+        assert.is_nil(requests.error)
+      end
+      local polls = { rpc = 0, updates = 0 }
+      for _, request in ipairs(e:requests()) do
+        local kind = request.target:match "/(rpc)%?" or request.target:match "/(updates)%?"
+        if kind then polls[kind] = polls[kind] + 1 end
+      end
+      -- Waits that double from 0.1 s: about seven polls, and twice as many for two; a hot loop makes hundreds.
+      assert.is_true(polls.rpc >= 4 and polls.rpc <= 80, "polls: " .. polls.rpc)
+      assert.is_true(polls.updates >= 2 and polls.updates <= 40, "polls: " .. polls.updates)
+    end)
+  end
 end)

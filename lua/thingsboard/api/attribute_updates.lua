@@ -105,7 +105,7 @@ local function run_refresh(state)
     local fresh, err = refresh(state)
     if err then
       if long_poll.is_final(err) then return finish(state, err) end
-      loop:sleep(pause:next())
+      state.client.server:wait(pause)
     elseif not fresh then
       loop:sleep(state.behind)
     end
@@ -158,7 +158,7 @@ local function begin(state)
       return values, {}
     end
     if err and long_poll.is_final(err) then return nil, err.kind ~= "closed" and err or nil end
-    state.client.loop:wait(state.changed, core.monotonic() + pause:next()) -- closing the iterator ends it
+    if not state.ended then state.client.server:wait(pause, state.changed) end -- closing the iterator ends it
   end
 end
 

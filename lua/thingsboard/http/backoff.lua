@@ -6,7 +6,10 @@ backoff.__index = backoff
 --- @tparam number first seconds that the first wait takes at most
 -- @tparam number most seconds that any wait takes at most
 function backoff.new(first, most)
-  return setmetatable({ first = first, most = most, ceiling = first }, backoff)
+  return setmetatable({
+    first = first, most = most, ceiling = first,
+    least = false, -- seconds that the next wait takes at least, where a success of others did not help
+  }, backoff)
 end
 
 --- The next wait: anything between nothing and a ceiling that doubles.
@@ -20,6 +23,7 @@ end
 --- After a success.
 function backoff:reset()
   self.ceiling = self.first
+  self.least = false
 end
 
 return backoff

@@ -6,6 +6,7 @@ local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
 local loop = require "thingsboard.loop"
 local options = require "thingsboard.options"
+local server = require "thingsboard.http.server"
 
 local client = {}
 client.__index = client
@@ -114,6 +115,7 @@ function client.new(what, given, path, secrets, renewed)
     timeout = milliseconds(given.timeout),
     max_response = given.max_response,
     shared = shared_options(given),
+    server = server.of(on, base:match "^%a+://[^/]+"),
     closed = false,
     -- Once there are any: the set of what polls, which ends with the client; functions that hear of answers, by whom
     -- they serve.
@@ -182,6 +184,7 @@ function client:outcome(what, exchange, expected)
   else
     own = status and answer.is_own(expected, status, body, exchange:challenged())
   end
+  if own and (status == 200 or status == 408) and next(self.server.waiting) then self.server:answered() end
   if self.listeners then
     for _, listener in next, self.listeners do listener(own and status or nil, exchange) end
   end

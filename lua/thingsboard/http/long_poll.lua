@@ -79,9 +79,9 @@ function long_poll:receive(exchange)
   return nil, err
 end
 
---- After a failure: waits for a while, ever longer.
+--- After a failure: waits for a while, ever longer, or until the server answers another call.
 function long_poll:recover()
-  self.client.loop:sleep(self.backoff:next())
+  self.client.server:wait(self.backoff)
 end
 
 return long_poll

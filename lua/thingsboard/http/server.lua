@@ -1,0 +1,55 @@
+--- What the clients of one server share: any success of one of them ends the waiting of all others.
+-- @module thingsboard.http.server
+local core = require "thingsboard.core"
+
+local server = {}
+server.__index = server
+
+-- Seconds within which those that waited come back: not all at once.
+local JITTER = 1
+
+local by_loop = setmetatable({}, { __mode = "k" }) -- tables of servers, by address
+
+--- The server of an address: the same one for all who ask, as long as one of them keeps it.
+-- @tparam table loop
+-- @tparam string base scheme, host and port
+-- @treturn server
+function server.of(loop, base)
+  local known = by_loop[loop] or setmetatable({}, { __mode = "v" })
+  by_loop[loop] = known
+  base = base:lower()
+  local found = known[base] or setmetatable({
+    loop = loop,
+    waiting = {}, -- the set of signals of those that wait
+  }, server)
+  known[base] = found
+  return found
+end
+
+--- The server has answered somebody.
+function server:answered()
+  local waiting = self.waiting
+  self.waiting = {}
+  for signal in next, waiting do signal:raise() end
+end
+
+--- Waits after a failure, ever longer, or until the server answers somebody. Where that proves to be no reason to hope,
+-- for what failed fails again, the next such answer ends the wait after a second at the soonest, then two, and so on.
+-- @tparam backoff pause
+-- @tparam ?signal signal one that ends the wait when it is raised meanwhile
+function server:wait(pause, signal)
+  local loop = self.loop
+  signal = signal or loop:signal()
+  signal:lower()
+  local now = core.monotonic()
+  local at = now + pause:next()
+  if pause.least and loop:wait(signal, math.min(at, now + pause.least)) then return end
+  local _ <close> = setmetatable({}, { __close = function() self.waiting[signal] = nil end })
+  self.waiting[signal] = true
+  if not loop:wait(signal, at) or self.waiting[signal] then return end
+  pause.least = pause.least and math.min(pause.most, pause.least * 2) or 1
+  signal:lower()
+  loop:wait(signal, math.min(at, core.monotonic() + math.random() * JITTER))
+end
+
+return server

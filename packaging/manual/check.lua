@@ -1,4 +1,5 @@
---- Says what is public and not documented, and what is written from the comments and stale: lua5.4 packaging/manual/check.lua
+--- Says what is public and not documented, and what is written from the comments and stale:
+-- lua5.4 packaging/manual/check.lua
 local public = require "packaging.manual.public"
 
 local complaints = {}
@@ -55,9 +56,12 @@ end
 
 local folder = os.tmpname()
 os.remove(folder)
-assert(os.execute(("mkdir '%s' && %s packaging/manual/types.lua '%s/types' && %s packaging/manual/man.lua '%s/man'"):format(
+local command = "mkdir '%s' && %s packaging/manual/types.lua '%s/types' && %s packaging/manual/man.lua '%s/man'"
+assert(os.execute(command:format(
   folder, arg[-1], folder, arg[-1], folder)))
-if not os.execute(("diff -r packaging/types '%s/types' >&2"):format(folder)) then complain "packaging/types/ is stale: make types" end
+if not os.execute(("diff -r packaging/types '%s/types' >&2"):format(folder)) then
+  complain "packaging/types/ is stale: make types"
+end
 if not os.execute(("diff packaging/manual/thingsboard.1 '%s/man' >&2"):format(folder)) then
   complain "packaging/manual/thingsboard.1 is stale: make man"
 end

@@ -200,11 +200,16 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   const struct tb_handle *handle = exchange->handle;
   curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
   exchange->sent = (code == CURLE_OK && exchange->failure == TB_NO_FAILURE) || was_sent(exchange);
+  /* That is what newer releases say of a client's key that they cannot read; of an answer's headers, they say so later.
+   */
+  if (code == CURLE_BAD_FUNCTION_ARGUMENT && !exchange->sent) code = CURLE_SSL_CERTPROBLEM;
   exchange->code = code;
-  if (exchange->header_bytes > 0)
+  if (exchange->header_bytes > 0) {
     exchange->client->unheard = false;
-  else if (code == CURLE_OPERATION_TIMEDOUT && exchange->sent)
+  } else if (code == CURLE_OPERATION_TIMEDOUT && exchange->sent) {
     exchange->client->unheard = true;
+    exchange->client->unheard_at = tb_monotonic();
+  }
   if (code != CURLE_OK && handle->error[0] != '\0') exchange->error = strdup(handle->error);
   if (exchange->failure == TB_NO_FAILURE && exceeded_libcurls_headers(exchange, code))
     exchange->failure = TB_HEADERS_TOO_LARGE;
@@ -253,13 +258,24 @@ void tb_exchange_release(lua_State *L, int reactor, const struct tb_exchange *ex
 }
 
 static bool is_same_kind(struct tb_kind a, struct tb_kind b) {
-  return a.post == b.post && a.large == b.large && a.file == b.file && a.range == b.range && a.timeout == b.timeout;
+  return a.post == b.post && a.large == b.large && a.file == b.file && a.range == b.range && a.timeout == b.timeout &&
+         a.max_age == b.max_age;
+}
+
+/* How old a connection may be: not older than the end of the last exchange that heard nothing. */
+static long max_age_of_connection(struct tb_client *client) {
+  if (client->unheard_at == 0) return 0;
+  int64_t seconds = (tb_monotonic() - client->unheard_at) / TB_SECOND;
+  if (seconds <= TB_IDLE_CONNECTION_SECONDS) return (long)seconds + 1; /* rounded up, for the one that was made then */
+  client->unheard_at = 0;
+  return 0;
 }
 
 void tb_exchange_configure(struct tb_exchange *exchange, struct tb_kind kind) {
   struct tb_handle *handle = exchange->handle;
   struct tb_client *client = handle->client;
   CURL *easy = handle->easy;
+  kind.max_age = max_age_of_connection(client);
   if (is_same_kind(handle->kind, kind) && !client->unheard) return;
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, handle);
@@ -277,10 +293,9 @@ void tb_exchange_configure(struct tb_exchange *exchange, struct tb_kind kind) {
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, kind.file ? (long)STALLED_BYTES_PER_SECOND : 0L);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kind.file ? (kind.timeout - 1) / 1000 + 1 : 0L);
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kind.file ? (long)FILE_RECEIVE_BUFFER : client->receive_buffer);
-  /* After an exchange that heard nothing: a new connection, and no idle one older than a second is kept. */
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, client->unheard ? 1L : 0L);
 #if LIBCURL_VERSION_NUM >= 0x075000
-  curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, client->unheard ? 1L : 0L);
+  curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, kind.max_age);
 #endif
   const struct tb_kind unconfigured = {0};
   handle->kind = client->unheard ? unconfigured : kind;

@@ -26,9 +26,11 @@ struct tb_client {
   struct tb_client *next, **link; /* in the poller's list */
   struct tb_pool *pool;           /* where its connections are, unless the poller limits their number */
   struct tb_exchange *exchanges;  /* in flight */
-  /* The last exchange timed out without a byte of an answer: the next one must not use its connection. Over HTTP/1.1
-   * that connection is closed, but over HTTP/2 it stays open for its other streams. */
-  bool unheard;
+  /* An exchange that times out without a byte of an answer leaves a dead connection: over HTTP/1.1 it is closed, but
+   * over HTTP/2 it stays open for its other streams. The next exchange gets a new connection, and for as long as an
+   * idle one may last none uses one that is older than that. */
+  bool unheard;       /* of the last exchange */
+  int64_t unheard_at; /* the time of the last such exchange's end; 0: none */
   size_t max_response;
   long receive_buffer; /* bytes, for an answer that stays in memory */
   /* Lists of request headers; each begins with its own and goes on with the next one's. */
@@ -46,6 +48,7 @@ struct tb_handle {
   struct tb_kind {
     bool post, large, file, range;
     long timeout; /* milliseconds; 0: not configured yet */
+    long max_age; /* seconds, of the connection; 0: no limit */
   } kind;
   char error[CURL_ERROR_SIZE];
 };

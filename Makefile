@@ -252,6 +252,15 @@ lint: all
 types: all
 	$(PATHS) $(LUA) packaging/manual/types.lua packaging/types
 
+# The manual: HTML that needs no network, in build/doc. Without lua-discount LDoc leaves Markdown as it is.
+doc: all
+	rm -rf build/doc build/reference
+	mkdir -p build/reference
+	$(PATHS) $(LUA) packaging/manual/reference.lua build/reference
+	cd packaging/manual && ldoc --fatalwarnings --testing -q -c config.ld . >/dev/null
+	@grep -q '<table>' build/doc/guide/8-errors.md.html || { echo "lua-discount is missing"; exit 1; }
+	$(LUA) packaging/manual/index.lua build/doc
+
 # The command's man page, written from what its subcommands say of themselves.
 man: all
 	$(PATHS) $(LUA) packaging/manual/man.lua packaging/manual/thingsboard.1
@@ -283,4 +292,4 @@ deps:
 	@./.ci/deps
 
 .PHONY: all install install-emulator uninstall demo test page-test emulator memcheck sanitize collect torture torture-memory torture-network \
-  torture-soak torture-outbox fuzz coverage lint types man format bench clean deps
+  torture-soak torture-outbox fuzz coverage lint types man doc format bench clean deps

@@ -1,6 +1,7 @@
 --- Says what is public and not documented, and what is written from the comments and stale:
 -- lua5.4 packaging/manual/check.lua
 local public = require "packaging.manual.public"
+local samples = require "packaging.manual.samples"
 
 local complaints = {}
 
@@ -10,6 +11,7 @@ local documented = {}
 for _, entry in ipairs(public.functions()) do
   documented[entry.class .. "." .. entry.name] = true
   if entry.text == "" then complain("%s has no description", entry.call) end
+  if not samples[entry.call] then complain("%s has no example in packaging/manual/samples.lua", entry.call) end
   local names = {}
   for _, param in ipairs(entry.params) do
     names[param.name] = true

@@ -80,10 +80,13 @@ local function parse(lines)
       last = {}
     elseif last then
       last.doc = join(last.doc or "", line)
+    elseif line == "" then
+      entry.text = entry.text .. "\n\n" -- a paragraph's end
     else
-      entry.text = join(entry.text, line)
+      entry.text = entry.text:find "\n$" and entry.text .. line or join(entry.text, line)
     end
   end
+  entry.text = entry.text:gsub("%s+$", "")
   return entry
 end
 

@@ -148,7 +148,7 @@ end
 
 local function write_function(out, entry)
   out ""
-  out("---" .. entry.text)
+  out("---" .. entry.text:gsub("\n", "\n---"))
   local parameters = {}
   for _, param in ipairs(entry.params) do
     local optional = param.type:find "^%?" ~= nil or param.name ~= "..." and param.doc:find "nil goes as null" ~= nil

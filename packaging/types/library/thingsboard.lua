@@ -295,6 +295,8 @@ function thingsboard_device:rpc_requests(given) end
 function thingsboard_device:reply_rpc(id, value) end
 
 ---Answers the server's RPC requests by handlers, one after another, until the device is closed. A handler is called with `params` and the request; what it returns is the answer. One that raises is answered `{error = message}`, and so is a method without a handler.
+---
+---One-way requests are answered as well, which costs a post and does no harm. Nothing in a request tells which kind it is; that one does not come again proves nothing either, for a server that hands requests out in sequence brings none twice, and a two-way request without an answer holds up all behind it.
 ---@param handlers table functions by method
 ---@param given? thingsboard.options.rpc_requests
 ---@return nil

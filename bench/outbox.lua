@@ -8,6 +8,8 @@ local function device(url) return tb.device { url = url, token = "A1_TEST_TOKEN"
 
 local function values(i) return { temperature = 21.5, humidity = 10 + i % 90, battery = 3.123 } end
 
+tb.clock(true) -- no server tells the time here
+
 local actions = {}
 
 function actions.put(path, count, sync_every)

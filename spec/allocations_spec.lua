@@ -90,6 +90,7 @@ describe("when memory runs out, the outbox's store", function()
       local function reopened(store)
         store:close()
         store = spool.spool(PATH)
+        store:set_clock_policy "wall"
         assert(store:open())
         store:device "x"
         return store
@@ -103,6 +104,7 @@ describe("when memory runs out, the outbox's store", function()
         local function make()
           os.remove(PATH)
           local store = spool.spool(PATH)
+          store:set_clock_policy "wall"
           prepare(store)
           return store
         end
@@ -267,7 +269,7 @@ describe("when memory runs out, the outbox's store", function()
   it("dates records, or leaves them without a date", function()
     run_store [[
       assert(try_store(function(store)
-        store:set_clock_policy(false, 0)
+        store:set_clock_policy()
         assert(store:open())
         put(store, store:device "x", 1, 300)
         assert(store:sync())

@@ -70,7 +70,7 @@ describe("the core, misused,", function()
     values = { { a = 1 } }, redact = { "x" }, step = { 0 },
     device = { "x" }, put = { 1, { a = 1 } }, discard_pending = { 1, 0, 0 }, batch = { 1, 0, 9, 99, 9, 9 },
     remove = { 1, 0, 0 }, counts = { 1 }, oldest = { 1, false }, newest = { 1 }, query = { "SELECT 1" }, date = { 0 },
-    set_clock_policy = { true, 0, 0 }, set_limit = { 0 }, remove_oldest = { 1 }, follow = { 0, 0 }, wait = { 0 },
+    set_clock_policy = { "wall", 0 }, set_limit = { 0 }, remove_oldest = { 1 }, follow = { 0, 0 }, wait = { 0 },
   }
 
   -- Whether the call might wait: a step without an end, or one that is far.

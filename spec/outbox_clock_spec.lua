@@ -2,6 +2,7 @@
 local emulator = require "spec.support.emulator"
 local library = require "spec.support.library"
 local recording = require "spec.support.recording"
+local spool = require "thingsboard.spool"
 local tb = require "thingsboard"
 
 describe("an outbox dates records", function()
@@ -16,6 +17,7 @@ describe("an outbox dates records", function()
 
   before_each(function()
     place = recording.start(e)
+    place.unknown_time = true
     token, path = place.token, place.path
   end)
 
@@ -33,6 +35,7 @@ describe("an outbox dates records", function()
         file:write(ahead)
         file:close()
       end
+      local spool <const> = require "thingsboard.spool"
       local BACK <const> = -40 * 365 * 86400000 -- in the eighties
       set(0)
       local opened = { path = path, server_time = %s }
@@ -67,6 +70,7 @@ describe("an outbox dates records", function()
       end
       local ok, err = outbox:drain { deadline = 5 }
       print(ok, err, err.kind)
+      assert(not tb.clock())
       set(0)
       assert(outbox:put { n = 4 })
       print(outbox:drain { deadline = 5 })
@@ -97,7 +101,7 @@ describe("an outbox dates records", function()
 
   it("while the script says that the clock is not known", function()
     local dev <close> = tb.device { url = e.url, token = token }
-    local outbox <close> = assert(dev:outbox { path = path })
+    local outbox <close> = assert(dev:outbox { path = path, server_time = false })
     assert.is_true(tb.clock())
     assert.is_false(tb.clock(false))
     assert.is_false(tb.clock())
@@ -155,6 +159,7 @@ describe("an outbox dates records", function()
       place.token = e:create_device {}
       token = place.token
       local said = run(([[
+        tb.clock(true)
         local outbox = assert(dev:outbox(opened))
         assert(outbox:put { n = 1 })
         assert(outbox:put { n = 2 })
@@ -185,9 +190,9 @@ describe("an outbox dates records", function()
       assert(other:put { m = 1 })
     end
     do -- another start of the system
-      local spool <close> = require "thingsboard.spool".spool(path)
-      assert(spool:open())
-      assert(spool:query("UPDATE periods SET boot = 'another'"))
+      local store <close> = spool.spool(path)
+      assert(store:open())
+      assert(store:query("UPDATE periods SET boot = 'another'"))
     end
     tb.clock(true)
     local outbox <close> = assert(dev:outbox { path = path })
@@ -206,5 +211,180 @@ describe("an outbox dates records", function()
     for n = 1, 2000 do assert(outbox:put { n = n }) end
     assert.is_true(outbox:drain { deadline = 20 })
     assert_spaced(series(), 2000)
+  end)
+
+  -- What a device's clock says at boot, when NTP sets it, and when the server is reached, in any combination: each
+  -- record must have the time at which it was put.
+  describe("to two seconds", function()
+    local HOUR <const> = 3600 * 1000
+    local CLOCKS <const> = { ["years behind"] = -40 * 365 * 24 * HOUR, ["25 hours behind"] = -25 * HOUR,
+      ["8 hours ahead"] = 8 * HOUR, right = 0 }
+
+    local PUT <const> = [[
+      local uptimes, n = {}, 0
+      local function put(outbox)
+        for _ = 1, 3 do
+          n = n + 1
+          uptimes[#uptimes + 1] = spool.uptime()
+          assert(outbox:put { n = n })
+          tb.sleep(0.01)
+        end
+      end
+      local function told() print(table.concat(uptimes, " ")) end
+    ]]
+
+    local function check(said)
+      local boot <const> = tb.now() - spool.uptime()
+      local uptimes = {}
+      for uptime in assert(said:match "([%d ]+)\n$", said):gmatch "%d+" do
+        uptimes[#uptimes + 1] = tonumber(uptime)
+      end
+      local deadline <const> = tb.now() + 5000
+      local entries
+      repeat entries = series() until #entries >= #uptimes or tb.now() > deadline
+      assert.equal(#uptimes, #entries)
+      for _, entry in ipairs(entries) do
+        local wrong = entry.ts - boot - uptimes[tonumber(entry.value)]
+        assert.is_true(math.abs(wrong) <= 2000, ("record %s is off by %d ms"):format(entry.value, wrong))
+      end
+    end
+
+    for name, ahead in pairs(CLOCKS) do
+      it("when the clock is " .. name .. " and NTP never comes", function()
+        check(run(PUT .. ([[
+          set(%d)
+          local outbox = assert(dev:outbox { path = path })
+          put(outbox)
+          assert(outbox:drain { deadline = 5 })
+          put(outbox)
+          assert(outbox:drain { deadline = 5 })
+          told()
+        ]]):format(ahead)))
+      end)
+
+      it("when the clock is " .. name .. " and NTP comes before the server is reached", function()
+        check(run(PUT .. ([[
+          set(%d)
+          local outbox = assert(dev:outbox { path = path })
+          put(outbox)
+          set(0)
+          put(outbox)
+          assert(outbox:drain { deadline = 5 })
+          put(outbox)
+          assert(outbox:drain { deadline = 5 })
+          told()
+        ]]):format(ahead)))
+      end)
+
+      it("when the clock is " .. name .. " and NTP comes after the server was reached", function()
+        check(run(PUT .. ([[
+          set(%d)
+          local outbox = assert(dev:outbox { path = path })
+          put(outbox)
+          assert(outbox:drain { deadline = 5 })
+          put(outbox)
+          set(0)
+          put(outbox)
+          assert(outbox:drain { deadline = 5 })
+          told()
+        ]]):format(ahead)))
+      end)
+
+      it("when the clock is " .. name .. ", NTP's hook tells, and the server is not believed", function()
+        local hook <const> = place.directory .. "/ntp"
+        check(run(PUT .. ([[
+          set(%d)
+          assert(tb.clock(%q) == false)
+          local outbox = assert(dev:outbox { path = path, server_time = false })
+          put(outbox)
+          set(0)
+          io.open(%q, "w"):close()
+          put(outbox)
+          assert(tb.clock())
+          assert(outbox:close()) -- another process sends
+          outbox = assert(dev:outbox { path = path, server_time = false })
+          assert(outbox:drain { deadline = 5 })
+          told()
+        ]]):format(ahead, hook, hook)))
+      end)
+
+      it("when the clock is " .. name .. ", and another process learns the time of the server", function()
+        local said = run(PUT .. ([[
+          set(%d)
+          local outbox = assert(dev:outbox { path = path })
+          put(outbox)
+          assert(outbox:close())
+          told()
+        ]]):format(ahead))
+        assert.equal("", (run([[
+          assert(assert(dev:outbox { path = path }):drain { deadline = 5 })
+        ]])))
+        check(said)
+        -- A third one knows it from the second.
+        local before <const> = #e:requests()
+        assert.equal("", (run(([[
+          set(%d)
+          local outbox = assert(dev:outbox { path = path })
+          assert(outbox:put { m = 1 })
+          assert(tb.clock())
+          assert(outbox:drain { deadline = 5 })
+        ]]):format(ahead))))
+        assert.equal(before + 1, #e:requests())
+        assert.is_true(math.abs(series("m")[1].ts - tb.now()) < 10000)
+      end)
+    end
+
+    it("when the clock was right, is set wrong, and is put right again", function()
+      check(run(PUT .. [[
+        local outbox = assert(dev:outbox { path = path })
+        put(outbox)
+        assert(outbox:drain { deadline = 5 })
+        put(outbox)
+        set(8 * 3600 * 1000)
+        put(outbox)
+        set(-25 * 3600 * 1000)
+        put(outbox)
+        assert(outbox:drain { deadline = 5 })
+        set(0)
+        put(outbox)
+        assert(outbox:drain { deadline = 5 })
+        told()
+      ]]))
+    end)
+  end)
+
+  it("by no Date of an answer that is not ThingsBoard's", function()
+    e:fault { how = "raw", raw = "HTTP/1.1 200 OK\r\nDate: Sat, 01 Jan 2011 00:00:00 GMT\r\nContent-Length: 6\r\n" ..
+      "Connection: close\r\n\r\n<html>", count = 2 }
+    local said = run [[
+      local outbox = assert(dev:outbox { path = path })
+      assert(outbox:put { n = 1 })
+      print(dev:send_telemetry { a = 1 })
+      assert(not tb.clock())
+      print(outbox:drain { deadline = 10 })
+    ]]
+    assert.truthy(said:find "true\tnil\n$", said)
+    assert.is_true(math.abs(series()[1].ts - tb.now()) < 20000)
+  end)
+
+  it("of a start in which nobody ever knew the time behind the last one that is known, and counts them", function()
+    assert.equal("", (run [[
+      set(BACK)
+      local outbox = assert(dev:outbox(opened))
+      for n = 1, 3 do assert(outbox:put { n = n }) end
+      assert(outbox:close())
+    ]]))
+    do -- another start of the system
+      local store <close> = spool.spool(path)
+      assert(store:open())
+      assert(store:query "UPDATE periods SET boot = 'another'")
+    end
+    assert.equal("3\n", (run [[
+      local outbox = assert(dev:outbox { path = path })
+      assert(outbox:put { n = 4 })
+      assert(outbox:drain { deadline = 5 })
+      print(outbox:stats().lost.undated)
+    ]]))
+    assert_spaced(series(), 4)
   end)
 end)

@@ -269,18 +269,21 @@ static const char *open_envelope(const char *at, const char *end, int64_t *ts) {
   return rest + sizeof middle - 1;
 }
 
-/*** Says how the clock is to be judged.
+/*** Says how the time is known.
 @function spool:set_clock_policy
-@tparam ?boolean known whether it is; nil: the year decides
-@tparam integer trusted_from milliseconds since 1970, from which on it is known
-@tparam ?integer learnt milliseconds to be added to the time since the system's start while the clock is not known */
+@tparam ?string policy `wall`: by the system's clock; `confirmed`: by the system's clock while it is within a minute of
+the uptime and the offset, else by these; `fixed`: by these; nil: nobody knows it
+@tparam ?integer offset milliseconds to be added to the uptime, 0 when absent */
 static int spool_set_clock_policy(lua_State *L) {
+  static const char *const POLICIES[] = {[TB_CLOCK_UNKNOWN] = "unknown",
+                                         [TB_CLOCK_WALL] = "wall",
+                                         [TB_CLOCK_CONFIRMED] = "confirmed",
+                                         [TB_CLOCK_FIXED] = "fixed",
+                                         NULL};
   struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
-  struct tb_record_clock *clock = &spool->clock;
-  clock->policy = lua_isnoneornil(L, 2) ? TB_CLOCK_BY_YEAR : lua_toboolean(L, 2) ? TB_CLOCK_KNOWN : TB_CLOCK_UNKNOWN;
-  clock->trusted_from = check_number(L, 3);
-  clock->learnt = !lua_isnoneornil(L, 4);
-  clock->learnt_offset = lua_isnoneornil(L, 4) ? 0 : check_number(L, 4);
+  int policy = luaL_checkoption(L, 2, "unknown", POLICIES);
+  spool->clock.offset = lua_isnoneornil(L, 3) ? 0 : check_number(L, 3);
+  spool->clock.policy = (enum tb_clock_policy)policy;
   return 0;
 }
 

@@ -2,8 +2,10 @@
 
 #include <time.h>
 
+#define MINUTE ((int64_t)60 * 1000)
+
 /* Back; one of more was no correction: the time before was wrong. */
-#define LONGEST_STEP ((int64_t)7 * 24 * 3600 * 1000)
+#define LONGEST_STEP (MINUTE * 60 * 24 * 7)
 
 static int64_t milliseconds(clockid_t id) {
   struct timespec time;
@@ -12,10 +14,10 @@ static int64_t milliseconds(clockid_t id) {
 }
 
 bool tb_record_clock_offset(const struct tb_record_clock *clock, int64_t up, int64_t *offset) {
-  int64_t now = milliseconds(CLOCK_REALTIME);
-  bool known = clock->policy == TB_CLOCK_BY_YEAR ? now >= clock->trusted_from : clock->policy == TB_CLOCK_KNOWN;
-  *offset = known ? now - up : clock->learnt_offset;
-  return known || clock->learnt;
+  int64_t wall = milliseconds(CLOCK_REALTIME) - up, error = wall - clock->offset;
+  bool is_right = clock->policy == TB_CLOCK_CONFIRMED && error <= MINUTE && error >= -MINUTE;
+  *offset = clock->policy == TB_CLOCK_WALL || is_right ? wall : clock->offset;
+  return clock->policy != TB_CLOCK_UNKNOWN;
 }
 
 int64_t tb_uptime(void) {

@@ -30,12 +30,17 @@ local thingsboard = {
   now = core.now,
 }
 
---- Whether the system's clock is known: from the year 2025 on it is, unless the script says otherwise. An outbox dates
--- records only by a clock that is known.
--- @tparam ?boolean known what the script says
+--- Whether the time is known. Outboxes date records only then; before, records wait with the time since the system's
+-- start, and are dated once it is. It is known when the script says so, once a file is there that a hook of NTP makes,
+-- or when an answer of ThingsBoard's has told it to an outbox.
+-- @tparam ?boolean|string known true or false: the system's clock is right, or is not; or the path of the hook's file,
+-- which should be gone after a restart of the system, as in `/tmp` of OpenWrt
 -- @treturn boolean
 function thingsboard.clock(known)
-  if known ~= nil then check.argument("clock", "known", known, "boolean") end
+  local is_path = type(known) == "string" and known:sub(1, 1) == "/"
+  if known ~= nil and type(known) ~= "boolean" and not is_path then
+    error("clock: known must be a boolean, or a file's path from the root on", 2)
+  end
   return clock.known(known)
 end
 

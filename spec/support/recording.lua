@@ -8,10 +8,11 @@ local recording = {}
 recording.__index = recording
 
 --- A new device of an emulator, and a path for its outbox.
--- @treturn table `dev`, `token`, `directory`, `path`
+-- @treturn table `dev`, `token`, `directory`, `path`; `unknown_time` to be set where no script shall know the time
 function recording.start(e)
   local self = setmetatable({ e = e, token = e:create_device {}, directory = scratch.new() }, recording)
   self.path = self.directory .. "/outbox"
+  tb.clock(true)
   self.dev = tb.device { url = e.url, token = self.token }
   return self
 end
@@ -60,7 +61,8 @@ function recording:run(script, ...)
     local tb = require "thingsboard"
     local path = %q
     local dev = tb.device { url = %q, token = %q }
-  ]]):format(self.path, self.e.url, self.token) .. script, ...)
+    tb.clock(%s)
+  ]]):format(self.path, self.e.url, self.token, self.unknown_time and "" or "true") .. script, ...)
 end
 
 return recording

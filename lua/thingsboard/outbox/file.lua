@@ -36,6 +36,8 @@ function file.of(path)
     damage = nil, -- what kind of damage, while it is "damaged": a key of DAMAGE
     boot = nil, -- the id of this start of the system; set by opening the file
     taken = nil, -- times up to this one are reserved, see `take_times`; set by opening the file
+    noted_offset = nil, -- what turns uptimes into times since 1970, as the file has it
+    has_lost = false, -- records of earlier starts of the system wait for the time, too
     undated = false, -- whether some of its records wait for a date
     users = {}, -- the outboxes, by name
     in_flight = 0, -- posts: the numbers of their records must not change meanwhile
@@ -101,15 +103,22 @@ local function set_aside(path)
 end
 
 -- Dates records of earlier starts of the system that nobody has dated: they follow the last time that is known, each
--- start behind the one before it.
+-- start behind the one before it. Where nobody has ever known it, they wait until somebody does, and come before this
+-- start.
 local function date_lost(self)
+  local are_first = self.has_lost -- none before this start is dated
+  self.has_lost = false
   local before = self.spool:query(schema.periods_before, self.boot)
   if not before or not before[1] then return end
   self.spool:query(schema.forget_periods, self.boot)
-  local at = self.spool:query(schema.latest_time)
-  at = at and at[1][1] or self.clock:offset_now() and core.now()
-  if not at then return end -- nobody has ever known
-  for _, period in ipairs(self.spool:query(schema.undated_before, self.boot) or {}) do
+  local periods, latest = self.spool:query(schema.undated_before, self.boot), self.spool:query(schema.latest_time)
+  if not periods or not latest then return end
+  local span, offset = 0, self.clock:offset_now()
+  for _, period in ipairs(periods) do span = span + 1 + period[3] - period[2] end
+  local at = not are_first and latest[1][1] or offset and offset - span
+  self.has_lost = not at and periods[1] ~= nil
+  if not at then return end
+  for _, period in ipairs(periods) do
     local number, first, last = table.unpack(period, 1, 3)
     -- Of every device that shares the file, whether it is here or not.
     local ok = self.spool:query(schema.begin) and self.spool:query(schema.count_undated, spool.NUMBERS, number)
@@ -117,6 +126,7 @@ local function date_lost(self)
     if not ok then return self.spool:query(schema.rollback) end
     at = at + 1 + last - first
   end
+  for _, outbox in next, self.users do outbox:read_undated() end
 end
 
 -- Takes up what the file has, for all its users or, on failure, for none.
@@ -124,7 +134,13 @@ local function take_up(self)
   local taken, reason, code = self.spool:query(schema.times_taken)
   if not taken then return nil, reason, code end
   self.taken = taken[1] and taken[1][1] or 0
+  local noted
+  noted, reason, code = self.spool:query(schema.noted_offset, self.boot)
+  if not noted then return nil, reason, code end
+  self.noted_offset = noted[1] and noted[1][1]
+  if self.noted_offset then self.clock:recall(self.noted_offset) end
   self.clock:follow(self.taken, math.maxinteger)
+  self.has_lost = false
   date_lost(self)
   local undated
   undated, reason, code = self.spool:query(schema.is_undated, self.boot)
@@ -317,10 +333,25 @@ function file:sync_at_last(at, loop)
   self.sync_at = at
 end
 
+-- A process that comes after this one, in this start of the system, shall know the time as well.
+local function note_offset(self, offset)
+  if not self:is_open() or self.noted_offset and math.abs(offset - self.noted_offset) <= 1500 then return end
+  if self.spool:query(schema.note_offset, self.boot, offset) then self.noted_offset = offset end
+end
+
 --- Dates what waits for a date, once the time is known.
 function file:date()
-  local offset = self.undated and self.clock:offset_now()
-  if offset and self.spool:date(offset) then self.undated = false end
+  local offset = self.clock:look() and self.clock:offset_now()
+  if not offset then return end
+  if self.undated and self.spool:date(offset) then self.undated = false end
+  if self.has_lost then date_lost(self) end
+  note_offset(self, offset)
+end
+
+--- Records have been put that nobody could date; the hook of NTP may know more by now.
+function file:put_undated()
+  self.undated = true
+  if self.clock:look() then self:date() end
 end
 
 --- Takes an outbox out; the last one closes the file.

@@ -145,6 +145,12 @@ function outbox:read()
   return found
 end
 
+--- Reads how many records have been dated though nobody knew their time, which the file counts by itself.
+function outbox:read_undated()
+  local row = self.file_number and self.spool:query(schema.undated, self.file_number)
+  if row and row[1] then self.lost.undated = row[1][1] end
+end
+
 --- The file has been opened: what it has joins what is here.
 -- @tparam table found
 function outbox:opened(found)
@@ -336,7 +342,7 @@ function outbox:put(values, in_order)
   end
   local first, last, may_wait, count, bytes, undated = self.spool:put(self.number, values)
   if not first then return nil, errors.new("value", "put: " .. last) end
-  if undated then self.file.undated = true end
+  if undated then self.file:put_undated() end
   if not may_wait or not self.sync_every then
     ok, err = keep(self, last - first + 1)
     if not ok then return nil, err end
@@ -492,6 +498,7 @@ function outbox:close()
   if self.closed then return true end
   self.file:check_free(3)
   -- Closed it is, though memory is short, or this a forked child.
+  pcall(self.file.date, self.file)
   local well, ok, reason = pcall(self.file.sync, self.file)
   pcall(self.note_time, self)
   self.closed = true

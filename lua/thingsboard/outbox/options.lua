@@ -24,6 +24,7 @@ return {
   { name = "on_trouble", type = "error|memory", default = "error",
     doc = "while the disk fails, `put` returns nil and an error of the kind `file`; with `\"memory\"` up to 10,000 " ..
       "records wait in memory until it works again" },
-  { name = "server_time", type = "boolean", default = false,
-    doc = "a clock that is not known may be set by the server's `Date`, to a second" },
+  { name = "server_time", type = "boolean", default = true,
+    doc = "where the server's `Date` differs from the system's clock by more than a minute, it dates records, to a " ..
+      "second; `false`: they wait until the clock is known" },
 }

@@ -1,59 +1,143 @@
---- Whether the wall's clock can be believed, and times that no step of it disorders.
+--- What time it is, for the records of an outbox.
+--
+-- A device without a battery starts with a clock that is years or hours behind, and looks right. So the system's clock
+-- is not believed before somebody confirms it: the script, a file that a hook of NTP makes, or the `Date` of an answer
+-- of ThingsBoard, to within a minute. Where the `Date` differs by more, it gives the time itself, unless the outbox
+-- refuses that. Until then records have the time since the system's start.
 -- @module thingsboard.outbox.record_clock
 local core = require "thingsboard.core"
 
 local clock = {}
 clock.__index = clock
 
-local TRUSTED_FROM = 1735689600000 -- 2025: a device without a clock of its own starts long before
+local MINUTE = 60 * 1000
 -- Times that are found from before may lie ahead, when many came at once; what lies further ahead is another's word.
-local MOST_AHEAD = 60 * 1000
+local MOST_AHEAD = MINUTE
+local DATE_ERROR = 1500 -- milliseconds: a `Date` has whole seconds, and some way to go
+local CHECK_EVERY = 60 -- seconds between looks at the `Date`, once the time is known
 
-local told -- by the script; nil: the year decides
+local override -- what the script has said: true, false, or nil for nothing
+local hook_file -- the clock is known once it is there
 local clocks = setmetatable({}, { __mode = "k" }) -- a set
 
-local tell
-
---- Says, or tells, whether the clock is known.
--- @tparam ?boolean known
--- @treturn boolean
-function clock.known(known)
-  if known ~= nil then
-    told = known
-    for one in next, clocks do tell(one) end
-  end
-  if told ~= nil then return told end
-  return core.now() >= TRUSTED_FROM
+local function is_there(path)
+  local file <close> = path and io.open(path)
+  return file ~= nil
 end
 
-function tell(self)
-  self.spool:set_clock_policy(told, TRUSTED_FROM, self.learnt)
+-- Tells the spool; what was to be followed while nobody knew the time can be followed now.
+local function update(self)
+  if override then
+    self.spool:set_clock_policy "wall"
+  elseif override == false then
+    self.spool:set_clock_policy(self.by_server and "fixed" or nil, self.offset)
+  else
+    self.spool:set_clock_policy(self.offset and "confirmed" or nil, self.offset)
+  end
+  if not self:offset_now() then return end
+  for time, most in next, self.to_follow do
+    self.spool:follow(time, most)
+    self.to_follow[time] = nil
+  end
+end
+
+-- Whether the hook has made its file since this was asked last: the script needs to say nothing, then.
+local function look()
+  if override ~= nil or not is_there(hook_file) then return false end
+  override = true
+  for one in next, clocks do update(one) end
+  return true
+end
+
+--- Says, or tells, whether the system's clock is known.
+-- @tparam ?boolean|string known whether it is, or the name of a file: it is known once that is there
+-- @treturn boolean
+function clock.known(known)
+  if type(known) == "string" then
+    hook_file, override = known, nil
+  elseif known ~= nil then
+    override = known
+  end
+  if known ~= nil then
+    for one in next, clocks do update(one) end
+  end
+  look()
+  if override ~= nil then return override end
+  for one in next, clocks do
+    if one:offset_now() then return true end
+  end
+  return false
 end
 
 --- Sees to the times that a spool gives to records.
 -- @tparam userdata spool
 function clock.new(spool)
-  local self = setmetatable({ spool = spool }, clock)
+  local self = setmetatable({
+    spool = spool,
+    offset = nil, -- what was confirmed, or a server has said, or another process knew: to be added to an uptime
+    by_server = false, -- the server has given it, not the system's clock
+    refused_at = nil, -- the wall's offset when a server told another time, which was not to be believed
+    check_at = 0, -- when a `Date` is to be looked at again, seconds of the monotonic clock
+    to_follow = {}, -- times that were found while nobody knew the time, and how far ahead they may lie
+  }, clock)
   clocks[self] = true
-  tell(self)
+  update(self)
   return self
 end
 
---- Learns from a server what time it is, good to a second.
--- @tparam string date of HTTP, `Tue, 24 Nov 2026 23:04:33 GMT`
--- @tparam integer uptime milliseconds since the system's start
-function clock:learn(date, uptime)
+-- Milliseconds since 1970 of a `Date` of HTTP, `Tue, 24 Nov 2026 23:04:33 GMT`; nil when it is none.
+local function parse(date)
   local day, name, year, hour, minute, second = date:match("^%a+, (%d+) (%a+) (%d+) (%d+):(%d+):(%d+) GMT$")
   local month = name and ("JanFebMarAprMayJunJulAugSepOctNovDec"):find(name, 1, true)
-  if not month or month % 3 ~= 1 then return end
+  if not month or month % 3 ~= 1 then return nil end
   month = month // 3 + 1
   -- Days since 1970 by the calendar of years that begin in March.
   local y, m = tonumber(year), (month + 9) % 12
   if month <= 2 then y = y - 1 end
   local days = 365 * y + y // 4 - y // 100 + y // 400 + (153 * m + 2) // 5 + tonumber(day) - 719469
-  local seconds = ((days * 24 + tonumber(hour)) * 60 + tonumber(minute)) * 60 + tonumber(second)
-  self.learnt = seconds * 1000 - uptime
-  tell(self)
+  return (((days * 24 + tonumber(hour)) * 60 + tonumber(minute)) * 60 + tonumber(second)) * 1000
+end
+
+--- Whether a `Date` is of use now.
+-- @treturn boolean
+function clock:wants_date()
+  return not override and (core.monotonic() >= self.check_at or not self:offset_now())
+end
+
+--- Whether a server may be asked for the time: not one that has told another, before the clock was set.
+-- @tparam integer uptime milliseconds since the system's start
+-- @treturn boolean
+function clock:may_ask(uptime)
+  return not self.refused_at or math.abs(core.now() - uptime - self.refused_at) > MINUTE
+end
+
+--- Hears from a server what time it is.
+-- @tparam string date of HTTP
+-- @tparam integer uptime milliseconds since the system's start
+-- @tparam boolean believe the server may give the time itself
+function clock:hear(date, uptime, believe)
+  local time = parse(date)
+  if not time then return end
+  local server, wall = time + 500 - uptime, core.now() - uptime
+  if override == nil and math.abs(wall - server) <= MINUTE then
+    self.offset, self.by_server, self.refused_at = wall, false, nil
+  elseif believe then
+    -- What it has said before, and is right, does not change by parts of a second.
+    if not self.offset or math.abs(self.offset - server) > DATE_ERROR then self.offset = server end
+    self.by_server, self.refused_at = true, nil
+  else
+    self.refused_at = wall
+  end
+  self.check_at = core.monotonic() + CHECK_EVERY
+  update(self)
+end
+
+--- What another process knew in this start of the system.
+-- @tparam integer offset milliseconds to be added to an uptime
+function clock:recall(offset)
+  if self.offset then return end
+  self.offset = offset
+  update(self)
 end
 
 --- What has to be added to the time since the system's start; nil when nobody knows.
@@ -62,11 +146,18 @@ function clock:offset_now()
   return self.spool:offset()
 end
 
+--- Looks whether the time is known by now, where it was not.
+-- @treturn boolean
+function clock:look()
+  return look() or self:offset_now() ~= nil
+end
+
 --- Goes on behind a time that was given before, unless that lies too far ahead to have been.
 -- @tparam integer time milliseconds
 -- @tparam[opt=60000] ?integer most milliseconds that it may lie ahead
 function clock:follow(time, most)
-  self.spool:follow(time, most or MOST_AHEAD)
+  if self:offset_now() then return self.spool:follow(time, most or MOST_AHEAD) end
+  self.to_follow[time] = most or MOST_AHEAD
 end
 
 --- The last time given, when it is later than the true one: more were asked for than there were milliseconds, or the

@@ -9,6 +9,7 @@ return {
   -- `counters` holds a number by device and cause: how many records were lost for that cause, or one of these times.
   -- Device 0 stands for the file.
   counters = "SELECT cause, count FROM counters WHERE device = ?",
+  undated = "SELECT count FROM counters WHERE device = ? AND cause = 'undated'",
   count = "INSERT OR REPLACE INTO counters VALUES (?, CAST(? AS TEXT), ?)",
   last_known_time = "last known time",
   times_taken = "SELECT count FROM counters WHERE device = 0 AND cause = 'times taken'",
@@ -29,6 +30,9 @@ return {
   -- `runs` holds the records. `ts` is a time since 1970; where `period` names one in which nobody knew the time, it is
   -- an uptime, to which that one's `offset` is added once it is known. The id of a run begins with the number of its
   -- device.
+  noted_offset = "SELECT offset FROM periods WHERE boot = CAST(? AS TEXT) AND offset IS NOT NULL "
+    .. "ORDER BY number DESC LIMIT 1",
+  note_offset = "INSERT INTO periods (boot, offset) VALUES (CAST(? AS TEXT), ?)",
   is_undated = "SELECT 1 FROM periods WHERE boot = CAST(? AS TEXT) AND offset IS NULL",
   periods_before = "SELECT number FROM periods WHERE boot <> CAST(? AS TEXT)",
   forget_periods = "DELETE FROM periods WHERE boot <> CAST(? AS TEXT) "

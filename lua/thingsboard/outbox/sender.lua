@@ -27,10 +27,9 @@ local SHORT_LISTS, OBJECTS = 3, 50
 --- Lets the outbox hear of answers to other calls of its device: that the server is there again, and what time it is.
 function sender.listen(outbox)
   outbox.client:listen(outbox, function(status, exchange)
-    if outbox.server_time and not outbox.file.clock:offset_now() then
-      local date = exchange:date()
-      if date then outbox.file.clock:learn(date, spool.uptime()) end
-    end
+    local clock = outbox.file.clock
+    local date = status and clock:wants_date() and exchange:date()
+    if date then clock:hear(date, spool.uptime(), outbox.server_time) end
     if (status == 200 or status == 408) and not outbox.posting then
       outbox.retry_at = 0
       outbox.doubts:hurry(core.monotonic())
@@ -396,7 +395,8 @@ end
 
 -- Only an answer can tell the time, and nothing but records without one is left to send.
 local function must_ask(outbox)
-  return outbox.server_time and outbox.file.undated and not outbox.file.clock:offset_now()
+  local file = outbox.file
+  return (file.undated or file.has_lost) and not file.clock:offset_now() and file.clock:may_ask(spool.uptime())
 end
 
 -- Asks for nothing but the answer's date, of which the outbox hears as of any other: see `listen`.
@@ -453,7 +453,7 @@ local function next_step(outbox, deadline)
     return "done", leftover(outbox)
   end
   local file = outbox.file
-  local look = file.undated or outbox.max_age or file.trouble or outbox.sent_undeleted[1]
+  local look = file.undated or file.has_lost or outbox.max_age or file.trouble or outbox.sent_undeleted[1]
   return "wait", soonest(due, look and now + EXPIRE_EVERY), outbox.news
 end
 

@@ -269,7 +269,7 @@ format:
 	clang-format -i $(SOURCES) $(HEADERS)
 
 # What a program of bench/ cannot measure here it says; a benchmark never fails a build.
-BENCHES = post flight payload idle firmware footprint outbox
+BENCHES = post flight payload idle firmware footprint outbox service
 BENCH_PROGRAMS = $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
 BENCH_LIBS = -lcurl

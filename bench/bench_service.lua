@@ -1,5 +1,5 @@
---- The service and the command: what it takes to wait with ten scripts, how soon a changed script runs, what the sending
--- of one value costs as a whole process.
+--- The service and the command: what it takes to wait with ten scripts, how soon a changed script runs, what the
+-- sending of one value costs as a whole process.
 package.path = "bench/?.lua;" .. package.path
 local support = require "support"
 
@@ -27,7 +27,8 @@ end
 -- Hundredths of a second of CPU, and how often the process has waited.
 local function spent(id)
   local fields = {}
-  for field in support.read(("/proc/%d/stat"):format(id)):match("%) (.*)"):gmatch "%S+" do fields[#fields + 1] = field end
+  local stat = support.read(("/proc/%d/stat"):format(id)):match "%) (.*)"
+  for field in stat:gmatch "%S+" do fields[#fields + 1] = field end
   local waits = support.read(("/proc/%d/status"):format(id)):match "\nvoluntary_ctxt_switches:%s*(%d+)"
   return tonumber(fields[12]) + tonumber(fields[13]), tonumber(waits)
 end
@@ -51,15 +52,15 @@ do
   local url = "http://127.0.0.1:" .. port
   configure(url)
   local rows = { { "idle", "resident KiB", "CPU ms in " .. WATCHED .. " s", "wake-ups" } }
-  local one = { watch(("exec %s bench/one_device.lua %s %s %s"):format(support.lua, url, dir .. "/token", dir .. "/o")) }
-  local ten = { watch(("exec %s bin/thingsboard service %s 2>/dev/null"):format(support.lua, dir .. "/config.lua")) }
+  local service = ("exec %s bin/thingsboard service %s/config.lua 2>/dev/null"):format(support.lua, dir)
+  local one = { watch(("exec %s bench/one_device.lua %s %s/token %s/other"):format(support.lua, url, dir, dir)) }
+  local ten = { watch(service) }
   rows[2] = { "a script with one device", one[1], one[2], one[3] }
   rows[3] = { "the service with ten scripts", ten[1], ten[2], ten[3] }
   rows[4] = { "ratio", ("%.2f"):format(ten[1] / one[1]), "", "" }
-  support.print("Waiting: two polls of RPC, one of attributes, an outbox. Goal: 1.3 times the memory, no more wake-ups", rows)
+  support.print("Two polls of RPC, one of attributes, an outbox. Goal: 1.3 times the memory, no more wake-ups", rows)
 
-  local process <close> = support.start(("exec %s bin/thingsboard service %s 2>/dev/null"):format(support.lua,
-    dir .. "/config.lua"), directory)
+  local process <close> = support.start(service, directory)
   os.execute("sleep " .. SETTLE)
   local times = {}
   local core = require "thingsboard.core"
@@ -80,10 +81,10 @@ end
 local server <close>, url = support.nginx(directory, "location / { return 200; }")
 if server and support.has "curl" then
   local cases = {
-    { "curl", ([[curl -s -X POST -H "Content-Type: application/json" -d {"temperature":21.5} %s/api/v1/TOKEN/telemetry]])
-      :format(url):gsub("{.-}", "'%0'") },
-    { "thingsboard send", ("%s bin/thingsboard --url %s --token-file %s send temperature=21.5"):format(support.lua, url,
-      dir .. "/token") },
+    { "curl", ("curl -s -H 'Content-Type: application/json' -d '{\"temperature\":21.5}' %s/api/v1/TOKEN/telemetry")
+      :format(url) },
+    { "thingsboard send", ("%s bin/thingsboard --url %s --token-file %s/token send temperature=21.5"):format(
+      support.lua, url, dir) },
   }
   for _ = 1, SENDS do
     for _, case in ipairs(cases) do
@@ -96,9 +97,11 @@ if server and support.has "curl" then
   end
   local rows = { { "one value, a whole process", "wall ms", "CPU ms", "peak KiB", "of curl's wall" } }
   for _, case in ipairs(cases) do
-    rows[#rows + 1] = { case[1], ("%.1f"):format(support.median(case.walls)), ("%.1f"):format(support.median(case.cpus)),
+    rows[#rows + 1] = {
+      case[1], ("%.1f"):format(support.median(case.walls)), ("%.1f"):format(support.median(case.cpus)),
       ("%.0f"):format(support.median(case.peaks)),
-      ("%.2f"):format(support.median(case.walls) / support.median(cases[1].walls)) }
+      ("%.2f"):format(support.median(case.walls) / support.median(cases[1].walls)),
+    }
   end
   support.print("Sending one value. Goal: 1.5 times curl's wall", rows)
 end

@@ -1,5 +1,5 @@
--- `lua one_device.lua URL TOKEN_FILE OUTBOX`: what the idle service is measured against, a script with one device, which
--- answers RPC, hears of attributes, and has an outbox.
+-- `lua one_device.lua URL TOKEN_FILE OUTBOX`: what the idle service is measured against, a script with one device,
+-- which answers RPC, hears of attributes, and has an outbox.
 local tb = require "thingsboard"
 
 local dev = assert(tb.device { url = arg[1], token_file = arg[2] })

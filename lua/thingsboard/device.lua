@@ -2,17 +2,14 @@
 -- suspends in a task.
 -- @module thingsboard.device
 local answers = require "thingsboard.http.answer"
-local attributes = require "thingsboard.api.attribute_updates"
 local check = require "thingsboard.check"
 local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
-local ota = require "thingsboard.ota.download"
 local options = require "thingsboard.options"
 local payload = require "thingsboard.json.payload"
-local rpc = require "thingsboard.api.rpc_requests"
-local rpc_answer = require "thingsboard.api.rpc_answer"
 local secret_file = require "thingsboard.secret_file"
+-- What not every process needs is loaded where it is used: a process that sends one value is there sooner.
 
 local device = {}
 device.__index = device
@@ -149,6 +146,7 @@ end
 function device:attribute_updates(keys, given)
   given = check.read("attribute_updates", given or {}, options.attribute_updates)
   local path = attributes_path("attribute_updates", { shared = keys })
+  local attributes = require "thingsboard.api.attribute_updates"
   return attributes.updates(client_of(self), function() return request(self, "attribute_updates", path) end,
     keys and #keys > 0 and keys or nil, given.period)
 end
@@ -160,7 +158,7 @@ end
 -- @treturn iterator of requests; its `error` says why it ended by itself
 function device:rpc_requests(given)
   given = check.read("rpc_requests", given or {}, options.rpc_requests)
-  return rpc.requests(self, client_of(self), given.period)
+  return require("thingsboard.api.rpc_requests").requests(self, client_of(self), given.period)
 end
 
 --- Answers an RPC request of the server (device API, "rpc/{id}").
@@ -175,7 +173,7 @@ function device:reply_rpc(id, value)
   local body, err = payload.value("reply_rpc", value)
   local ok
   ok, err = post(self, "reply_rpc", ("/rpc/%d"):format(id), body, err)
-  if ok then rpc.answered(client_of(self), id) end
+  if ok then require("thingsboard.api.rpc_requests").answered(client_of(self), id) end
   return ok, err
 end
 
@@ -197,7 +195,7 @@ function device:serve_rpc(handlers, given)
   end
   local requests = self:rpc_requests(given)
   for asked in requests, nil, nil, requests do
-    rpc_answer.by(client_of(self).loop, asked, handlers[asked.method])
+    require("thingsboard.api.rpc_answer").by(client_of(self).loop, asked, handlers[asked.method])
   end
   return nil, requests.error
 end
@@ -246,7 +244,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error; no file is written then
 function device:firmware(given)
-  return ota.download(client_of(self), "firmware", given)
+  return require("thingsboard.ota.download").download(client_of(self), "firmware", given)
 end
 
 --- Downloads the software that is assigned (device API, "software"); as `firmware`.
@@ -255,7 +253,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error; no file is written then
 function device:software(given)
-  return ota.download(client_of(self), "software", given)
+  return require("thingsboard.ota.download").download(client_of(self), "software", given)
 end
 
 --- Keeps firmware or software up to date: learns of packages from the shared attributes, downloads them so that an

@@ -3,11 +3,9 @@
 local core = require "thingsboard.core"
 local check = require "thingsboard.check"
 local clock = require "thingsboard.outbox.record_clock"
-local derive_token = require "thingsboard.api.derive_token"
 local device = require "thingsboard.device"
 local json = require "thingsboard.json.decode"
 local loop = require "thingsboard.loop"
-local provision = require "thingsboard.api.provision"
 local version = require "thingsboard.version"
 
 local signals = { HUP = true, INT = true, TERM = true, QUIT = true, USR1 = true, USR2 = true, PIPE = true, CHLD = true }
@@ -15,8 +13,9 @@ local signals = { HUP = true, INT = true, TERM = true, QUIT = true, USR1 = true,
 local thingsboard = {
   version = version,
   device = device.new,
-  provision = provision,
-  derive_token = derive_token,
+  -- Loaded when first used, for few processes do.
+  provision = function(given) return require("thingsboard.api.provision")(given) end,
+  derive_token = function(...) return require("thingsboard.api.derive_token")(...) end,
   --- JSON's null.
   null = json.null,
   --- Marks a table as an array, so that an empty one is written `[]`.

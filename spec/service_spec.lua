@@ -518,7 +518,7 @@ describe("thingsboard service", function()
       if method ~= "" then assert.truthy(ask(method).error, method) end
     end
     for _, params in ipairs { '"$(id)"', "null", "[]", '{"__index":{"__gc":1}}',
-      ("[1,"):rep(200) .. "1" .. ("]"):rep(200), '"' .. ("x"):rep(100000) .. '"' } do
+      ("[1,"):rep(200) .. "1" .. ("]"):rep(200), '"' .. ("x"):rep(50000) .. '"' } do
       assert.same(cjson.decode(params), ask("echo", params))
     end
     assert.falsy(log():find("failed", 1, true))

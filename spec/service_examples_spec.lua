@@ -66,6 +66,42 @@ describe("of the examples for the service,", function()
     assert.is_true(process:close())
   end)
 
+  it("the tutorial does what it says", function()
+    local pieces = {}
+    for code in io.open("examples/service/README.md"):read("a"):gmatch "```sh\n(.-)```" do
+      pieces[#pieces + 1] = code:gsub("http://127%.0%.0%.1:18080", e.url):gsub("A1_TEST_TOKEN", token)
+    end
+    assert.equal(3, #pieces)
+    -- The command, wherever a piece has gone to.
+    local root = io.popen("pwd"):read "l"
+    local function absolute(path)
+      return (path:gsub("[^;]+", function(entry) return entry:find "^/" and entry or root .. "/" .. entry end))
+    end
+    os.execute(("mkdir %s/bin"):format(directory))
+    command.write(directory .. "/bin/thingsboard", ("#!/bin/sh\nexport LUA_PATH='%s' LUA_CPATH='%s'\n"
+      .. "exec lua5.4 %s/bin/thingsboard \"$@\"\n"):format(absolute(package.path), absolute(package.cpath), root),
+      "755")
+    local function start(piece)
+      local path = command.write(directory .. "/piece",
+        "set -e\necho $$\n" .. piece:gsub("thingsboard service", "exec %0"))
+      local process = io.popen(("env HOME=%s PATH=%s/bin:$PATH sh %s 2>&1"):format(directory, directory, path))
+      return process, process:read "n", process:read "L" and nil
+    end
+    for n = 1, 2 do
+      local process = start(pieces[n])
+      local said = process:read "a"
+      assert.is_true(process:close(), said)
+      if n == 2 then assert.truthy(said:find '"client":' and said:find '"shared":', said) end
+    end
+    assert.equal("21.5", e:series(token).temperature[1].value)
+    e:set_shared(token, '{"interval":0.1}')
+    local process, pid = start(pieces[3])
+    until_true(function() return #e:series(token).temperature > 5 and e:series(token).load_1 end)
+    assert.equal("my device", ask("identify").machine)
+    command.signal(pid, "INT")
+    assert.is_true(process:close())
+  end)
+
   describe("an executable takes up", function()
     before_each(function()
       e:set { ota_delay = 0 }

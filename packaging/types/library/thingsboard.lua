@@ -138,7 +138,7 @@ local thingsboard = {}
 ---@field max_age? number seconds after which a record is dropped
 ---@field when_full? "drop_oldest"|"refuse" or `"refuse"`: `put` returns nil and an error of the kind `full`; default: "drop_oldest"
 ---@field on_trouble? "error"|"memory" while the disk fails, `put` returns nil and an error of the kind `file`; with `"memory"` up to 10,000 records wait in memory until it works again; default: "error"
----@field server_time? boolean a clock that is not known may be set by the server's `Date`, to a second; default: false
+---@field server_time? boolean where the server's `Date` differs from the system's clock by more than a minute, it dates records, to a second; `false`: they wait until the clock is known; default: true
 
 ---@class (exact) thingsboard.options.package
 ---@field title string of the package that is assigned
@@ -199,8 +199,8 @@ local thingsboard = {}
 ---@field url_options? thingsboard.options.elsewhere options of the connection for packages by URL, as of `tb.device`; without them the device's time-outs, `ca_file`, `ca_path`, `proxy`, `interface` and `user_agent` are used
 ---@field outbox? thingsboard.outbox an outbox, by which the states are told
 
----Whether the system's clock is known: from the year 2025 on it is, unless the script says otherwise. An outbox dates records only by a clock that is known.
----@param known? boolean what the script says
+---Whether the time is known. Outboxes date records only then; before, records wait with the time since the system's start, and are dated once it is. It is known when the script says so, once a file is there that a hook of NTP makes, or when an answer of ThingsBoard's has told it to an outbox.
+---@param known? boolean|string true or false: the system's clock is right, or is not; or the path of the hook's file, which should be gone after a restart of the system, as in `/tmp` of OpenWrt
 ---@return boolean
 function thingsboard.clock(known) end
 

@@ -79,6 +79,7 @@ build = {
     ["thingsboard.outbox"] = "lua/thingsboard/outbox/init.lua",
     ["thingsboard.outbox.answers"] = "lua/thingsboard/outbox/answers.lua",
     ["thingsboard.outbox.bisect"] = "lua/thingsboard/outbox/bisect.lua",
+    ["thingsboard.outbox.confirm"] = "lua/thingsboard/outbox/confirm.lua",
     ["thingsboard.outbox.doubts"] = "lua/thingsboard/outbox/doubts.lua",
     ["thingsboard.outbox.file"] = "lua/thingsboard/outbox/file.lua",
     ["thingsboard.outbox.options"] = "lua/thingsboard/outbox/options.lua",

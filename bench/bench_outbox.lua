@@ -46,7 +46,7 @@ local location = "location / { client_max_body_size 4m; client_body_buffer_size 
 local server <close>, base = support.nginx(directory, location)
 if not server then return end
 
-local function drain() return ("%s bench/outbox.lua drain %s %s"):format(support.lua, path, base) end
+local function drain() return ("%s bench/outbox.lua drain %s %s plain"):format(support.lua, path, base) end
 local function post(count) return ("%s bench/outbox.lua post %s %d %d"):format(support.lua, base, count, 3000) end
 
 local function size()
@@ -86,3 +86,38 @@ for _, case in ipairs { { "a million, a commit each", nil }, { "a million, a com
     ("%.2f"):format(one / other), ("%.0f"):format(peak), ("%+.0f"):format(peak - peak_few) }
 end
 support.print("Sending a backlog, nginx answering 200", rows)
+
+-- With markers and without, one after the other, against a server that shows them.
+if not support.line(support.lua .. " -e 'require \"cqueues\"'; echo $?"):find "^0" then
+  print "(cqueues is missing: no server that keeps markers)"
+  return
+end
+local port = math.random(20000, 32000)
+local keeper <close> = support.start(("exec %s bench/marker_server.lua %d"):format(support.lua, port), directory)
+os.execute "sleep 0.5"
+assert(keeper.id)
+local DRAINED, TRICKLED = 300000, 400
+local function confirmed(action, count, how)
+  return ("%s bench/outbox.lua %s %s http://127.0.0.1:%d %s %s"):format(support.lua, action, path, port, count, how)
+end
+
+rows = { { "", "with confirm", "without", "ratio" } }
+for _, case in ipairs {
+  { "drain, records a second", "drain", DRAINED, "" }, { "trickle, seconds", "trickle", TRICKLED, TRICKLED },
+} do
+  local name, action, count, argument = table.unpack(case, 1, 4)
+  local with, without, ratios = {}, {}, {}
+  for round = 1, ROUNDS do
+    for how, list in pairs { [""] = with, plain = without } do
+      remove()
+      if action == "drain" then support.measure(ours(60)(count)) end
+      list[round] = (support.measure(confirmed(action, argument, how)))
+      if action == "drain" then list[round] = count / list[round] end
+    end
+    ratios[round] = with[round] / without[round]
+  end
+  rows[#rows + 1] = { name, ("%.1f"):format(support.median(with)), ("%.1f"):format(support.median(without)),
+    ("%.2f"):format(support.median(ratios)) }
+end
+remove()
+support.print("Markers: a backlog of 300,000 records, and 400 that trickle", rows)

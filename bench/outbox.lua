@@ -1,6 +1,7 @@
 --- What an outbox does, as a process to be measured:
 -- `lua outbox.lua put PATH COUNT [SYNC_EVERY]`: records so many records of three values.
--- `lua outbox.lua drain PATH URL`: sends all that is there.
+-- `lua outbox.lua drain PATH URL [plain]`: sends all that is there, and has it confirmed unless it is to be plain.
+-- `lua outbox.lua trickle PATH URL COUNT [plain]`: so many records, each when the one before it has been sent.
 -- `lua outbox.lua post URL COUNT BATCH`: so many records from memory, in batches of so many each.
 local tb = require "thingsboard"
 
@@ -18,9 +19,23 @@ function actions.put(path, count, sync_every)
   for i = 1, tonumber(count) do assert(outbox:put(values(i))) end
 end
 
-function actions.drain(path, url)
-  local outbox <close> = device(url):outbox { path = path }
+function actions.drain(path, url, plain)
+  local outbox <close> = device(url):outbox { path = path, confirm = not plain }
   assert(outbox:drain { deadline = 600 })
+end
+
+function actions.trickle(path, url, count, plain)
+  local dev = device(url)
+  local outbox = dev:outbox { path = path, sync_every = 60, confirm = not plain }
+  tb.spawn(function() outbox:run() end)
+  tb.spawn(function()
+    for i = 1, tonumber(count) do
+      assert(outbox:put(values(i)))
+      while outbox:stats().records > 0 do tb.sleep(0.001) end
+    end
+    outbox:close()
+  end)
+  tb.run()
 end
 
 function actions.post(url, count, batch)

@@ -324,7 +324,7 @@ describe("an outbox dates records", function()
         local before <const> = #e:requests()
         assert.equal("", (run(([[
           set(%d)
-          local outbox = assert(dev:outbox { path = path })
+          local outbox = assert(dev:outbox { path = path, confirm = false })
           assert(outbox:put { m = 1 })
           assert(tb.clock())
           assert(outbox:drain { deadline = 5 })

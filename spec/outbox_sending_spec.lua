@@ -64,9 +64,9 @@ describe("an outbox sends", function()
 
   it("in batches bounded by records, by points and by bytes", function()
     for given, most in pairs {
-      [{ batch_records = 7 }] = { records = 7 },
-      [{ batch_points = 10 }] = { points = 10 },
-      [{ batch_bytes = 400 }] = { bytes = 400 },
+      [{ confirm = false, batch_records = 7 }] = { records = 7 },
+      [{ confirm = false, batch_points = 10 }] = { points = 10 },
+      [{ confirm = false, batch_bytes = 400 }] = { bytes = 400 },
     } do
       local outbox <close> = open(given)
       e:clear()
@@ -448,7 +448,7 @@ describe("an outbox sends", function()
   end)
 
   it("a record that is refused only between posts that pass aside, and no other", function()
-    local outbox <close> = open()
+    local outbox <close> = open { confirm = false }
     fill(outbox, 1, 9, { [5] = { text = "bad" } })
     e:fault { path = "/telemetry$", request_body = '"bad"', how = "status", status = 500 }
     assert.is_true(outbox:drain { deadline = 20 })

@@ -66,6 +66,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
     const char *status = memchr(bytes, ' ', length - 1);
     /* 101 counts as the final answer: curl takes what follows for its body. */
     exchange->interim = status != NULL && status[1] == '1' && strncmp(status, " 101", 4) != 0;
+    exchange->closes = length > 8 && memcmp(bytes, "HTTP/1.0", 8) == 0;
   } else if (*bytes == '\r' || *bytes == '\n') {
     exchange->headed = !exchange->interim;
   } else {
@@ -130,6 +131,12 @@ static void leave_curl(struct tb_exchange *exchange) {
   unlink_exchange(exchange);
 }
 
+static bool used_new_connection(const struct tb_exchange *exchange) {
+  long connections = 1;
+  curl_easy_getinfo(exchange->handle->easy, CURLINFO_NUM_CONNECTS, &connections);
+  return connections != 0;
+}
+
 static bool was_sent(const struct tb_exchange *exchange) {
   long bytes = 0;
   curl_easy_getinfo(exchange->handle->easy, CURLINFO_REQUEST_SIZE, &bytes);
@@ -153,9 +160,7 @@ static bool hit_end_of_connection(const struct tb_exchange *exchange, CURLcode c
       return false;
     if (exchange->header_bytes > 0) return false;
   }
-  long new_connections = 1;
-  curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &new_connections);
-  return new_connections == 0;
+  return !used_new_connection(exchange);
 }
 
 static void forget_answer(struct tb_exchange *exchange) {
@@ -203,6 +208,7 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   /* That is what newer releases say of a client's key that they cannot read; of an answer's headers, they say so later.
    */
   if (code == CURLE_BAD_FUNCTION_ARGUMENT && !exchange->sent) code = CURLE_SSL_CERTPROBLEM;
+  exchange->new_connection = used_new_connection(exchange);
   exchange->code = code;
   if (exchange->header_bytes > 0) {
     exchange->client->unheard = false;
@@ -454,6 +460,17 @@ static int exchange_encoded(lua_State *L) {
   return 1;
 }
 
+/*** The connection that the exchange used, once it has ended.
+@function exchange:connection
+@treturn boolean whether it was made for this exchange
+@treturn boolean whether the server has said that it closes the connection behind this answer */
+static int exchange_connection(lua_State *L) {
+  const struct tb_exchange *exchange = check_exchange(L);
+  lua_pushboolean(L, exchange->new_connection);
+  lua_pushboolean(L, exchange->closes);
+  return 2;
+}
+
 /*** How much of the answer's body has been received.
 @function exchange:received
 @treturn integer bytes
@@ -525,6 +542,7 @@ static const luaL_Reg methods[] = {{"done", exchange_done},
                                    {"date", exchange_date},
                                    {"challenged", exchange_challenged},
                                    {"encoded", exchange_encoded},
+                                   {"connection", exchange_connection},
                                    {"received", exchange_received},
                                    {"close", exchange_close},
                                    {NULL, NULL}};

@@ -136,6 +136,8 @@ function commands.restart(world, line)
   world:later(line.seconds * 1000, function() world.faults:remove("restart") end)
 end
 
+function commands.crash(world) world:crash() end
+
 function commands.assign(world, line) ota.assign(world, device_of(world, line), line.kind, line.package) end
 
 function commands.unassign(world, line) ota.unassign(device_of(world, line), line.kind) end

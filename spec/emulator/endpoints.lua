@@ -90,7 +90,7 @@ endpoints.post_telemetry = {
     local points = 0
     for _, record in ipairs(records) do points = points + #record.values end
     if not world.limits:pass(device, points) then return answers.empty(500, world.limits:why()) end
-    return accepted(telemetry.accept(device, records))
+    return accepted(world.queue:add(device, function() return telemetry.accept(device, records) end))
   end,
 }
 
@@ -101,8 +101,10 @@ endpoints.post_attributes = {
     local values, message, why = conversion.attributes(body, world.settings.string_limit)
     if not values then return failed(exchange, message, why) end
     if not world.limits:pass(device, #values) then return answers.empty(500, world.limits:why()) end
-    local stored = conversion.stored_attributes(conversion.rule_message(values))
-    return accepted(attributes.save(device.scopes.client, stored))
+    return accepted(world.queue:add(device, function()
+      if not world.settings.keeps_attributes then return true end
+      return attributes.save(device.scopes.client, conversion.stored_attributes(conversion.rule_message(values)))
+    end))
   end,
 }
 

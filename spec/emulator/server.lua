@@ -39,7 +39,10 @@ end
 
 --- Serves HTTP without TLS.
 function server.plain(queue, world, listener)
-  server.accept(queue, listener, function(socket) http1.serve(world, socket) end)
+  server.accept(queue, listener, function(socket)
+    local _ <close> = world:connected(socket)
+    http1.serve(world, socket)
+  end)
 end
 
 --- Serves HTTP over TLS: 1.1 or 2, as the client prefers.
@@ -47,6 +50,7 @@ function server.tls(queue, world, listener, context)
   server.accept(queue, listener, function(socket)
     socket:setmode("b", "b")
     socket:onerror(connection_common.onerror)
+    local _ <close> = world:connected(socket)
     if not socket:starttls(context, HANDSHAKE_TIMEOUT) then return end
     if socket:checktls():getAlpnSelected() == "h2" then
       http2.serve(world, socket)

@@ -5,6 +5,7 @@ local devices = require "spec.emulator.devices"
 local faults = require "spec.emulator.faults"
 local journal = require "spec.emulator.journal"
 local limits = require "spec.emulator.limits"
+local queue = require "spec.emulator.queue"
 
 local world = {}
 
@@ -21,6 +22,8 @@ function world.new(settings)
     journal = journal.new(settings),
     limits = limits.new(settings),
     page = nil,             -- what a browser shows, if anything
+    queue = queue.new(settings),
+    sockets = {}, -- of open connections
     client_rpc_reply = nil, -- how requests of devices are answered, see client_rpc
     started = cqueues.monotime(),
   }, World)
@@ -44,6 +47,18 @@ function World:later(milliseconds, act) -- luacheck: no self
     cqueues.sleep(milliseconds / 1000)
     act()
   end)
+end
+
+--- Notes an open connection, until the variable that holds this is closed.
+function World:connected(connection)
+  self.sockets[connection] = true
+  return setmetatable({}, { __close = function() self.sockets[connection] = nil end })
+end
+
+--- The server crashes and is there again at once: what is queued is gone, and so are all connections.
+function World:crash()
+  self.queue:lose()
+  for open in pairs(self.sockets) do open:shutdown("rw") end
 end
 
 --- When a request that came now is given up with 503: at the first check after its time.

@@ -189,6 +189,9 @@ end
 --- Lets a device's actor start again, as a restart of the server does.
 function Emulator:restart_rpc_ids(token) call(self, "restart_rpc_ids", { token = token }) end
 
+--- The server crashes and is there again at once: what it has queued is gone, and so are all connections.
+function Emulator:crash() call(self, "crash") end
+
 --- Assigns a package.
 -- @tparam string token the device's
 -- @tparam string kind "firmware" or "software"

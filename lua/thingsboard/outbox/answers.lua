@@ -6,7 +6,10 @@ local answers = {}
 -- `counter`, in the README's words.
 answers.rows = {
   { action = "passed", statuses = { 200 }, said = "200 with an empty body",
-    becomes = "it leaves the file", counter = "`sent.records`" },
+    becomes = "it stays in the file until two markers have come back, then it leaves; with `confirm = false` at once",
+    counter = "`sent.records`, then `sent.confirmed`" },
+  { said = "a marker does not come back, or the server may have been away",
+    becomes = "what is not confirmed is sent again", counter = "`sent.again`" },
   { action = "refused", statuses = { 400, 403, 415, 500 },
     said = "400, 403, 415, or a 500 that does not speak of a limit",
     becomes = "the batch is halved until one record is alone. That one waits behind all others, is tried again " ..

@@ -5,6 +5,7 @@ local backoff = require "thingsboard.http.backoff"
 local bisect = require "thingsboard.outbox.bisect"
 local budget = require "thingsboard.outbox.rate_limit"
 local check = require "thingsboard.check"
+local confirm = require "thingsboard.outbox.confirm"
 local doubts = require "thingsboard.outbox.doubts"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
@@ -42,6 +43,9 @@ function outbox.new(client, given)
   local plan = PLANS[option.plan] or {}
   local messages = check_budget("messages", option.messages or plan.messages)
   local points = check_budget("points", option.points or plan.points)
+  if option.confirm_key:find(",", 1, true) then
+    error("outbox: option 'confirm_key' holds a comma, and the server would take it for two keys", 2)
+  end
   if client.closed then return nil, errors.new("closed", "outbox: the device is closed") end
   local file, reason = files.of(option.path) -- before the outbox: at the end of all, that is collected first
   if not file then return nil, errors.new("file", "outbox: " .. reason) end
@@ -89,17 +93,21 @@ function outbox.new(client, given)
     bisect = bisect.new(), -- searches for the record for which a batch was refused
     doubts = doubts.new(sender.first_pause, sender.longest_pause), -- what was refused alone
     pace = pace.new(sender.longest_pause), -- what the server is found to take
+    confirm = confirm.new(option.confirm), -- what is sent and not confirmed
+    marker_name = option.confirm_key,
+    marker_key = payload.value("outbox", option.confirm_key), -- as JSON
+    marker_path = "/attributes?clientKeys=" .. client.escape(option.confirm_key),
     pause = backoff.new(sender.first_pause, sender.longest_pause), -- between tries while the server is out of reach
     retry_at = 0, -- when the next of these is due
     expire_at = 0, -- when the old are to be dropped again
     noted_at = 0, -- when the time is to be noted again
-    foreign_in_row = 0, -- answers in a row that were not ThingsBoard's
-    limited_in_row = 0, -- answers in a row to one record alone that spoke of a limit
+    stuck_at = nil, -- the first record of the last post that failed for a limit or by somebody else's answer
+    stuck = 0, -- how often in a row posts have failed so at this record
     short_list = nil, -- one that was refused: `first`, `last` and how many are `left` to pass alone
     lists_refused = 0, -- short lists whose records have passed alone, since a list has passed
     objects_only = nil, -- while no lists are sent: how many objects go before a list is tried again
     err = nil, -- the last error of sending, until a post passes
-    sent = { records = 0, attributes = 0, posts = 0 },
+    sent = { records = 0, attributes = 0, posts = 0, confirmed = 0, again = 0 },
     news = client.loop:signal(), -- something has been put, or the outbox has been closed
     wake = client.loop:signal(), -- the server is there again, or the outbox has been closed
   }, outbox)
@@ -123,6 +131,9 @@ function outbox:renumbered()
   self.held, self.sent_undeleted = ranges.new(), {}
   self.bisect:stop()
   self.doubts:forget("records")
+  self.confirm:broke(false)
+  self.confirm:take_stale()
+  for _, attribute in next, self.pending do attribute.sent = nil end
   self.backlog_end = 0
 end
 
@@ -227,9 +238,10 @@ local function drop(self, count)
   while count > 0 do
     local first, last = self.spool:oldest(self.number)
     if not first then return end
-    local dropped = self.spool:remove(self.number, first, math.min(last, first + count - 1))
+    last = math.min(last, first + count - 1)
+    local dropped = self.spool:remove(self.number, first, last)
     if not dropped then return end
-    self:lose("full", dropped)
+    self:lose("full", dropped - self.confirm:forget(first, last)) -- what was answered 200 is not lost for all we know
     count = count - dropped
   end
 end
@@ -266,6 +278,7 @@ function outbox:expire()
     if not first then return end
     local removed = self.spool:remove(self.number, first, last)
     if not removed then return end
+    self.confirm:forget(first, last)
     self:lose("expired", removed)
   end
 end
@@ -291,7 +304,13 @@ end
 
 local function is_full(self, more)
   local count, bytes = self.spool:counts(self.number)
-  return count + more > self.max_records or bytes >= self.max_bytes
+  return count - self.confirm:count() + more > self.max_records or bytes >= self.max_bytes
+end
+
+--- Whether so much of the room is taken that what is sent had better be confirmed.
+function outbox:is_tight()
+  local count, bytes = self.spool:counts(self.number)
+  return count > self.max_records // 2 or bytes > self.max_bytes // 2
 end
 
 local function refused(self, count)
@@ -457,10 +476,15 @@ end
 function outbox:stats()
   check_self(self, 3)
   local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.file.trouble,
-    err = self.err, in_doubt = #self.doubts.entries, limits = self.pace:found() }
+    err = self.err, confirm = self.confirm.problem or self.confirm.on, in_doubt = #self.doubts.entries,
+    limits = self.pace:found() }
   if not self.closed then stats.records, stats.bytes = self.spool:counts(self.number) end
   for _, range in ipairs(self.sent_undeleted) do stats.records = stats.records - range.records end
-  for _ in next, self.pending do stats.attributes = stats.attributes + 1 end
+  stats.unconfirmed = self.confirm:count()
+  stats.records = stats.records - stats.unconfirmed
+  for _, attribute in next, self.pending do
+    if not attribute.sent then stats.attributes = stats.attributes + 1 end
+  end
   for what, count in next, self.sent do stats.sent[what] = count end
   for cause, count in next, self.lost do stats.lost[cause] = count end
   return stats

@@ -15,6 +15,11 @@ return {
   { name = "points", type = "text", doc = "how many points may be sent, written and learned alike" },
   { name = "plan", type = "cloud-free",
     doc = "`\"cloud-free\"`: `messages` and `points` of ThingsBoard Cloud's free plan, where these are not given" },
+  { name = "confirm", type = "boolean", default = true,
+    doc = "what is sent stays in the file until the server has shown that it is stored; with `false` until it is " ..
+      "answered 200" },
+  { name = "confirm_key", type = "text", default = "outbox_marker",
+    doc = "the client attribute that shows this" },
   { name = "max_records", type = "positive integer", doc = "how many records may wait" },
   { name = "max_bytes", type = "positive integer", default = 64 * 1024 * 1024,
     doc = "how much the file and its log may take, 64 KiB at least; by default at most half the file system" },

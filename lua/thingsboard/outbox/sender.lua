@@ -1,7 +1,8 @@
 --- Sends what an outbox keeps: in batches, within budgets, at the pace that the server takes.
 --
 -- Fresh records, those put since the last turn, go in turn with the backlog and with attributes. What a post leaves
--- behind when it fails is backlog. What is in doubt goes when nothing else is left.
+-- behind when it fails is backlog. What is in doubt goes when nothing else is left. What is sent stays in the file
+-- until it is confirmed, see `thingsboard.outbox.confirm`.
 -- @module thingsboard.outbox.sender
 local core = require "thingsboard.core"
 local answer = require "thingsboard.http.answer"
@@ -15,10 +16,12 @@ local sender = {}
 --- Seconds: the first wait after a failure takes this at most, and none takes more than the other.
 sender.first_pause, sender.longest_pause = 1, 300
 
+local READ_TIMEOUT = 10 -- seconds for reading a marker: over a rate limit the server does not answer
 local EXPIRE_EVERY = 1 -- seconds
 local NOTE_EVERY = 60 -- seconds between notes of how late it is
--- Answers in a row that are not ThingsBoard's, or speak of a limit, before one record is suspected to be the cause.
-local IN_ROW = 3
+-- Posts that begin with the same record and get answers that are not ThingsBoard's, or speak of a limit, before a
+-- record is suspected to be the cause.
+local STUCK = 3
 local SAMPLE_BYTES = 16 * 1024 -- of a post that may be kept as a sample, at most
 -- Short lists that were refused, and whose records passed alone, before lists are given up; and how many objects go
 -- before a list is tried again.
@@ -30,6 +33,8 @@ function sender.listen(outbox)
     local clock = outbox.file.clock
     local date = status and clock:wants_date() and exchange:date()
     if date then clock:hear(date, spool.uptime(), outbox.server_time) end
+    outbox.confirm:heard(status, core.monotonic())
+    if outbox.confirm.at_once then outbox.news:raise() end
     if (status == 200 or status == 408) and not outbox.posting then
       outbox.retry_at = 0
       outbox.doubts:hurry(core.monotonic())
@@ -95,7 +100,7 @@ local function next_attributes(outbox)
   local parts, versions, size, count = {}, {}, 2, 0
   local room = math.max(1, math.min(outbox.points:room(), outbox.most_attributes, outbox.pace.points))
   for key, attribute in next, outbox.pending do
-    if not attribute.in_doubt then
+    if not attribute.in_doubt and not attribute.sent then
       size = size + #key + #attribute.value + 2
       if parts[1] and (size > outbox.batch.bytes or count >= room) then break end
       parts[#parts + 1] = key .. ":" .. attribute.value
@@ -214,19 +219,72 @@ local function learn_form(outbox, post, passed)
   end
 end
 
+-- Items that were sent need not be sent again: they leave the file.
+local function finish(outbox, items)
+  for _, item in ipairs(items) do
+    if item.versions then
+      outbox:attributes_sent(item.versions)
+    else
+      table.insert(outbox.sent_undeleted, item)
+    end
+  end
+  remove_sent(outbox)
+end
+
+local function item_passed(outbox, item, post)
+  if outbox.confirm.on then
+    outbox.confirm:passed(item, post.bytes)
+    if outbox.confirm.breaks ~= post.breaks then outbox.confirm:broke(true) end -- while it was in flight
+  else
+    finish(outbox, { item })
+  end
+end
+
 local function records_passed(outbox, post)
   outbox.sent.records = outbox.sent.records + post.records
   if post.first >= outbox.backlog_end then outbox.backlog_end = post.last + 1 end
   outbox.held:add(post.first, post.last)
-  table.insert(outbox.sent_undeleted, { first = post.first, last = post.last, records = post.records })
-  remove_sent(outbox)
+  item_passed(outbox, { first = post.first, last = post.last, records = post.records }, post)
   note_time(outbox)
 end
 
 local function attributes_passed(outbox, post)
   outbox.sent.attributes = outbox.sent.attributes + post.points
-  outbox:attributes_sent(post.versions)
   outbox.most_attributes = math.maxinteger
+  for key, version in next, post.versions do
+    local attribute = outbox.pending[key]
+    if attribute and attribute.version == version then attribute.sent = true end
+  end
+  item_passed(outbox, { versions = post.versions, attributes = post.points }, post)
+end
+
+-- What was sent and has not been confirmed waits again.
+local function send_again(outbox, items)
+  for _, item in ipairs(items) do
+    if item.versions then
+      outbox.sent.attributes = outbox.sent.attributes - item.attributes
+      for key, version in next, item.versions do
+        local attribute = outbox.pending[key]
+        if attribute and attribute.version == version then attribute.sent = nil end
+      end
+    else
+      outbox.held:remove(item.first, item.last)
+      outbox.sent.records = outbox.sent.records - item.records
+      outbox.sent.again = outbox.sent.again + item.records
+    end
+  end
+end
+
+local function confirmed(outbox, items)
+  for _, item in ipairs(items) do outbox.sent.confirmed = outbox.sent.confirmed + (item.records or 0) end
+  finish(outbox, items)
+end
+
+-- Markers are given up: it is said once, and what was sent is taken for stored, as without markers.
+local function without_markers(outbox, items)
+  if not items then return end
+  warn("thingsboard: outbox: ", outbox.confirm.problem, "; what is sent is not confirmed any more")
+  finish(outbox, items)
 end
 
 -- Sets aside what is proved to be refused.
@@ -247,10 +305,9 @@ local function set_aside(outbox, entry, now)
 end
 
 local function passed(outbox, post, now)
-  outbox.sent.posts = outbox.sent.posts + 1
+  if post.kind ~= "marker" then outbox.sent.posts = outbox.sent.posts + 1 end
   outbox.err = nil
   outbox.pause:reset()
-  outbox.foreign_in_row, outbox.limited_in_row = 0, 0
   outbox.pace:passed(now, outbox.batch.points)
   keep_sample(outbox, post)
   learn_form(outbox, post, true)
@@ -266,6 +323,8 @@ local function passed(outbox, post, now)
     if outbox.bisect:passed(post.first, post.last) then outbox.pace:prove() end
   elseif post.kind == "attributes" then
     attributes_passed(outbox, post)
+  elseif post.kind == "marker" then
+    outbox.confirm:marked(now, post.breaks)
   end
 end
 
@@ -294,6 +353,7 @@ local function refused(outbox, post, err, now)
   end
   outbox.doubts:disturb(now)
   outbox.pace:refused(now, post.points)
+  if post.kind == "marker" then return without_markers(outbox, outbox.confirm:refuse(now)) end
   learn_form(outbox, post, false)
   if post.kind == "records" then
     if outbox.bisect:refused(post.first, post.last, post.records) then doubt(outbox, post, err, now) end
@@ -305,17 +365,20 @@ local function refused(outbox, post, err, now)
   end
 end
 
+-- Whether posts fail again and again at one place of the backlog, so that what stands there must not hold up the rest.
+local function is_stuck(outbox, post)
+  if post.kind ~= "records" or post.doubt then return false end
+  outbox.stuck = post.first == outbox.stuck_at and outbox.stuck + 1 or 1
+  outbox.stuck_at = post.first
+  return outbox.stuck >= STUCK or outbox.bisect:next() ~= nil
+end
+
 local function limited(outbox, post, err, now)
   if post.doubt and outbox.doubts.trial then outbox.doubts:refused(now, err.message, false) end
   outbox.doubts:disturb(now)
   outbox.pace:refused(now, post.points)
   outbox.pace:prove()
-  -- One record that meets it again and again must not hold up the others.
-  if post.doubt or post.points > 1 and post.records ~= 1 then return end
-  outbox.limited_in_row = outbox.limited_in_row + 1
-  if outbox.limited_in_row < IN_ROW then return end
-  outbox.limited_in_row = 0
-  doubt(outbox, post, err, now)
+  if is_stuck(outbox, post) and post.records == 1 then doubt(outbox, post, err, now) end
 end
 
 local failures = {} -- what to do, by action
@@ -333,32 +396,42 @@ end
 local function outage(outbox, post, err, now)
   if post.doubt and err.kind == "answer" then outbox.doubts:refused(now, err.message, false) end
   outbox.doubts:disturb(now)
+  if post.kind == "marker" and err.kind == "answer" then
+    return without_markers(outbox, outbox.confirm:refuse(now))
+  end
   outbox.retry_at = now + outbox.pause:next()
-  outbox.foreign_in_row = err.kind == "answer" and outbox.foreign_in_row + 1 or 0
-  if outbox.foreign_in_row < IN_ROW then return end
-  if post.kind == "records" and not post.doubt and outbox.bisect:refused(post.first, post.last, post.records) then
+  if err.kind == "answer" and is_stuck(outbox, post)
+    and outbox.bisect:refused(post.first, post.last, post.records) then
     doubt(outbox, post, err, now)
   end
 end
 
 failures.refused, failures.limited, failures.too_large, failures.outage = refused, limited, too_large, outage
 
+-- One exchange; in `outbox.posting` while it goes. Returns as `client:outcome` does.
+local function exchange_with(outbox, method, path, body, points, timeout, expected)
+  outbox.posting = true
+  local messages_done, points_done = outbox.messages:spend(1), outbox.points:spend(points)
+  outbox.file.in_flight = outbox.file.in_flight + 1
+  local _ <close> = setmetatable({}, { __close = function()
+    outbox.file.in_flight = outbox.file.in_flight - 1
+    outbox.posting = false
+    messages_done()
+    points_done()
+  end })
+  local exchange <close>, err = outbox.client:start(method, path, body, timeout)
+  if not exchange then return nil, err end
+  outbox.loop:wait(exchange)
+  outbox.confirm:used(exchange:connection())
+  return outbox.client:outcome("outbox", exchange, expected)
+end
+
 -- Sends a post, and does what its outcome asks for. True, or what ends the sending: false and perhaps an error.
 local function send(outbox, post, deadline)
   prepare(outbox, post)
-  local body, err
-  do
-    outbox.posting = true
-    local messages_done, points_done = outbox.messages:spend(1), outbox.points:spend(post.points)
-    outbox.file.in_flight = outbox.file.in_flight + 1
-    local _ <close> = setmetatable({}, { __close = function()
-      outbox.file.in_flight = outbox.file.in_flight - 1
-      outbox.posting = false
-      messages_done()
-      points_done()
-    end })
-    body, err = outbox.client:call("outbox", "POST", post.path, post.body, time_for(outbox, deadline), answer.nothing)
-  end
+  post.breaks = outbox.confirm.breaks
+  local body, err = exchange_with(outbox, "POST", post.path, post.body, post.points, time_for(outbox, deadline),
+    answer.nothing)
   local action, now = answers.action(not body and err or nil), core.monotonic()
   if outbox.closed or action == "closed" then return false end
   if action == "passed" then
@@ -369,6 +442,37 @@ local function send(outbox, post, deadline)
   if action == "ended" then return false, err end
   outbox.backlog_end = select(3, outbox.spool:counts(outbox.number))
   failures[action](outbox, post, err, now)
+  return true
+end
+
+-- ---- Markers ----
+
+local function marker_post(outbox)
+  local body = ("{%s:%d}"):format(outbox.marker_key, outbox.confirm:next_value())
+  return { kind = "marker", path = "/attributes", body = body, bytes = #body, points = 1 }
+end
+
+-- Reads the marker. Returns as `send` does.
+local function read_marker(outbox, deadline)
+  local timeout = math.min(READ_TIMEOUT, time_for(outbox, deadline))
+  local values, err = exchange_with(outbox, "GET", outbox.marker_path, nil, 0, timeout, answer.attributes)
+  local now = core.monotonic()
+  if outbox.closed then return false end
+  if values then
+    outbox.pause:reset()
+    outbox.err = nil
+    confirmed(outbox, outbox.confirm:read(now, values.client[outbox.marker_name]))
+    return true
+  end
+  outbox.err = err
+  local action = answers.action(err)
+  if action == "ended" or action == "closed" then return false, action == "ended" and err or nil end
+  if action == "outage" and err.kind ~= "answer" and err.kind ~= "timeout" then
+    outbox.retry_at = now + outbox.pause:next()
+  else
+    outbox.pace:refused(now, 1)
+    without_markers(outbox, outbox.confirm:refuse(now))
+  end
   return true
 end
 
@@ -416,7 +520,10 @@ local function ask_time(outbox, deadline)
 end
 
 local function timed_out(outbox)
-  return outbox.err or errors.new("timeout", "drain: the deadline came first", { retryable = true })
+  if outbox.err then return outbox.err end
+  local message, count = "drain: the deadline came first", outbox.confirm:count()
+  if count > 0 then message = ("%s; %d records are sent and not confirmed yet"):format(message, count) end
+  return errors.new("timeout", message, { retryable = true })
 end
 
 -- What could not be sent, when nothing is left that can be.
@@ -430,6 +537,9 @@ end
 -- What comes next, of these:
 --   send  with the post
 --   wait  with the time until which, and the signal that ends the waiting before
+--   read  the marker
+--   again what was sent and could not be confirmed waits again
+--   missed the marker has not come back
 --   ask   for the time
 --   done  with the error, if there is one
 local function next_step(outbox, deadline)
@@ -438,16 +548,29 @@ local function next_step(outbox, deadline)
   if deadline and now >= deadline then return "done", timed_out(outbox) end
   if now < outbox.retry_at then return "wait", outbox.retry_at, outbox.wake end
   local post, err = next_post(outbox)
+  if err then return "wait", now + outbox.pause:next(), outbox.wake end
+  if not post and must_ask(outbox) then return "ask" end
+  local first, confirm_at
+  if not (post and post.doubt) then
+    local mode = post and "more" or (deadline or outbox:is_tight()) and "final" or "idle"
+    first, confirm_at = outbox.confirm:next(now, mode)
+  end
+  if first and post then outbox.turn = outbox.turn - 1 end -- it stays its turn
+  if first == "again" or first == "missed" then return first end
+  if first == "wait" and post then return "wait", confirm_at, outbox.wake end
+  if first == "mark" or first == "read" then
+    post = first == "mark" and marker_post(outbox) or nil
+    local at = math.max(budget_at(outbox, post and 1 or 0), outbox.pace.next_at)
+    if at > now then return "wait", at, outbox.wake end
+    if first == "read" then return "read" end
+  end
   if post then
     local at = math.max(budget_at(outbox, post.points), outbox.pace.next_at)
     if at <= now then return "send", post end
     if not post.doubt then outbox.turn = outbox.turn - 1 end -- it stays its turn
     return "wait", at, outbox.wake
-  elseif err then
-    return "wait", now + outbox.pause:next(), outbox.wake
   end
-  if must_ask(outbox) then return "ask" end
-  local due = outbox.doubts:due()
+  local due = soonest(outbox.doubts:due(), confirm_at)
   if deadline then
     if due then return "wait", due, outbox.wake end
     return "done", leftover(outbox)
@@ -476,6 +599,12 @@ local function loop(outbox, deadline)
       going, err = send(outbox, what, deadline)
     elseif step == "wait" then
       wait(outbox, signal, soonest(what, deadline))
+    elseif step == "read" then
+      going, err = read_marker(outbox, deadline)
+    elseif step == "again" then
+      send_again(outbox, outbox.confirm:take_stale())
+    elseif step == "missed" then
+      without_markers(outbox, outbox.confirm:miss())
     elseif step == "ask" then
       going, err = ask_time(outbox, deadline)
     else

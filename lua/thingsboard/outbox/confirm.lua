@@ -1,0 +1,290 @@
+--- Decides when what was answered 200 is stored, by markers.
+--
+-- 200 means that the server has put a message into a queue, which is lost when the server stops. The queue keeps the
+-- order of a device's messages. So a marker, a client attribute with a counter, can be read back only when the server
+-- has come that far. What was sent is confirmed by two markers: the first is posted behind it and read back, then the
+-- second is posted and read back.
+--
+-- That proves nothing across a restart: records queued before it are lost, while markers posted to the new process come
+-- back. So from the record to the second marker the chain of exchanges must not break. It breaks
+--   when an exchange of this device fails, a poll's too;
+--   when a connection ends that the server had not said it would close;
+--   when there are more than 10 seconds between two exchanges that succeed: a server could have been started anew.
+-- What is sent and not confirmed then is sent again: at once where an exchange has failed, else before the next marker.
+--
+-- While a backlog drains, a marker follows every ten posts or every MiB, and no more than two such stretches are sent
+-- before the older one has been read back. When records trickle, markers and their reads are a tenth of the posts.
+-- @module thingsboard.outbox.confirm
+local confirm = {}
+confirm.__index = confirm
+
+local LONGEST_GAP = 10 -- seconds between two exchanges that succeed
+local EVERY_POSTS, EVERY_BYTES = 10, 1 << 20 -- between two markers, while a backlog drains
+local SHARE = 0.1 -- markers and reads for each post, when records trickle
+local COST = 4 -- two markers and two reads
+local FIRST_READ, LONGEST_READ = 0.05, 1 -- seconds between two reads for one marker
+local REFUSALS = 5 -- of markers or their reads, before there are none
+local UNTOLD_ENDS = 10 -- ends of connections without a confirmation between them, before these are no sign any more
+
+--- Seconds after which a marker that has not come back is lost: of a server that has kept one before, and of another.
+confirm.marker_timeout, confirm.first_timeout = 60, 10
+
+local function stretch()
+  return { marker = nil, items = {}, posts = 0, bytes = 0 }
+end
+
+--- @tparam boolean on whether markers are used
+function confirm.new(on)
+  return setmetatable({
+    on = on,
+    problem = nil, -- why they are not used any more, in words
+    value = math.random(1 << 50), -- of the last marker; a number that no earlier process has used
+    outstanding = nil, -- the value of the marker that was posted and has not been read
+    posted_at = 0, read_at = 0, read_pause = 0, -- of that marker: when it was posted, when to read it, and how often
+    open = stretch(), -- what was sent since the last marker
+    behind = {}, -- stretches that end in a marker, oldest first
+    stale = {}, -- items to be sent again, because the chain broke
+    at_once = false, -- these are to be sent again at once
+    breaks = 0, -- how often the chain broke
+    credit = 0, -- requests that markers and reads may take, when records trickle
+    in_row = 0, -- posts since nothing was left to send
+    succeeded_at = nil, -- the last exchange
+    keeps = false, -- a connection has been used again, so one that ends without a word is a sign
+    closing = false, -- the server has said that it closes the connection
+    untold_ends = 0, -- connections that ended without a word, since a confirmation
+    is_kept = false, -- the server has shown a marker, of this process or of another
+    missed = 0, -- markers that have not come back, since one has
+    refused = 0, -- markers and reads that the server has refused, while posts passed, since a marker has come back
+    passes = 0, passes_before = -1, -- posts, and how many there were at the last refusal
+    mark_at = 0, -- when a marker may go after a refusal
+  }, confirm)
+end
+
+-- Adds an item to a list: a range of records behind the last one becomes a part of that.
+local function add(items, item)
+  local last = items[#items]
+  if last and item.first and last.last and last.last + 1 == item.first then
+    last.last, last.records = item.last, last.records + item.records
+  else
+    items[#items + 1] = item
+  end
+end
+
+--- A post has been answered 200.
+-- @tparam table item `first`, `last` and `records`, or `versions` and `attributes`
+-- @tparam integer bytes of the post
+function confirm:passed(item, bytes)
+  local open = self.open
+  add(open.items, item)
+  open.posts, open.bytes = open.posts + 1, open.bytes + bytes
+  self.in_row, self.passes = self.in_row + 1, self.passes + 1
+  self.credit = math.min(self.credit + SHARE, 2 * COST)
+end
+
+local function each_stretch(self)
+  local all = { self.open }
+  for _, one in ipairs(self.behind) do all[#all + 1] = one end
+  return ipairs(all)
+end
+
+--- The chain has broken.
+-- @tparam boolean at_once whether what is not confirmed has to be sent again at once
+function confirm:broke(at_once)
+  self.breaks = self.breaks + 1
+  for _, one in ipairs(self.behind) do
+    for _, item in ipairs(one.items) do add(self.stale, item) end
+  end
+  for _, item in ipairs(self.open.items) do add(self.stale, item) end
+  self.open, self.behind, self.outstanding = stretch(), {}, nil
+  self.at_once = self.stale[1] ~= nil and (self.at_once or at_once)
+end
+
+--- Notes an exchange of the device that has ended.
+-- @tparam ?integer status nil when there was no answer, or somebody else's
+-- @tparam number now seconds of the monotonic clock
+function confirm:heard(status, now)
+  if not status or status >= 502 then
+    self:broke(true)
+  elseif status == 200 or status == 408 then
+    if self.succeeded_at and now - self.succeeded_at > LONGEST_GAP then self:broke(false) end
+    self.succeeded_at = now
+  end
+end
+
+--- Notes the connection of an exchange of the outbox.
+-- @tparam boolean new it was made for this exchange
+-- @tparam boolean closing the server has said that it closes it
+function confirm:used(new, closing)
+  if not new then
+    self.keeps = true
+  elseif self.keeps and not self.closing and self.untold_ends < UNTOLD_ENDS then
+    self.untold_ends = self.untold_ends + 1
+    self:broke(false)
+  end
+  self.closing = closing
+end
+
+-- Whether so much was sent that a marker is due, or twice that.
+local function is_long(posts, bytes, times)
+  return posts >= times * EVERY_POSTS or bytes >= times * EVERY_BYTES
+end
+
+-- Whether as much is sent as may be before the marker has come back.
+local function is_full(self)
+  local posts, bytes = self.open.posts, self.open.bytes
+  for _, one in ipairs(self.behind) do
+    if one.marker == self.outstanding then posts, bytes = posts + one.posts, bytes + one.bytes end
+  end
+  return is_long(posts, bytes, 2)
+end
+
+--- What to do next.
+-- @tparam number now seconds of the monotonic clock
+-- @tparam string mode `more`: there is more to send; `idle`: there is nothing to send now; `final`: nothing will come,
+-- or what is sent takes room that is needed
+-- @treturn ?string `mark`: post a marker; `read`: read it; `again`: send again what `take_stale` gives; `missed`: a
+-- marker is lost, see `miss`; `wait`; nil: nothing
+-- @treturn ?number until when to wait, seconds of the monotonic clock
+function confirm:next(now, mode)
+  if not self.on then return nil end
+  if self.at_once then return "again" end
+  if mode ~= "more" then self.in_row = 0 end
+  if self.outstanding then
+    local timeout = self.is_kept and confirm.marker_timeout or confirm.first_timeout
+    if now - self.posted_at > timeout then return "missed" end
+    if now >= self.read_at then return "read" end
+    if mode == "more" and not is_full(self) then return nil end
+    return "wait", self.read_at
+  end
+  local open = self.open
+  if now < self.mark_at then
+    if mode == "more" or not open.items[1] and not self.stale[1] and not self.behind[1] then return nil end
+    return "wait", self.mark_at
+  end
+  if mode == "more" then
+    if self.in_row >= EVERY_POSTS and is_long(open.posts, 0, 1) or is_long(0, open.bytes, 1) then return "mark" end
+    return nil
+  end
+  if self.behind[1] then return "mark" end -- the second one
+  if not open.items[1] and not self.stale[1] then return nil end
+  if mode == "idle" and self.credit < COST + (self.stale[1] and 1 or 0) and not is_long(0, open.bytes, 1) then
+    return nil
+  end
+  return self.stale[1] and "again" or "mark"
+end
+
+--- Takes what has to be sent again.
+-- @treturn table a list of items
+function confirm:take_stale()
+  local stale = self.stale
+  self.stale, self.at_once = {}, false
+  return stale
+end
+
+--- The value of the next marker.
+function confirm:next_value()
+  return self.value + 1
+end
+
+--- The marker has been answered 200.
+-- @tparam number now seconds of the monotonic clock
+-- @tparam integer breaks what `breaks` was when it was posted
+function confirm:marked(now, breaks)
+  self.value = self.value + 1
+  self.credit = self.credit - 1
+  if self.breaks ~= breaks then return end
+  self.outstanding = self.value
+  if self.open.items[1] then
+    self.open.marker = self.value
+    table.insert(self.behind, self.open)
+    self.open = stretch()
+  end
+  self.posted_at, self.read_at, self.read_pause = now, now, FIRST_READ
+end
+
+--- What the server shows as marker.
+-- @tparam number now seconds of the monotonic clock
+-- @param value as read; nil when the server has none
+-- @treturn table the items that are confirmed by it
+function confirm:read(now, value)
+  self.credit = math.max(self.credit - 1, -COST)
+  if value ~= nil then self.is_kept = true end
+  local confirmed = {}
+  if not self.outstanding then return confirmed end
+  if value ~= self.outstanding then
+    self.read_at = now + self.read_pause
+    self.read_pause = math.min(2 * self.read_pause, LONGEST_READ)
+    return confirmed
+  end
+  self.outstanding, self.missed, self.refused = nil, 0, 0
+  while self.behind[1] and self.behind[1].marker < value do
+    for _, item in ipairs(table.remove(self.behind, 1).items) do add(confirmed, item) end
+  end
+  if confirmed[1] then self.untold_ends = 0 end
+  return confirmed
+end
+
+-- Gives markers up.
+-- @treturn table all that was sent: nothing will confirm it
+local function give_up(self, problem)
+  self:broke(true)
+  self.on, self.problem = false, problem
+  return self:take_stale()
+end
+
+--- A marker has not come back in time: what is sent is sent again. Where none ever has, though all else passes, markers
+-- are given up.
+-- @treturn ?table then, all that was sent
+function confirm:miss()
+  self:broke(true)
+  self.missed = self.missed + 1
+  if self.is_kept or self.missed < 2 then return nil end
+  return give_up(self, "the server does not keep client attributes, by which it would show what it has stored")
+end
+
+--- The server has refused a marker, or to show it. Where it does so again and again, though posts pass, markers are
+-- given up.
+-- @tparam number now seconds of the monotonic clock
+-- @treturn ?table then, all that was sent
+function confirm:refuse(now)
+  self:broke(true)
+  self.mark_at = now + LONGEST_READ
+  if self.passes == self.passes_before then return nil end
+  self.passes_before = self.passes
+  self.refused = self.refused + 1
+  if self.refused < REFUSALS then return nil end
+  return give_up(self, "the server refuses the client attribute by which it would show what it has stored")
+end
+
+--- How many records are sent and not confirmed.
+function confirm:count()
+  local count = 0
+  for _, one in each_stretch(self) do
+    for _, item in ipairs(one.items) do count = count + (item.records or 0) end
+  end
+  for _, item in ipairs(self.stale) do count = count + (item.records or 0) end
+  return count
+end
+
+--- Records have been dropped.
+-- @tparam integer first number of the first
+-- @tparam integer last number of the last
+-- @treturn integer how many of them were sent
+function confirm:forget(first, last)
+  local forgotten = 0
+  local function forget(items)
+    for _, item in ipairs(items) do
+      if item.first then
+        local overlap = math.min(last, item.last) - math.max(first, item.first) + 1
+        overlap = math.max(0, math.min(overlap, item.records))
+        item.records = item.records - overlap
+        forgotten = forgotten + overlap
+      end
+    end
+  end
+  for _, one in each_stretch(self) do forget(one.items) end
+  forget(self.stale)
+  return forgotten
+end
+
+return confirm

@@ -1,0 +1,424 @@
+-- What is answered 200 waits in the server's queue: an outbox keeps it until markers show that it is stored. As many
+-- random crashes as THINGSBOARD_CRASHES says; ten thousand by `make torture-outbox`.
+local confirm = require "thingsboard.outbox.confirm"
+local emulator = require "spec.support.emulator"
+local recording = require "spec.support.recording"
+local sender = require "thingsboard.outbox.sender"
+local tb = require "thingsboard"
+
+local CRASHES = tonumber(os.getenv "THINGSBOARD_CRASHES") or 60
+
+local fill = recording.fill
+
+describe("an outbox confirms", function()
+  local e, place, dev, token
+  local first_pause <const>, longest_pause <const> = sender.first_pause, sender.longest_pause
+  local marker_timeout <const>, first_timeout <const> = confirm.marker_timeout, confirm.first_timeout
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+
+  before_each(function()
+    place = recording.start(e)
+    dev, token = place.dev, place.token
+    sender.first_pause, sender.longest_pause = 0.02, 0.1
+    e:clear()
+  end)
+
+  after_each(function()
+    sender.first_pause, sender.longest_pause = first_pause, longest_pause
+    confirm.marker_timeout, confirm.first_timeout = marker_timeout, first_timeout
+    place:stop()
+    e:set { queue_delay = 0, keeps_attributes = true, rate_limits = {} }
+  end)
+
+  local function open(given)
+    given = given or {}
+    given.path = given.path or place.path
+    return assert(dev:outbox(given))
+  end
+
+  local function await(condition, seconds)
+    local deadline = tb.now() + (seconds or 10) * 1000
+    while not condition() do
+      assert(tb.now() < deadline, "it does not come about")
+      tb.sleep(0.005)
+    end
+  end
+
+  -- The device's requests, a letter each: a telemetry post, a marker or another attribute, a read.
+  local function letters()
+    local list = {}
+    for _, request in ipairs(e:requests()) do
+      if request.target:find(token, 1, true) then
+        list[#list + 1] = request.method == "GET" and "r" or request.target:find "/telemetry$" and "t" or "m"
+      end
+    end
+    return table.concat(list)
+  end
+
+  -- Runs an outbox in a task while something else goes on, which closes it.
+  local function while_running(outbox, act)
+    local failed
+    tb.spawn(function() outbox:run() end)
+    tb.spawn(function()
+      local ok, said = pcall(act)
+      if not ok then failed = said end
+      dev:close()
+      outbox:close()
+    end)
+    tb.run()
+    if failed then error(failed, 0) end
+  end
+
+  it("by two markers, the second posted when the first could be read", function()
+    e:set { queue_delay = 150 }
+    local outbox <close> = open()
+    fill(outbox, 1, 5)
+    local watching = tb.spawn(function()
+      await(function() return outbox:stats().unconfirmed == 5 end)
+      local stats = outbox:stats()
+      assert.equal(0, stats.records)
+      assert.equal(5, stats.sent.records)
+      assert.equal(0, stats.sent.confirmed)
+      assert.is_true(stats.bytes > 0)
+    end)
+    assert.is_true(outbox:drain { deadline = 10 })
+    assert.is_true(watching:done())
+    assert.truthy(letters():find "^tmr+mr+$", letters())
+    local stats = outbox:stats()
+    assert.equal(0, stats.unconfirmed)
+    assert.equal(0, stats.bytes)
+    assert.equal(5, stats.sent.confirmed)
+    assert.equal(0, stats.sent.again)
+    assert.is_true(stats.confirm)
+    assert.is_true(outbox:drain { deadline = 10 })
+    assert.truthy(letters():find "^tmr+mr+$") -- nothing more to confirm
+  end)
+
+  it("nothing where that is turned off", function()
+    local outbox <close> = open { confirm = false }
+    fill(outbox, 1, 5)
+    assert.is_true(outbox:drain { deadline = 10 })
+    assert.equal("t", letters())
+    assert.equal(0, outbox:stats().bytes)
+    assert.is_false(outbox:stats().confirm)
+  end)
+
+  it("by the attribute that it is told to use", function()
+    local outbox <close> = open { confirm_key = "how far" }
+    fill(outbox, 1, 1)
+    assert.is_true(outbox:drain { deadline = 10 })
+    assert.truthy(e:attributes(token, "client")["how far"])
+    local ok, said = pcall(dev.outbox, dev, { path = place.path .. 2, confirm_key = "a,b" })
+    assert.is_false(ok)
+    assert.truthy(said:find("option 'confirm_key' holds a comma", 1, true))
+  end)
+
+  it("attributes alike, and has them sent again when they are lost", function()
+    local outbox = open()
+    while_running(outbox, function()
+      e:set { queue_delay = 1e9 }
+      assert(outbox:attributes { model = "x" })
+      await(function() return outbox:stats().attributes == 0 end)
+      e:crash()
+      e:set { queue_delay = 0 }
+      assert.is_nil(e:attributes(token, "client").model)
+    end)
+    dev = tb.device { url = e.url, token = token }
+    local again <close> = open()
+    assert.equal(1, again:stats().attributes)
+    assert.is_true(again:drain { deadline = 10 })
+    assert.equal("x", e:attributes(token, "client").model.value)
+    assert.equal(0, again:stats().attributes)
+    assert.is_true(again:drain { deadline = 10 })
+  end)
+
+  it("not what a restart of the server has lost: it is sent again", function()
+    local outbox <close> = open()
+    e:set { queue_delay = 1e9 }
+    fill(outbox, 1, 50)
+    assert.is_nil((outbox:drain { deadline = 1 }))
+    assert.equal(50, outbox:stats().unconfirmed)
+    e:crash()
+    e:set { queue_delay = 0 }
+    assert.same({}, e:series(token))
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.equal(50, #place:arrived(50))
+    assert.is_true(outbox:stats().sent.again >= 50)
+    assert.equal(50, outbox:stats().sent.records)
+    assert.equal(50, outbox:stats().sent.confirmed)
+  end)
+
+  it("by no marker of the time before a restart", function()
+    local outbox <close> = open { batch_records = 5 }
+    e:set { queue_delay = 1e9 }
+    fill(outbox, 1, 5)
+    local sending = tb.spawn(function() return outbox:drain { deadline = 20 } end)
+    await(function() return letters():find "tmr" end)
+    e:crash() -- the records and the first marker are gone
+    e:set { queue_delay = 0 }
+    tb.run()
+    assert.is_true(sending:done())
+    assert.equal(5, #place:arrived(5))
+    assert.equal(0, outbox:stats().unconfirmed)
+  end)
+
+  it("and sends again at once when an open poll breaks", function()
+    local outbox = open()
+    tb.spawn(function() for _ in dev:rpc_requests() do end end)
+    while_running(outbox, function()
+      e:set { queue_delay = 1e9 }
+      fill(outbox, 1, 3)
+      await(function() return outbox:stats().unconfirmed == 3 end)
+      await(function() return letters():find "r" end) -- the poll
+      e:crash()
+      e:set { queue_delay = 0 }
+      await(function() return outbox:stats().sent.again >= 3 and outbox:stats().records == 0 end)
+    end)
+    assert.equal(3, #place:arrived(3))
+  end)
+
+  it("a trickle by no more than a tenth of its posts", function()
+    local outbox = open()
+    while_running(outbox, function()
+      for n = 1, 200 do
+        assert(outbox:put { n = n })
+        await(function() return outbox:stats().records == 0 end)
+        tb.sleep(0)
+      end
+    end)
+    local all = letters()
+    assert.equal(200, select(2, all:gsub("t", "")))
+    assert.is_true(#all <= 220, #all)
+    assert.truthy(all:find "mrmr")
+    dev = tb.device { url = e.url, token = token }
+    local again <close> = open()
+    assert.is_true(again:stats().records <= 80) -- the rest is confirmed
+  end)
+
+  it("at once what takes the room that others need", function()
+    local outbox = open { max_records = 3, when_full = "refuse" }
+    while_running(outbox, function()
+      for n = 1, 30 do
+        await(function() return outbox:put { n = n } end)
+        await(function() return outbox:stats().records == 0 end)
+      end
+      await(function() return outbox:stats().sent.confirmed >= 28 end)
+    end)
+    assert.equal(30, #place:arrived(30))
+  end)
+
+  it("a backlog while it drains, and bounds what is in flight", function()
+    e:set { queue_delay = 100 }
+    local outbox <close> = open { batch_records = 1 }
+    fill(outbox, 1, 100)
+    assert.is_true(outbox:drain { deadline = 30 })
+    local all = letters()
+    assert.equal(100, select(2, all:gsub("t", "")))
+    assert.is_true(select(2, all:gsub("m", "")) <= 12)
+    local since = 0 -- posts since the last marker but one
+    for stretch in all:gmatch "t+" do
+      assert.is_true(#stretch <= 20, all)
+      since = math.max(since, #stretch)
+    end
+    assert.is_true(since >= 5)
+    assert.equal(100, #place:arrived(100))
+  end)
+
+  it("for each device of a file by a marker of its own", function()
+    local other_token = e:create_device {}
+    local other <close> = tb.device { url = e.url, token = other_token }
+    local first <close> = open { name = "one" }
+    local second <close> = assert(other:outbox { path = place.path, name = "other" })
+    fill(first, 1, 3)
+    fill(second, 4, 6)
+    assert.is_true(first:drain { deadline = 10 })
+    assert.equal(3, second:stats().records)
+    assert.is_true(second:drain { deadline = 10 })
+    assert.not_equal(e:attributes(token, "client").outbox_marker.value,
+      e:attributes(other_token, "client").outbox_marker.value)
+  end)
+
+  it("within budgets, which markers and reads count towards", function()
+    e:set { rate_limits = { messages = "5:1", telemetry_messages = "5:1" } }
+    local outbox <close> = open { messages = "5:1", batch_records = 1 }
+    fill(outbox, 1, 12)
+    assert.is_true(outbox:drain { deadline = 30 })
+    local list = e:requests()
+    assert.is_true(#list >= 12 + 4)
+    for i, request in ipairs(list) do
+      assert.equal(200, request.status)
+      if i > 5 then assert.is_true(request.at - list[i - 5].at > 0.9) end
+    end
+  end)
+
+  it("as it did without, where the server keeps no client attributes, and says so", function()
+    confirm.first_timeout = 0.3
+    e:set { keeps_attributes = false }
+    local outbox <close> = open()
+    fill(outbox, 1, 5)
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.truthy(outbox:stats().confirm:find "does not keep client attributes")
+    assert.equal(0, outbox:stats().bytes)
+    e:clear()
+    fill(outbox, 6, 6)
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.equal("t", letters())
+    assert.equal(6, #place:arrived(6))
+  end)
+
+  for how, fault in pairs {
+    ["posted"] = { method = "POST", path = "/attributes$" }, ["read"] = { method = "GET", path = "clientKeys=outbox" },
+  } do
+    it("as it did without, where markers cannot be " .. how, function()
+      fault.how, fault.status, fault.body = "status", 403, "<html>no</html>"
+      e:fault(fault)
+      local outbox <close> = open()
+      fill(outbox, 1, 5)
+      assert.is_true(outbox:drain { deadline = 30 })
+      assert.truthy(outbox:stats().confirm:find "refuses")
+      assert.equal(5, #place:arrived(5))
+    end)
+  end
+
+  it("by a marker that comes late, when one came before", function()
+    confirm.first_timeout, confirm.marker_timeout = 0.2, 10
+    local outbox <close> = open()
+    fill(outbox, 1, 1)
+    assert.is_true(outbox:drain { deadline = 20 })
+    e:set { queue_delay = 600 }
+    fill(outbox, 2, 5)
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.is_true(outbox:stats().confirm)
+    assert.equal(0, outbox:stats().sent.again)
+  end)
+
+  -- Records, attributes and restarts in an order that the seed decides. The server stores with a delay that changes.
+  local function crash(seed)
+    math.randomseed(seed)
+    token = e:create_device {}
+    local path = place.path .. seed
+    local device <close> = tb.device { url = e.url, token = token }
+    local outbox = assert(device:outbox { path = path, batch_records = math.random(3), sync_every = 60 })
+    local n, last = 0, nil
+    e:set { queue_delay = math.random() < 0.5 and 0 or math.random(30) }
+    while_running(outbox, function()
+      for _ = 1, math.random(25) do
+        local what = math.random(10)
+        if what <= 5 then
+          n = n + 1
+          assert(outbox:put { n = n })
+        elseif what == 6 then
+          last = (last or 0) + 1
+          assert(outbox:attributes { last = last })
+        elseif what == 7 then
+          e:crash()
+        elseif what == 8 then
+          e:set { queue_delay = math.random() < 0.5 and 0 or math.random(30) }
+        else
+          tb.sleep(math.random() * 0.01)
+        end
+      end
+      -- What is confirmed by now must be stored, and what is not must be in the file.
+    end)
+    outbox = assert(device:outbox { path = path })
+    local stored = {}
+    if math.random() < 0.5 then e:crash() end
+    e:set { queue_delay = 0 }
+    assert(outbox:drain { deadline = 20 })
+    assert(outbox:close())
+    for _, entry in ipairs(e:series(token).n or {}) do stored[tonumber(entry.value)] = true end
+    for i = 1, n do assert(stored[i], ("record %d of %d is lost"):format(i, n)) end
+    local kept = e:attributes(token, "client").last
+    if last then assert(kept and tonumber(kept.value) == last, "an attribute is lost") end
+    os.remove(path)
+  end
+
+  it("nothing that a crash loses, whatever comes between", function()
+    for seed = 1, CRASHES do
+      local ok, said = pcall(crash, seed)
+      if not ok then error(("seed %d: %s"):format(seed, tostring(said))) end
+    end
+  end)
+end)
+
+describe("the chain of exchanges", function()
+  local self
+
+  before_each(function()
+    self = confirm.new(true)
+    self:heard(200, 0)
+  end)
+
+  local function send(n) self:passed({ first = n, last = n, records = 1 }, 30) end
+
+  -- Posts a marker and reads it.
+  local function mark(now)
+    self:marked(now, self.breaks)
+    return self:read(now, self.outstanding)
+  end
+
+  it("confirms what two markers in a row stand behind", function()
+    send(1)
+    assert.same({}, mark(1))
+    send(2)
+    assert.same({ { first = 1, last = 1, records = 1 } }, mark(2))
+    assert.equal(1, self:count())
+    assert.same({ { first = 2, last = 2, records = 1 } }, mark(3))
+    assert.equal(0, self:count())
+  end)
+
+  it("breaks when more than ten seconds pass between two that succeed", function()
+    send(1)
+    self:heard(200, 10)
+    assert.equal(0, self.breaks)
+    self:heard(408, 20.5)
+    assert.equal(1, self.breaks)
+    assert.same({ { first = 1, last = 1, records = 1 } }, self:take_stale())
+    send(2)
+    mark(21)
+    assert.same({ { first = 2, last = 2, records = 1 } }, mark(21))
+  end)
+
+  it("breaks when an exchange fails, and that is urgent", function()
+    for _, status in ipairs { 502, 503, 504, false } do
+      send(1)
+      self:heard(status or nil, 1)
+      assert.equal("again", (self:next(1, "more")))
+      assert.equal(1, #self:take_stale())
+    end
+    send(1)
+    for _, status in ipairs { 200, 400, 404, 408, 429, 500 } do self:heard(status, 1) end
+    assert.is_nil((self:next(1, "more")))
+  end)
+
+  it("breaks when a connection ends that was not to be closed", function()
+    self:used(true, false)
+    self:used(false, false)
+    send(1)
+    self:used(false, true)
+    self:used(true, false) -- the server has said so
+    assert.equal(0, self.breaks)
+    self:used(true, false)
+    assert.equal(1, self.breaks)
+    assert.is_false(self.at_once)
+  end)
+
+  it("does not hold what was in flight when it broke for unbroken", function()
+    send(1)
+    local breaks = self.breaks
+    self:heard(nil, 1)
+    self:take_stale()
+    self:marked(1, breaks)
+    assert.is_nil(self.outstanding)
+  end)
+
+  it("forgets what is dropped", function()
+    for n = 1, 5 do send(n) end
+    assert.equal(2, self:forget(2, 3))
+    assert.equal(3, self:count())
+    self:forget(0, 9)
+    assert.equal(0, self:count())
+  end)
+end)

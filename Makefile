@@ -188,7 +188,8 @@ torture:
 	$(MAKE) --no-print-directory fuzz SECONDS=15
 
 # The allocations of every story fail in turn, where it has more than 300 of them some 150, evenly spread: TORTURE=1 for
-# each, which takes a quarter of an hour, TORTURE=7 for every seventh, TORTURE="1 TLS" for each of one story.
+# each, which takes a quarter of an hour, TORTURE=7 for every seventh, TORTURE="1 TLS" for each of one story. A failure
+# tells how to repeat it alone.
 torture-memory: ready-for-test $(BUILD)/spec/oom.so
 	$(PATHS) OOM=$(CURDIR)/$(BUILD)/spec/oom.so LD_PRELOAD=$(CURDIR)/$(BUILD)/spec/oom.so \
 	  $(LUA) spec/torture/memory.lua $(TORTURE)
@@ -224,6 +225,18 @@ fuzz-%: $(FUZZ)/fuzz
 	$(PATHS) TARGET=$* $(FUZZ)/fuzz $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(SECONDS)) -timeout=20 -max_len=4096 -detect_leaks=0 -verbosity=0 \
 	  $(patsubst %,-dict=%,$(wildcard spec/fuzz/$*.dict)) -print_final_stats=1 -artifact_prefix=$(FUZZ)/$*- \
 	  $(FUZZ)/$* spec/fuzz/corpus/$*
+
+# Small changes to the code that a spec must notice: MUTANTS="200 7" for 200 of them, drawn by seed 7, "5 7 touching" for
+# the specs that touch the changed file only. What none notices is listed.
+MUTANTS = 200 $(shell date +%s)
+MUTATE = $(BUILD)/mutate/bin/mutate
+
+$(MUTATE):
+	python3 -m venv $(BUILD)/mutate
+	$(BUILD)/mutate/bin/pip install --quiet --disable-pip-version-check universalmutator==1.14.1
+
+mutants: ready-for-test $(MUTATE)
+	$(LUA) spec/mutants/run.lua $(CURDIR)/$(MUTATE) $(CURDIR)/$(BUILD)/mutants $(MUTANTS)
 
 # Lines and branches that the specs reach, with allocations that fail; see CONTRIBUTING.md for what is left.
 COVERAGE = $(BUILD)/coverage
@@ -292,4 +305,4 @@ deps:
 	@./.ci/deps
 
 .PHONY: all install install-emulator uninstall demo test page-test emulator memcheck sanitize collect torture torture-memory torture-network \
-  torture-soak torture-outbox fuzz coverage lint types man doc format bench clean deps
+  torture-soak torture-outbox fuzz mutants coverage lint types man doc format bench clean deps

@@ -1,0 +1,135 @@
+--- Small changes to the code, one after another, and whether a spec notices: first those that touch the file, then,
+-- where they pass, all of them. What none notices has survived, and is shown with its line. What does not build, or
+-- makes the same machine code, is not counted.
+-- @usage lua5.4 spec/mutants/run.lua MUTATE DIRECTORY SAMPLE SEED [touching]
+-- MUTATE is universalmutator's program, DIRECTORY where to copy the tree to; "touching" leaves out the whole suite.
+local mutate, directory, sample, seed, touching_only = table.unpack(arg)
+sample, seed = math.tointeger(sample), math.tointeger(seed)
+
+-- The specs that touch the files of a folder.
+local SPECS = {
+  ["csrc/base"] = "exchange loop body spool fork", ["csrc/core"] = "exchange system file options misuse",
+  ["csrc/digest"] = "checksum download misuse", ["csrc/json"] = "body numbers telemetry misuse",
+  ["csrc/http"] = "exchange error http2 trust loop misuse", ["csrc/process"] = "process loop",
+  ["csrc/spool"] = "spool outbox outbox_disk allocations",
+  ["lua/thingsboard"] = "loop telemetry error options attribute_updates fleet token_file types",
+  ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",
+  ["lua/thingsboard/api"] = "rpc_requests attribute_updates provision derive_token claim",
+  ["lua/thingsboard/command"] = "command", ["lua/thingsboard/service"] = "service",
+  ["lua/thingsboard/http"] = "long_poll backoff answer error rpc_requests attribute_updates lies options",
+  ["lua/thingsboard/json"] = "decode telemetry numbers body", ["lua/thingsboard/loop"] = "loop process fleet",
+  ["lua/thingsboard/ota"] = "download updater updater_limits",
+  ["lua/thingsboard/outbox"] = "outbox outbox_bisect outbox_sending outbox_disk outbox_migration outbox_readme",
+}
+
+local LONGEST = 1800 -- seconds of a suite: a mutant may never end
+
+local function sh(command, ...)
+  return (os.execute("(" .. command:format(...) .. ") >/dev/null 2>&1"))
+end
+
+local function lines_of(command, ...)
+  local list = {}
+  local process <close> = io.popen(command:format(...))
+  for line in process:lines() do list[#list + 1] = line end
+  return list
+end
+
+local tree = directory .. "/tree"
+local function read(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return file:read "a"
+end
+local function write(path, text)
+  local file <close> = assert(io.open(path, "wb"))
+  file:write(text)
+end
+
+-- What a file is compiled to, without names and lines; nil where it is not.
+local function compiled(path)
+  if path:find "%.lua$" then
+    local out = directory .. "/compiled"
+    return sh("cd %s && luac5.4 -s -o %s %s", tree, out, path) and read(out) or nil
+  end
+  local object = "build/plain/" .. path:match "^csrc/(.+)%.c$" .. ".o"
+  return sh("cd %s && make BUILD=build/plain CFLAGS=-O2 %s", tree, object) and read(tree .. "/" .. object) or nil
+end
+
+-- Whether these specs pass; all of them without a list.
+local function pass(names)
+  local specs = names and "SPECS='" .. names:gsub("%S+", "spec/%0_spec.lua") .. "'" or ""
+  return sh("cd %s && timeout --kill-after=10 %d make test %s", tree, LONGEST, specs)
+end
+
+-- Every line of code, as { path, number }.
+local function lines_of_code()
+  local found = {}
+  for _, path in ipairs(lines_of("cd %s && find csrc lua -name '*.c' -o -name '*.lua' | LC_ALL=C sort", tree)) do
+    local number, in_comment = 0, false
+    for line in io.lines(tree .. "/" .. path) do
+      number = number + 1
+      if line:find "^%s*/%*" then in_comment = true end
+      if not in_comment and line:find "%w" and not line:find "^%s*%-%-" and not line:find "^#include" then
+        found[#found + 1] = { path, number }
+      end
+      if line:find "%*/" then in_comment = false end
+    end
+  end
+  return found
+end
+
+-- The mutants of a line: their texts.
+local function mutants_of(path, number)
+  local made = directory .. "/made"
+  assert(sh("rm -rf %s && mkdir %s && echo %d >%s/lines", made, made, number, made))
+  local rules = path:find "%.lua$" and "none spec/mutants/lua.rules" or "c"
+  sh("cd %s && %s %s %s --noCheck --mutantDir %s --lines %s/lines", tree, mutate, path, rules, made, made)
+  local texts = {}
+  for _, name in ipairs(lines_of("ls -v %s/*.mutant.* 2>/dev/null", made)) do texts[#texts + 1] = read(name) end
+  return texts
+end
+
+-- The line in which two texts differ first: its number, and how it is in both.
+local function difference(before, after)
+  local number, next_after = 0, after:gmatch "[^\n]*"
+  for line in before:gmatch "[^\n]*" do
+    number = number + 1
+    local other = next_after()
+    if line ~= other then return number, line, other or "" end
+  end
+end
+
+assert(sh("rm -rf %s && mkdir -p %s", directory, tree))
+assert(sh("tar -cf - --exclude=./build --exclude=./.git . | tar -xf - -C %s", tree))
+assert(pass "body", "the specs of the tree as it is do not pass")
+math.randomseed(seed)
+local code = lines_of_code()
+local tried, survived = 0, 0
+while tried < sample do
+  local path, number = table.unpack(code[math.random(#code)])
+  local texts = mutants_of(path, number)
+  local before, text = read(tree .. "/" .. path), texts[1] and texts[math.random(#texts)]
+  if text and text ~= before then
+    local was = assert(compiled(path))
+    write(tree .. "/" .. path, text)
+    local is = compiled(path)
+    if is and is ~= was then
+      tried = tried + 1
+      local from = os.time()
+      local noticed = not sh("cd %s && make --silent", tree) or not pass(SPECS[path:match "^(.*)/"])
+      local by = noticed and "noticed" or "survives the specs that touch it"
+      if not noticed and not touching_only then
+        noticed = not pass()
+        by = noticed and "noticed by the whole suite" or "SURVIVES"
+      end
+      survived = survived + (noticed and 0 or 1)
+      local at, line, other = difference(before, text)
+      print(("%s:%d: %s, %d s\n  - %s\n  + %s"):format(path, at, by, os.time() - from, line, other))
+      io.stdout:flush()
+    end
+    write(tree .. "/" .. path, before)
+    assert(sh("cd %s && make --silent", tree))
+  end
+end
+assert(sh("rm -rf %s", directory))
+print(("%d mutants of seed %d: %d noticed, %d survived"):format(tried, seed, tried - survived, survived))

@@ -19,8 +19,11 @@ static bool counting, sticky;
 static long count, fail_at; /* the allocation that fails; 0 for none */
 static long live;           /* blocks */
 
-/* Whether this is called, however far down, by a function that its library exports. */
-static bool is_below(const char *function) {
+static const char *spared; /* below this function no allocation fails; NULL for none */
+
+/* Whether this is called, however far down, by what is to be spared. */
+static bool is_spared(void) {
+  if (spared == NULL) return false;
   enum { DEEPEST = 100 };
   void *frames[DEEPEST];
   counting = false; /* backtrace may allocate */
@@ -28,19 +31,16 @@ static bool is_below(const char *function) {
   counting = true;
   for (int i = 0; i < depth; i++) {
     Dl_info found;
-    if (dladdr(frames[i], &found) != 0 && found.dli_sname != NULL && strcmp(found.dli_sname, function) == 0)
-      return true;
+    if (dladdr(frames[i], &found) != 0 && found.dli_sname != NULL && strcmp(found.dli_sname, spared) == 0) return true;
   }
   return false;
 }
 
-/* What OpenSSL needs to read is spared: when a session ticket comes, and it has no memory for a copy of the session,
- * OpenSSL 3.0 frees twice what the copy shares with the session. */
 static bool fails(void) {
   if (!counting) return false;
   count++;
   if (fail_at == 0 || (sticky ? count < fail_at : count != fail_at)) return false;
-  if (is_below("SSL_read")) return false;
+  if (is_spared()) return false;
   errno = ENOMEM;
   return true;
 }
@@ -79,12 +79,14 @@ void free(void *block) {
   __libc_free(block);
 }
 
-/* attempt(n, from_then_on, f): calls f while the n-th allocation fails, or none when n is 0. Returns how many there
- * were, whether f returned, and the first two of its results, or its error. */
+/* attempt(n, from_then_on, f, spare): calls f while the n-th allocation fails, or none when n is 0, and none that is
+ * made by the library's function called `spare`, or below it. Returns how many there were, whether f returned, and the
+ * first two of its results, or its error. */
 static int attempt(lua_State *L) {
   fail_at = (long)luaL_checkinteger(L, 1);
   sticky = lua_toboolean(L, 2);
   luaL_checktype(L, 3, LUA_TFUNCTION);
+  spared = luaL_optstring(L, 4, NULL); /* a string of the caller's, who holds it meanwhile */
   lua_settop(L, 3);
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   count = 0;

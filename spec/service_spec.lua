@@ -240,12 +240,24 @@ describe("thingsboard service", function()
       assert.falsy(log():find("failed", 1, true))
     end)
 
-    it("others can write to: they are not run", function()
+    it("others can write to, or to their folder: they are not run", function()
       write("a.lua", "print 'runs'")
       os.execute("chmod 666 " .. folder .. "/a.lua")
       start()
-      until_logged "every user can write to it"
-      assert.falsy(log():find("a.lua: runs", 1, true))
+      until_logged "a.lua failed, and is started again: every user can write to it"
+      stop()
+      os.remove(log_path)
+      os.execute(("chmod 644 %s/a.lua; chmod 777 %s"):format(folder, folder))
+      start()
+      until_logged("scripts: " .. folder .. ": every user can write to it")
+      assert.falsy(log():find("a.lua", 1, true))
+    end)
+
+    it("would end the process: they fail instead", function()
+      write("a.lua", "os.exit(0)")
+      start()
+      until_logged "a script ends by itself alone"
+      stop()
     end)
 
     it("all fail at once: it neither burns the processor nor ends", function()
@@ -634,6 +646,8 @@ describe("thingsboard service", function()
     end
     fails(2, "which server?", "return {}")
     fails(2, "which device?", "return { url = 'http://127.0.0.1:1' }")
+    fails(1, "report: option 'as' must be 'telemetry' or 'attributes'",
+      ("return { url = 'http://127.0.0.1:1', token_file = %q, report = { as = 'mail' } }"):format(token_file))
     fails(1, "there is no plan 'gold'", ("return { url = 'http://127.0.0.1:1', token_file = %q, outbox = "
       .. "{ path = '/tmp/x', plan = 'gold' } }"):format(token_file))
     fails(1, "unknown option 'colour'", ("return { url = 'http://127.0.0.1:1', token_file = %q, outbox = "

@@ -25,8 +25,9 @@ local LAST_WORDS <const> = 5 -- seconds that scripts have for their handlers of 
 -- What a script may do with the device beside what is special to the service; it waits until there is a token.
 local of_device = { "send_telemetry", "request_attributes", "send_rpc", "claim", "firmware", "software" }
 
---- @tparam table values the configuration
+--- @tparam table values the configuration; mistakes in it raise
 function service.new(values)
+  check.options("report", values.report or {}, { every = "positive number", as = "telemetry|attributes" })
   local self = setmetatable({
     values = values, loop = loop.default(), log = log.new(values.log), began = core.monotonic(),
     connection = config.connection(values),

@@ -105,6 +105,7 @@ end
 local function environment(self)
   local own = setmetatable({}, { __index = _G })
   own._G = own
+  own.os = setmetatable({ exit = function() error("os.exit: a script ends by itself alone", 2) end }, { __index = os })
   function own.print(...)
     local texts = table.pack(...)
     for i = 1, texts.n do texts[i] = tostring(texts[i]) end

@@ -12,9 +12,16 @@ function scripts.new(service, folder)
   return setmetatable({ service = service, folder = folder, by_name = {}, collectors = {} }, scripts)
 end
 
--- The scripts in the folder: paths by name; nil when it cannot be read.
+local WRITABLE_BY_OTHERS <const> = 2 -- permission bit
+
+-- The scripts in the folder: paths by name; nil when it cannot be read, or is not to be trusted.
 local function look(self)
-  local names, reason = process.list(self.folder)
+  local about, reason = process.stat(self.folder)
+  if about and about.mode & WRITABLE_BY_OTHERS ~= 0 then
+    reason = self.folder .. ": every user can write to it; chmod o-w it"
+  end
+  local names
+  if not reason then names, reason = process.list(self.folder) end
   if not names then
     self.service.log:error("scripts: %s", reason)
     return nil

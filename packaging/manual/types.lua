@@ -48,12 +48,16 @@ local SHAPES = [[
 
 ---@class thingsboard.outbox.stats
 ---@field records integer that wait
+---@field unconfirmed integer that are sent, and not yet shown to be stored
 ---@field bytes integer that wait
 ---@field attributes integer that wait
----@field sent table<string, integer> records, attributes and posts since it was opened
+---@field sent table<string, integer> records, attributes, posts and more since it was opened
 ---@field lost table<string, integer> records by cause, since the file was made
 ---@field trouble? string why the disk cannot be written
 ---@field err? thingsboard.error the last error of sending, if the last post failed
+---@field in_doubt integer that were refused alone, and are tried again
+---@field limits? { points: integer?, posts: number? } what the server was found to take
+---@field confirm boolean|string whether the server shows what is stored, or why it does not
 
 ---@class thingsboard.outbox.rejected
 ---@field body string JSON text of a list of records

@@ -123,8 +123,10 @@ end
 
 function commands.restart_rpc_ids(world, line) actor.restart(device_of(world, line)) end
 
--- A restart of the server: polls and requests under way end, and nothing answers for `line.seconds`.
+-- A restart of the server: polls and requests under way end, what is queued is lost, and nothing answers for
+-- `line.seconds`.
 function commands.restart(world, line)
+  world.queue:lose()
   world.faults:add({ name = "restart", how = "close" })
   for _, device in pairs(world.devices.by_name) do
     for open in pairs(device.sessions) do

@@ -214,6 +214,7 @@ function Watch:changes()
   changes.faults = self:news("\0faults", world.faults.list)
   changes.settings = self:news("\0settings", {
     rate_limits = world.settings.rate_limits, date_offset = world.settings.date_offset,
+    queue_delay = world.settings.queue_delay,
     claiming_allowed = world.settings.claiming_allowed, client_rpc_reply = world.client_rpc_reply,
   })
   changes.profiles = self:news("\0profiles", world.profiles)

@@ -237,6 +237,21 @@ describe("the emulator's page", function()
     assert.equal(0, e:rpc_status(e:rpc(e.token, { method = "first" })).id)
   end)
 
+  it("lets a restart lose what is queued", function()
+    view "faults"
+    b:click("#switch-queue")
+    b:wait("document.querySelector('.on h3')?.textContent === 'A lagging queue'")
+    local function post(body) return request(e.url .. "/api/v1/" .. e.token .. "/telemetry", "POST", body) end
+    assert.equal(200, (post '{"lost":1}'))
+    b:run("document.querySelector('#switch-restart').closest('section').querySelector('[name=seconds]').value = 1")
+    b:click("#switch-restart")
+    b:wait("document.querySelector('#switch-restart').checked")
+    b:click("#switch-queue")
+    b:wait("document.querySelectorAll('.on').length === 0")
+    assert.equal(200, (post '{"kept":1}'))
+    assert.equal("kept", e:telemetry(e.token)[1].key)
+  end)
+
   it("shows requests, filtered, with the reason that the server does not tell", function()
     local token = e:create_device { name = "Other" }
     local function post(who, path, body) return request(e.url .. "/api/v1/" .. who .. path, "POST", body) end

@@ -472,7 +472,8 @@ end
 -- aside); `undated` (sent with the last time known); `damaged` (files set aside); `trouble`: why the disk cannot be
 -- written, if so; `err`: the last error of sending, if the last post failed; `in_doubt`: records
 -- and attributes that were refused alone and are tried again; `limits`: what the server was found to take, if that is
--- less than was sent: `points` of a post, `posts` a second
+-- less than was sent: `points` of a post, `posts` a second; `unconfirmed`: records that are sent, and not yet shown to
+-- be stored; `confirm`: whether the server shows that, or why it does not
 function outbox:stats()
   check_self(self, 3)
   local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.file.trouble,

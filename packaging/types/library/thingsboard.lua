@@ -41,12 +41,16 @@
 
 ---@class thingsboard.outbox.stats
 ---@field records integer that wait
+---@field unconfirmed integer that are sent, and not yet shown to be stored
 ---@field bytes integer that wait
 ---@field attributes integer that wait
----@field sent table<string, integer> records, attributes and posts since it was opened
+---@field sent table<string, integer> records, attributes, posts and more since it was opened
 ---@field lost table<string, integer> records by cause, since the file was made
 ---@field trouble? string why the disk cannot be written
 ---@field err? thingsboard.error the last error of sending, if the last post failed
+---@field in_doubt integer that were refused alone, and are tried again
+---@field limits? { points: integer?, posts: number? } what the server was found to take
+---@field confirm boolean|string whether the server shows what is stored, or why it does not
 
 ---@class thingsboard.outbox.rejected
 ---@field body string JSON text of a list of records
@@ -133,6 +137,8 @@ local thingsboard = {}
 ---@field messages? string how many requests may be sent, as the server's limits are written: `"20:1,600:60"`; without it this is learned
 ---@field points? string how many points may be sent, written and learned alike
 ---@field plan? "cloud-free" `"cloud-free"`: `messages` and `points` of ThingsBoard Cloud's free plan, where these are not given
+---@field confirm? boolean what is sent stays in the file until the server has shown that it is stored; with `false` until it is answered 200; default: true
+---@field confirm_key? string the client attribute that shows this; default: "outbox_marker"
 ---@field max_records? integer how many records may wait
 ---@field max_bytes? integer how much the file and its log may take, 64 KiB at least; by default at most half the file system; default: 67108864
 ---@field max_age? number seconds after which a record is dropped

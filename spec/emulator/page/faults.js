@@ -54,7 +54,16 @@ const switches = [
     isOn: () => Object.keys(model.settings.rate_limits ?? {}).length > 0,
   },
   {
-    name: "restart", title: "A restart", text: "Polls and requests under way end; nothing answers until it is over.",
+    name: "queue", title: "A lagging queue",
+    text: "What is answered 200 is stored only later; a restart loses what waits.",
+    fields: { seconds: ["Seconds", () => number(30, { min: 1 })] },
+    on: ({ seconds }) => command("set", { settings: { queue_delay: Number(seconds) * 1000 } }),
+    off: () => command("set", { settings: { queue_delay: 0 } }),
+    isOn: () => (model.settings.queue_delay ?? 0) > 0,
+  },
+  {
+    name: "restart", title: "A restart",
+    text: "Polls and requests under way end, what is queued is lost; nothing answers until it is over.",
     fields: { seconds: ["Seconds", () => number(10, { min: 1 })] },
     on: ({ seconds }) => command("restart", { seconds: Number(seconds) }),
   },
@@ -115,7 +124,7 @@ export function faultsView() {
   return {
     element: h("div", {}, h("h2", {}, "Break it"),
       h("p", {}, "What an author wants to see his script meet. Of several faults that are on, the one that was switched on first "
-        + "breaks an answer; rate limits, a restart and the clock are the whole server's."),
+        + "breaks an answer; rate limits, the queue, a restart and the clock are the whole server's."),
       field("Breaks the answers to", device), h("div", { class: "cards" }, ...cards.map(card => card.element))),
     update() {
       const now = [...model.devices.keys()].sort();

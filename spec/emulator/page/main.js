@@ -80,7 +80,7 @@ function navigation() {
 const updateNavigation = navigation();
 
 function updateHeader() {
-  const count = model.faults.length + isOn("limits") + isOn("clock");
+  const count = model.faults.length + ["limits", "queue", "clock"].filter(isOn).length;
   const pill = document.getElementById("faults-on");
   pill.hidden = count === 0;
   setText(pill, count === 1 ? "1 fault is on" : `${count} faults are on`);

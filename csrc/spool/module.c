@@ -1,14 +1,14 @@
 /*** The outbox's store: records that wait for the server, on disk and in memory. It knows nothing of sending.
 @module thingsboard.spool
 
-A binding of our own, not one of those that there are: a record is packed into a run (see run.h) before it is a row, and
-a batch is put together from rows, both without a Lua string for every record.
+This is not a general binding of SQLite: records are packed into runs (see run.h), a row is a run, and a batch is
+written from rows, so no record becomes a Lua string.
 
-What is put waits in memory, as runs, until `sync` writes it in one transaction: at once, or when the script's time for
-it has come. When the disk fails, it goes on waiting there. Each device's records are numbered.
+`put` keeps records in memory, as runs; `sync` writes them to the file, and while the disk fails they stay in memory.
+Each device's records are numbered.
 
-Where a method returns a failure, that is nil, what is wrong, and SQLite's name of the error: `BUSY` when another
-process has the file, `CORRUPT` or `NOTADB` when it is damaged, `MOVED` when it was removed or renamed. */
+A method that fails returns nil, what is wrong, and SQLite's name of the error: `BUSY` when another process has the
+file, `CORRUPT` or `NOTADB` when it is damaged, `FULL` when it cannot grow, `MOVED` when it was removed or renamed. */
 #include "base/fork.h"
 #include "base/userdata.h"
 #include "spool/batch.h"
@@ -42,7 +42,7 @@ static struct tb_spool *check_spool(lua_State *L) {
   return spool;
 }
 
-/* lua_pcall of what may run the collector, and with it finalizers, while the store must stay as it is. */
+/* lua_pcall of what may run the collector. Meanwhile finalizers must not change the store. */
 static int call_busy(lua_State *L, struct tb_spool *spool, int arguments, int results) {
   spool->busy = true;
   int status = lua_pcall(L, arguments, results, 0);
@@ -50,7 +50,7 @@ static int call_busy(lua_State *L, struct tb_spool *spool, int arguments, int re
   return status;
 }
 
-/* A time or a record's number; what is beyond all of them becomes one whose sums with others have room. */
+/* A time, a size or a record's number. Those that are too large for any saturate, so that sums cannot overflow. */
 static int64_t check_number(lua_State *L, int index) {
   const int64_t most = (int64_t)1 << 60;
   int64_t number = luaL_checkinteger(L, index);
@@ -107,7 +107,7 @@ static void read_boot(char *id, size_t room) {
   id[length > 0 ? length : 0] = '\0';
 }
 
-/*** A store, which is not open yet.
+/*** Makes a store. Its file is not opened yet.
 @function spool
 @tparam string path of its file
 @treturn userdata */
@@ -128,8 +128,8 @@ static int spool_new(lua_State *L) {
   return 1;
 }
 
-/*** Opens the file, or makes it. What has been put before comes behind what is there: numbers of records that were
-told before this call mean nothing after it.
+/*** Opens the file, or makes it. Records that are in memory are numbered anew, behind those in the file: numbers that
+were returned before this call are invalid.
 @function spool:open
 @treturn[1] string the kernel's id of this boot; also when the file is open already
 @return[2] failure */
@@ -140,7 +140,7 @@ static int spool_open(lua_State *L) {
     lua_pushstring(L, spool->boot);
     return 1;
   }
-  tb_sqlite_close(spool); /* first: to say what is wrong takes memory */
+  tb_sqlite_close(spool); /* first: the message takes memory, which may be short */
   int results = failure(L, spool, code);
   if (spool->problem != NULL) {
     lua_pushfstring(L, "%s: %s", spool->path, spool->problem);
@@ -149,21 +149,21 @@ static int spool_open(lua_State *L) {
   return results;
 }
 
-/*** Closes the file, to be opened again or set aside. What waits in memory stays.
+/*** Closes the file, so that it can be opened again or renamed. Records in memory stay, numbered anew.
 @function spool:shut */
 static int spool_shut(lua_State *L) {
   tb_sqlite_close(check_spool(L));
   return 0;
 }
 
-/*** A device whose records are kept here.
+/*** Adds a device, unless it is there.
 @function spool:device
 @tparam string name
-@treturn[1] integer how the other methods know it
+@treturn[1] integer by which the other methods know it
 @return[2] failure */
 static int spool_device(lua_State *L) {
   struct tb_spool *spool = check_spool(L);
-  luaL_checktype(L, 2, LUA_TSTRING); /* where a number became one the collector might run */
+  luaL_checktype(L, 2, LUA_TSTRING); /* not a number: to convert it might run the collector */
   const char *name = lua_tostring(L, 2);
   for (size_t i = 0; i < spool->device_count; i++) {
     if (strcmp(spool->devices[i].name, name) != 0) continue;
@@ -184,9 +184,9 @@ static int spool_device(lua_State *L) {
   return 1;
 }
 
-/*** Writes what waits in memory to the disk. Where that fails, what is not on the disk stays in memory.
+/*** Writes the records in memory to the file. Where that fails, those that are not in the file stay in memory.
 @function spool:sync
-@treturn[1] boolean true: it is there, whatever happens
+@treturn[1] boolean true: they are on the disk
 @return[2] failure */
 static int spool_sync(lua_State *L) {
   struct tb_spool *spool = check_spool(L);
@@ -197,7 +197,7 @@ static int spool_sync(lua_State *L) {
   return 1;
 }
 
-/*** Puts a batch together, oldest record first, without taking anything away.
+/*** Puts a batch together, oldest record first. The records stay where they are.
 @function spool:batch
 @tparam integer device
 @tparam integer first number of the first record that may be in it
@@ -300,7 +300,7 @@ static int spool_offset(lua_State *L) {
   return 1;
 }
 
-/*** Goes on behind a time that was given before, unless that lies too far ahead to have been.
+/*** Lets the next time come behind one that was given before, unless that lies too far ahead.
 @function spool:follow
 @tparam integer time milliseconds since 1970
 @tparam integer most milliseconds that it may lie ahead */
@@ -310,7 +310,7 @@ static int spool_follow(lua_State *L) {
   return 0;
 }
 
-/*** The last time given, when it is later than the true one: more were asked for than there were milliseconds, or the
+/*** The last time given, when it is later than the true one: more records came than there were milliseconds, or the
 clock was stepped back.
 @function spool:ahead
 @treturn ?integer milliseconds since 1970 */
@@ -322,7 +322,7 @@ static int spool_ahead(lua_State *L) {
   return 1;
 }
 
-/*** Lets what is put wait in memory for a while, as `put` tells; `sync` ends that.
+/*** Lets records wait in memory for a while: `put` says then that they may. `sync` ends that.
 @function spool:wait
 @tparam integer time milliseconds */
 static int spool_wait(lua_State *L) {
@@ -395,7 +395,7 @@ static int spool_put(lua_State *L) {
   return 6;
 }
 
-/*** Takes records away, on disk at once.
+/*** Removes records. Those in the file are removed on the disk when this returns.
 @function spool:remove
 @tparam integer device
 @tparam integer first number of the first
@@ -454,9 +454,9 @@ static int spool_half_of_disk(lua_State *L) {
   return 1;
 }
 
-/*** Dates the records of this boot that have no date yet, in memory and on disk, those of all devices.
+/*** Dates the undated records of this boot, in memory and in the file, of all devices.
 @function spool:date
-@tparam integer offset milliseconds from the system's start in 1970's terms
+@tparam integer offset milliseconds to be added to an uptime
 @treturn[1] boolean true
 @return[2] failure */
 static int spool_date(lua_State *L) {
@@ -476,7 +476,7 @@ static int spool_date(lua_State *L) {
   return 1;
 }
 
-/*** What waits of a device.
+/*** Counts what waits of a device.
 @function spool:counts
 @tparam integer device
 @treturn integer records
@@ -493,7 +493,7 @@ static int spool_counts(lua_State *L) {
   return 4;
 }
 
-/* Pushes what `oldest` tells of a run. */
+/* Pushes what `oldest` returns of a run. */
 static int push_run(lua_State *L, const struct tb_run *run, bool undated, int64_t before) {
   struct tb_record record = {0}, next = {0};
   int64_t count = 0;
@@ -512,7 +512,8 @@ static int push_run(lua_State *L, const struct tb_run *run, bool undated, int64_
   return 4;
 }
 
-/* Pushes what `oldest` tells of the first row that a statement finds: nothing when there is none. How much that is. */
+/* Pushes what `oldest` returns of the first row that a statement finds. Returns how many values that is: 0 without one.
+ */
 static int push_row(lua_State *L, struct tb_spool *spool, const struct tb_device *device, enum tb_statement which,
                     int64_t before) {
   const struct tb_cursor cursor = tb_cursor_open(spool, device, which, 0, device->next);
@@ -523,15 +524,15 @@ static int push_row(lua_State *L, struct tb_spool *spool, const struct tb_device
   return code == SQLITE_ROW || code == SQLITE_DONE ? results : failure(L, spool, code);
 }
 
-/*** The oldest records of a device, which were put together.
+/*** The oldest run of a device's records.
 @function spool:oldest
 @tparam integer device
-@tparam boolean in_memory only of those that are not on disk
-@tparam ?integer before milliseconds since 1970: of these, those that are older
+@tparam boolean in_memory only of those that are not in the file
+@tparam ?integer before milliseconds since 1970: only those records of it that are older
 @treturn[1] integer the first one's number
 @treturn[1] integer the last one's number
 @treturn[1] integer the last one's time
-@treturn[1] boolean whether that is the one since a start of the system
+@treturn[1] boolean whether that is an uptime
 @treturn[2] boolean false: there are none
 @return[3] failure */
 static int spool_oldest(lua_State *L) {
@@ -546,7 +547,7 @@ static int spool_oldest(lua_State *L) {
   return 1;
 }
 
-/*** The newest records of a device that are on disk.
+/*** The newest run of a device's records in the file.
 @function spool:newest
 @tparam integer device
 @return as `oldest` */
@@ -559,10 +560,10 @@ static int spool_newest(lua_State *L) {
   return 1;
 }
 
-/*** The one name of a file, which may not be there yet.
+/*** The absolute name of a file, which need not be there yet, without links and dots.
 @function real_path
 @tparam string path
-@treturn[1] string without links and dots
+@treturn[1] string
 @treturn[2] nil
 @treturn[2] string what is wrong with its directory */
 static int real_path(lua_State *L) {
@@ -650,11 +651,16 @@ static int spool_query(lua_State *L) {
   struct tb_spool *spool = check_spool(L);
   luaL_checktype(L, 2, LUA_TSTRING);
   int values = lua_gettop(L) - 2;
-  for (int i = 3; i <= values + 2; i++)
-    if (!lua_isinteger(L, i)) luaL_checktype(L, i, LUA_TSTRING);
+  size_t bytes = 0;
+  for (int i = 3; i <= values + 2; i++) {
+    if (lua_isinteger(L, i)) continue;
+    luaL_checktype(L, i, LUA_TSTRING);
+    bytes += lua_rawlen(L, i);
+  }
   if (spool->db == NULL) return failure(L, spool, SQLITE_CANTOPEN);
   sqlite3_stmt *statement = NULL;
-  int code = sqlite3_prepare_v2(spool->db, lua_tostring(L, 2), -1, &statement, NULL);
+  int code = (int64_t)bytes <= spool->page ? SQLITE_OK : tb_room_for(spool, tb_room_pages(spool, bytes));
+  if (code == SQLITE_OK) code = sqlite3_prepare_v2(spool->db, lua_tostring(L, 2), -1, &statement, NULL);
   if (code != SQLITE_OK) return failure(L, spool, code);
   lua_pushcfunction(L, read_rows);
   lua_insert(L, 3);
@@ -681,7 +687,7 @@ static int uptime(lua_State *L) {
   return 1;
 }
 
-/*** Whether a method runs, and this one is called by a finalizer in its midst: all others raise then.
+/*** Whether a finalizer calls this during another method: all others raise then.
 @function spool:busy
 @treturn boolean */
 static int spool_busy(lua_State *L) {
@@ -690,7 +696,7 @@ static int spool_busy(lua_State *L) {
   return 1;
 }
 
-/*** Closes the file. What waits in memory is lost: `sync` before. Idempotent.
+/*** Closes the file. Records in memory are lost: call `sync` before. Idempotent.
 @function spool:close */
 static int spool_close(lua_State *L) {
   struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);

@@ -47,6 +47,7 @@ const char *const TB_SQL[TB_STATEMENTS] = {
     [TB_FIND] = (ROWS " ORDER BY id DESC LIMIT 1"),
     [TB_SUM] =
         "SELECT coalesce(sum(count), 0), coalesce(sum(length(data)), 0), count(*) FROM runs WHERE id BETWEEN ? AND ?",
+    [TB_SIZES] = "SELECT id, count, length(data) FROM runs WHERE id BETWEEN ? AND ? ORDER BY id",
     [TB_DELETE] = "DELETE FROM runs WHERE id BETWEEN ? AND ?",
     [TB_SHAPE_OF] = "SELECT number FROM shapes WHERE keys = ?",
     [TB_KEYS_OF] = "SELECT keys FROM shapes WHERE number = ?",

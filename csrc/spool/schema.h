@@ -18,6 +18,7 @@ enum tb_statement {
   TB_SELECT,
   TB_FIND,
   TB_SUM,
+  TB_SIZES,
   TB_DELETE,
   TB_SHAPE_OF,
   TB_KEYS_OF,

@@ -453,20 +453,19 @@ static int remove_at_once(struct tb_spool *spool, struct tb_device *device, int6
   return code;
 }
 
-/* The last record that goes in one transaction with the first, of those up to `last`: as many rows as that may have,
- * and no more bytes. */
+/* The last record that is removed in one transaction with the first, of those up to `last`: that of as many rows as it
+ * may have, and no more bytes. */
 static int last_at_once(struct tb_spool *spool, const struct tb_device *device, int64_t first, int64_t bytes,
                         int64_t *last) {
-  const struct tb_cursor cursor = tb_cursor_open(spool, device, TB_SELECT, first, *last);
-  struct tb_row row;
-  int code = SQLITE_DONE;
+  sqlite3_stmt *sizes = spool->statements[TB_SIZES];
   int64_t rows = tb_room_in_transaction(spool), end = *last;
-  while (rows > 0 && bytes > 0 && (code = tb_cursor_next(&cursor, &row)) == SQLITE_ROW) {
-    end = row.run.first + row.run.count - 1;
-    bytes -= (int64_t)row.run.data.length;
-    rows--;
+  int code = SQLITE_ROW;
+  bind_range(device, sizes, first, *last);
+  for (; rows > 0 && bytes > 0 && (code = sqlite3_step(sizes)) == SQLITE_ROW; rows--) {
+    end = sqlite3_column_int64(sizes, 0) - id_of(device, 0) + sqlite3_column_int64(sizes, 1) - 1;
+    bytes -= sqlite3_column_int64(sizes, 2);
   }
-  tb_cursor_close(&cursor);
+  sqlite3_reset(sizes);
   if (code == SQLITE_ROW && end < *last) *last = end;
   return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
 }

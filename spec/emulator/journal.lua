@@ -5,7 +5,7 @@ local socket = require "socket"
 
 local journal = {}
 
-local MOST_KEPT = 65536 -- of an answer's body
+local MOST_KEPT = 16384 -- bytes of an answer's body
 
 local Journal = {}
 Journal.__index = Journal

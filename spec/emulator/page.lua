@@ -27,6 +27,7 @@ local POLICY = {
   { "Referrer-Policy", "no-referrer" },
 }
 
+local MOST_REQUESTS = 2000 -- kept, with their bodies
 local TICK = 0.2      -- seconds between two looks at what has changed
 local HEARTBEAT = 15  -- seconds of silence after which the stream says that it lives
 
@@ -42,6 +43,7 @@ end
 -- @param for_all whether other machines may open it; without it, 127.0.0.1 alone
 function page.new(world, for_all)
   world.journal.keeps_answers = true
+  world.settings.journal_size = math.min(world.settings.journal_size, MOST_REQUESTS)
   return setmetatable({
     world = world, for_all = for_all, path = "/page/" .. new_secret() .. "/", state = { handles = {} },
   }, Page)

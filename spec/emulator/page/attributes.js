@@ -1,5 +1,5 @@
 // Attributes of the three scopes; those shared by the server and its own can be set.
-import { button, field, form, h, rows, setText, table } from "./dom.js";
+import { button, field, form, h, rows, select, setText, table } from "./dom.js";
 import { command } from "./server.js";
 
 const scopes = [
@@ -48,7 +48,7 @@ function setForm(device) {
     target.reset();
     return `${key} is set.`;
   },
-  field("Scope", h("select", {}, h("option", { value: "shared" }, "shared"), h("option", { value: "server" }, "server")), "scope"),
+  field("Scope", select([["shared", "shared"], ["server", "server"]]), "scope"),
   field("Key", h("input", { required: true, autocomplete: "off" }), "key"),
   field("Value (JSON, or a text)", h("input", { required: true, autocomplete: "off" }), "value"),
   h("button", { class: "main" }, "Set"));

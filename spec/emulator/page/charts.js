@@ -26,7 +26,7 @@ function colours() {
 
 // Draws into a canvas; `show(points, from, to, stepped)` shows other points, which are numbers sorted by time.
 export function chart(canvas) {
-  const scale = () => ({ border: { display: false }, ticks: { maxRotation: 0 }, grid: { drawTicks: false, drawBorder: false } });
+  const scale = () => ({ ticks: { maxRotation: 0 }, grid: { drawTicks: false, drawBorder: false } });
   const drawn = new window.Chart(canvas, {
     type: "line",
     data: { datasets: [{ data: [], borderWidth: 1.5, pointHitRadius: 8, fill: "start" }] },

@@ -12,7 +12,7 @@ export function claimView(device) {
   });
   const claim = form({ class: "row", id: "claim" }, async ({ secret }) => {
     const said = await command("claim_by_user", { token: device().token, secret });
-    if (said === "FAILURE") throw new Error("FAILURE: no offer with this secret stands; a wrong secret spoils the offer.");
+    if (said === "FAILURE") throw new Error("FAILURE: there is no offer with this secret; a wrong secret spoils one.");
     return said;
   }, field("Secret", h("input", { autocomplete: "off" }), "secret"), h("button", { class: "main" }, "Claim as a user"));
   const allowed = h("input", { type: "checkbox", role: "switch", change() {

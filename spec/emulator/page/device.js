@@ -25,7 +25,7 @@ end
 `;
 
 export function newDevice(opened) {
-  const name = h("input", { autocomplete: "off", placeholder: "made up if empty" });
+  const name = h("input", { autocomplete: "off", placeholder: "any name" });
   return form({ class: "new-device" }, async values => {
     const token = await command("create_device", values.name === "" ? {} : { name: values.name });
     name.value = "";

@@ -29,7 +29,8 @@ export function rows(container, keyOf, make) {
       if (row.item !== item) row.update(item);
       row.item = item;
       next.set(key, row);
-      if (container.children[index] !== row.element) container.insertBefore(row.element, container.children[index] ?? null);
+      const there = container.children[index] ?? null;
+      if (there !== row.element) container.insertBefore(row.element, there);
     });
     for (const [key, row] of known) if (next.get(key) !== row) row.element.remove();
     known = next;

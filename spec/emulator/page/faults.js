@@ -18,11 +18,13 @@ const switches = [
   {
     name: "status", title: "A status code", text: "Every request gets this status, and is not handled.",
     fields: { code: ["Status", () => select(statuses, "503")] },
-    fault: ({ code }) => ({ how: "status", status: Number(code), headers: code === "429" ? { "Retry-After": "5" } : {} }),
+    fault: ({ code }) => ({
+      how: "status", status: Number(code), headers: code === "429" ? { "Retry-After": "5" } : {},
+    }),
   },
   {
     name: "portal", title: "A portal's page", text: "A hotel's network wants a log-in first.",
-    fields: { kind: ["It answers by", () => select([["page", "its page, with status 200"], ["redirect", "a redirect to it"]])] },
+    fields: { kind: ["It answers by", () => select([["page", "its page, status 200"], ["redirect", "a redirect"]])] },
     fault: ({ kind }) => (kind === "page" ? { how: "status", status: 200, headers: HTML, body: PORTAL }
       : { how: "redirect", status: 302, headers: { Location: "http://portal.example/login" } }),
   },
@@ -30,12 +32,18 @@ const switches = [
     name: "firewall", title: "A firewall's page", text: "A box in between blocks the request: 403, and its page.",
     fault: () => ({ how: "status", status: 403, headers: HTML, body: FIREWALL }),
   },
-  { name: "silence", title: "No answer", text: "The request arrives, and nothing comes back.", fault: () => ({ how: "stall" }) },
+  {
+    name: "silence", title: "No answer", text: "The request arrives, and nothing comes back.",
+    fault: () => ({ how: "stall" }),
+  },
   {
     name: "half", title: "Half an answer", text: "The request is handled; the connection ends before its answer does.",
     fault: () => ({ how: "close_after", bytes: -20 }),
   },
-  { name: "reset", title: "A reset", text: "The connection is reset in place of an answer.", fault: () => ({ how: "reset" }) },
+  {
+    name: "reset", title: "A reset", text: "The connection is reset in place of an answer.",
+    fault: () => ({ how: "reset" }),
+  },
   {
     name: "slow", title: "A slow link", text: "The answer trickles.",
     fields: { rate: ["Bytes a second", () => select([["800", "800"], ["160", "160"], ["40", "40"]])] },
@@ -47,7 +55,8 @@ const switches = [
     fault: ({ seconds }) => ({ how: "delay", seconds: Number(seconds) }),
   },
   {
-    name: "limits", title: "Rate limits", text: "A device that sends more gets a bare 500, as the server's limits answer.",
+    name: "limits", title: "Rate limits", 
+    text: "A device that sends more gets a bare 500, as the server's limits answer.",
     fields: { limit: ["Messages : seconds", () => h("input", { value: "5:10", pattern: "\\d+:\\d+(,\\d+:\\d+)*" })] },
     on: ({ limit }) => command("set", { settings: { rate_limits: { messages: limit, telemetry_messages: limit } } }),
     off: () => command("set", { settings: { rate_limits: {} } }),
@@ -89,15 +98,20 @@ function pathOf(device) {
 
 function switchCard(one, device) {
   const controls = Object.entries(one.fields ?? {}).map(([name, [label, make]]) => [name, field(label, make(), name)]);
-  const values = () => Object.fromEntries(controls.map(([name, element]) => [name, element.querySelector("[name]").value]));
+  const values = () => Object.fromEntries(
+    controls.map(([name, element]) => [name, element.querySelector("[name]").value]));
   const act = async on => {
     if (!on) return one.off ? one.off() : command("remove_fault", { name: one.name });
-    return one.on ? one.on(values()) : command("fault", { fault: { name: one.name, path: pathOf(device.value), ...one.fault(values()) } });
+    if (one.on) return one.on(values());
+    return command("fault", { fault: { name: one.name, path: pathOf(device.value), ...one.fault(values()) } });
   };
-  const box = h("input", { type: "checkbox", role: "switch", id: `switch-${one.name}`, change: () => attempt(async () => {
+  const change = async () => {
     await act(box.checked);
     return `${one.title} is ${box.checked ? "on" : "off"}.`;
-  }) });
+  };
+  const box = h("input", {
+    type: "checkbox", role: "switch", id: `switch-${one.name}`, change: () => attempt(change),
+  });
   // What is on takes a new value at once.
   const again = () => { if (isOn(one.name)) attempt(() => act(true)); };
   const where = h("p", { class: "faint" });
@@ -123,8 +137,8 @@ export function faultsView() {
   let names = "";
   return {
     element: h("div", {}, h("h2", {}, "Break it"),
-      h("p", {}, "What an author wants to see his script meet. Of several faults that are on, the one that was switched on first "
-        + "breaks an answer; rate limits, the queue, a restart and the clock are the whole server's."),
+      h("p", {}, "What an author wants to see his script meet. Of several faults that are on, the one that was "
+        + "switched on first breaks an answer; rate limits, the queue, a restart and the clock are the whole server's."),
       field("Breaks the answers to", device), h("div", { class: "cards" }, ...cards.map(card => card.element))),
     update() {
       const now = [...model.devices.keys()].sort();

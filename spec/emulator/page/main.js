@@ -44,7 +44,7 @@ const deviceLink = name => `#device/${encodeURIComponent(name)}`;
 function navigation() {
   const links = h("ul");
   for (const [name, text] of views) links.append(h("li", {}, h("a", { href: `#${name}` }, text)));
-  const find = h("input", { type: "search", placeholder: "Find a device", "aria-label": "Find a device", hidden: true });
+  const find = h("input", { type: "search", placeholder: "Find a device", "aria-label": "Find a device" });
   const devices = h("ul", { class: "devices" });
   const show = rows(devices, device => device.name, device => {
     const state = h("span", { class: "dot" });

@@ -65,7 +65,8 @@ export function apply(changes) {
   model.profiles = changes.profiles ?? model.profiles;
 }
 
-// A key's values by time, [{ x, y }], y a number or a text, true being 1; loaded when first asked for, undefined until then.
+// A key's values by time, [{ x, y }], y a number or a text, true being 1. They are loaded when first asked for, and
+// undefined until then.
 export function seriesOf(device, key, loaded) {
   const known = device.series.get(key);
   if (known) return known.points;

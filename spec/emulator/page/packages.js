@@ -5,6 +5,7 @@ import { assign, command } from "./server.js";
 import { bytes, dateTime } from "./text.js";
 import { update } from "./redraw.js";
 
+const checksums = ["SHA256", "SHA384", "SHA512", "MD5", "CRC32", "MURMUR3_32", "MURMUR3_128"];
 const kinds = [["firmware", "fw"], ["software", "sw"]];
 
 function uploadForm(device) {
@@ -19,8 +20,7 @@ function uploadForm(device) {
   field("File", h("input", { type: "file", required: true }), "file"),
   field("Title", h("input", { required: true, value: "thermostat", autocomplete: "off" }), "title"),
   field("Version", h("input", { required: true, value: "1.1", autocomplete: "off" }), "version"),
-  field("Checksum", select(["SHA256", "SHA384", "SHA512", "MD5", "CRC32", "MURMUR3_32", "MURMUR3_128"].map(name => [name, name])),
-    "checksum_algorithm"),
+  field("Checksum", select(checksums.map(name => [name, name])), "checksum_algorithm"),
   h("button", { class: "main" }, "Assign"));
 }
 
@@ -42,7 +42,8 @@ function packagePart(device, kind, prefix) {
     };
   });
   return {
-    element: h("section", { class: "card" }, h("h3", {}, kind[0].toUpperCase() + kind.slice(1)), about, remove, element),
+    element: h("section", { class: "card" }, h("h3", {}, kind[0].toUpperCase() + kind.slice(1)), about, remove,
+      element),
     update() {
       const assigned = device().packages[kind];
       setText(about, assigned ? `${assigned.title} ${assigned.version} is assigned, ${bytes(assigned.size ?? 0)}, `

@@ -3,9 +3,7 @@ import { button, copy, field, form, h, rows, select, setText, table } from "./do
 import { model } from "./model.js";
 import { command } from "./server.js";
 
-const strategies = [["ALLOW_CREATE", "ALLOW_CREATE: makes the device"],
-  ["CHECK_PRE_PROVISIONED", "CHECK_PRE_PROVISIONED: the device is there, its credentials are given out once"],
-  ["DISABLED", "DISABLED"], ["X509_CERTIFICATE_CHAIN", "X509_CERTIFICATE_CHAIN: the server breaks on it"]];
+const strategies = ["ALLOW_CREATE", "CHECK_PRE_PROVISIONED", "DISABLED", "X509_CERTIFICATE_CHAIN"];
 
 const script = (key, secret) => `local tb = require "thingsboard"
 local credentials = assert(tb.provision {
@@ -17,7 +15,8 @@ assert(dev:send_telemetry { temperature = 21.5 })
 
 export function provisioningView() {
   const { element, body } = table("Profiles", "Key", "Secret", "Strategy", "");
-  const none = h("p", { class: "empty" }, "There is no profile yet: make one, and a device can ask for credentials by it.");
+  const none = h("p", { class: "empty" },
+    "There is no profile yet: make one, and a device can ask for credentials by it.");
   const show = rows(body, profile => profile.key, ({ key }) => {
     const [secret, strategy] = [h("td", {}), h("td", {})];
     let known;
@@ -38,10 +37,14 @@ export function provisioningView() {
   h("h3", {}, "Make or change a profile"),
   field("Key", h("input", { required: true, value: "profile-key", autocomplete: "off" }), "key"),
   field("Secret", h("input", { required: true, value: "profile-secret", autocomplete: "off" }), "secret"),
-  field("Strategy", select(strategies), "strategy"),
+  field("Strategy", select(strategies.map(name => [name, name])), "strategy"),
   h("button", { class: "main" }, "Make"));
   return {
-    element: h("div", {}, h("h2", {}, "Provisioning"), make, element, none),
+    element: h("div", {}, h("h2", {}, "Provisioning"),
+      h("p", {}, "A device without a token asks for one by a profile's key and secret. ALLOW_CREATE makes the device; "
+        + "CHECK_PRE_PROVISIONED gives out the credentials of one that is there, once; on X509_CERTIFICATE_CHAIN the "
+        + "server breaks."),
+      make, element, none),
     update() {
       const profiles = Object.entries(model.profiles).map(([key, profile]) => ({ key, ...profile }));
       show(profiles);

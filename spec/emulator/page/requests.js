@@ -22,7 +22,10 @@ function statusOf(entry) {
   return entry.ended_at ? "no answer" : "waits";
 }
 
-const goodness = entry => (entry.status >= 400 || (entry.ended_at && !entry.status) ? "bad" : entry.status ? "good" : "");
+function goodness(entry) {
+  if (entry.status >= 400 || (entry.ended_at && !entry.status)) return "bad";
+  return entry.status ? "good" : "";
+}
 
 function row(choose) {
   return first => {
@@ -47,7 +50,10 @@ function row(choose) {
 function body(text, size) {
   if (!size) return h("p", { class: "faint" }, "no body");
   if (text === undefined) return h("p", { class: "faint" }, `${bytes(size)} that are no text`);
-  return h("pre", { tabindex: 0 }, pretty(text));
+  const shown = h("pre", { tabindex: 0 }, pretty(text));
+  const kept = new TextEncoder().encode(text).length;
+  if (kept >= size) return shown;
+  return h("div", {}, shown, h("p", { class: "faint" }, `the first ${bytes(kept)} of ${bytes(size)}`));
 }
 
 const headers = list => h("pre", { tabindex: 0 }, list.map(([name, value]) => `${name}: ${value}`).join("\n"));
@@ -72,7 +78,8 @@ export function requestsView(only = "") {
   const status = select(classes);
   const hold = h("input", { type: "checkbox", role: "switch" });
   const count = h("p", { class: "faint" });
-  const { element, body: tableBody } = table("Requests, the newest first", "Time", "Request", "Status", "Took", "Why, or body");
+  const { element, body: tableBody } = table("Requests, the newest first", "Time", "Request", "Status", "Took",
+    "Why, or body");
   const aside = h("aside", { class: "card", "aria-label": "The chosen request", tabindex: -1, hidden: true });
   let chosen;
   const choose = async id => {
@@ -116,7 +123,8 @@ export function requestsView(only = "") {
       if (hold.checked) return;
       const found = model.requests.filter(fits);
       show(found.slice(-MOST_SHOWN).reverse());
-      setText(count, found.length > MOST_SHOWN ? `the last ${MOST_SHOWN} of ${found.length}` : `${found.length} of them`);
+      const text = found.length > MOST_SHOWN ? `the last ${MOST_SHOWN} of ${found.length}` : `${found.length}`;
+      setText(count, `Requests: ${text}`);
     },
   };
 }

@@ -62,7 +62,8 @@ function askedTable(device) {
     const answer = h("td", { class: "value" });
     const waiting = answerForm(device, request.index);
     return {
-      element: h("tr", {}, h("th", { scope: "row" }, request.method), h("td", { class: "value" }, request.params), answer),
+      element: h("tr", {}, h("th", { scope: "row" }, request.method), h("td", { class: "value" }, request.params),
+        answer),
       update(now) {
         if (now.waits) answer.replaceChildren(waiting);
         else setText(answer, now.answer ?? "none: the request has ended");
@@ -73,15 +74,19 @@ function askedTable(device) {
 }
 
 function policyForm() {
-  const kind = select([["none", "nobody: they wait, and can be answered below"], ["echo", "an echo, getTime with the time"],
-    ["json", "this JSON:"]]);
-  const reply = h("input", { "aria-label": "JSON that answers every request", value: '{"ok":true}', spellcheck: "false" });
+  const kind = select([["none", "nobody: they wait, and can be answered below"],
+    ["echo", "an echo, getTime with the time"], ["json", "this JSON:"]]);
+  const reply = h("input", {
+    "aria-label": "JSON that answers every request", value: '{"ok":true}', spellcheck: "false",
+  });
   const change = async () => {
     if (kind.value === "json") JSON.parse(reply.value);
-    await command("on_client_rpc", kind.value === "none" ? {} : { reply: kind.value === "echo" ? "echo" : reply.value });
+    const answers = { none: {}, echo: { reply: "echo" }, json: { reply: reply.value } };
+    await command("on_client_rpc", answers[kind.value]);
     return "The answer to requests of devices is set.";
   };
-  const element = h("div", { class: "row" }, field("Requests of devices are answered by", kind), reply, button("Set", change));
+  const element = h("div", { class: "row" }, field("Requests of devices are answered by", kind), reply,
+    button("Set", change));
   let told;
   return {
     element,

@@ -6,8 +6,8 @@ import { dateTime } from "./text.js";
 import { update } from "./redraw.js";
 
 const FIRST_CHARTS = 4;
-const windows = [["0", "everything"], ["60", "the last minute"], ["600", "the last 10 minutes"], ["3600", "the last hour"],
-  ["86400", "the last day"]];
+const windows = [["0", "everything"], ["60", "the last minute"], ["600", "the last 10 minutes"],
+  ["3600", "the last hour"], ["86400", "the last day"]];
 
 const shorten = number => Number(number.toPrecision(6));
 
@@ -27,7 +27,8 @@ function describe(key, points) {
 function chartRow(key, device, seconds) {
   const canvas = h("canvas", { role: "img" });
   const about = h("p", { class: "faint" });
-  const element = h("figure", { class: "card" }, h("figcaption", {}, key), h("div", { class: "canvas" }, canvas), about);
+  const element = h("figure", { class: "card" }, h("figcaption", {}, key), h("div", { class: "canvas" }, canvas),
+    about);
   let drawn;
   let shown; // what the last drawing was of
   return {

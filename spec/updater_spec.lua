@@ -202,8 +202,8 @@ describe("updates", function()
     for n, algorithm in ipairs { "MD5", "SHA256", "SHA384", "SHA512", "CRC32", "MURMUR3_32", "MURMUR3_128" } do
       local task = run { current = { title = "fw", version = "0" } }
       assign { version = "v" .. n, checksum_algorithm = algorithm }
-      await(function() return #applied == 1 and select(2, states():gsub("UPDATED", "")) == n end)
-      task:cancel()
+      await(function() return #applied == 1 and select(2, states():gsub("UPDATED", "")) >= n end)
+      task:cancel() -- perhaps before it knows that the last state arrived: then the next run reports it again
     end
     run { strong = true }
     assign { version = "weak", checksum_algorithm = "MD5" }

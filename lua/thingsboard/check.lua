@@ -1,4 +1,4 @@
---- Checks what a script hands over. A mistake of the programmer raises, at the script's line, and names what is wrong.
+--- Checks arguments and options. A mistake raises an error at the line of the script, and names what is wrong.
 -- @module thingsboard.check
 local check = {}
 
@@ -44,7 +44,7 @@ local function check_types(what, options, types, level)
   for name in next, options do
     if not types[name] then error(("%s: unknown option '%s'"):format(what, tostring(name)), level) end
   end
-  for name, wanted in next, types do -- not `options`: what a metatable of theirs provides is to be checked as well
+  for name, wanted in next, types do -- by `types`, not by `options`: values from a metatable are checked as well
     local kind, required = wanted:match("^([^!]*)(!?)$")
     local value = options[name]
     if value == nil then

@@ -1,7 +1,7 @@
 --- A device: the endpoints of the server's device API, a method each. Every method blocks in a plain script and
 -- suspends in a task.
 -- @module thingsboard.device
-local answers = require "thingsboard.http.answer"
+local answer = require "thingsboard.http.answer"
 local check = require "thingsboard.check"
 local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
@@ -9,7 +9,7 @@ local json = require "thingsboard.json.decode"
 local options = require "thingsboard.options"
 local payload = require "thingsboard.json.payload"
 local secret_file = require "thingsboard.secret_file"
--- What not every process needs is loaded where it is used: a process that sends one value is there sooner.
+-- Modules that not every process needs are loaded where they are used, so that a short script starts faster.
 
 local device = {}
 device.__index = device
@@ -17,7 +17,7 @@ device.__name = "thingsboard.device"
 
 local ENOENT <const>, ENOTDIR <const> = 2, 20
 
--- Methods find the client here, not in the device: what a script prints of a device shows nothing of it.
+-- The clients by device, rather than in a field: printing the fields of a device must not show the token.
 local clients = setmetatable({}, { __mode = "k" })
 
 local function prefix_of(token)
@@ -74,7 +74,7 @@ end
 -- A post whose answer is nothing but its status.
 local function post(self, what, path, body, err)
   if not body then return nil, err end
-  return client_of(self):call(what, "POST", path, body, nil, answers.nothing)
+  return client_of(self):call(what, "POST", path, body, nil, answer.nothing)
 end
 
 --- Posts telemetry (device API, "telemetry").
@@ -124,7 +124,7 @@ local function attributes_path(what, keys)
 end
 
 local function request(self, what, path)
-  return client_of(self):call(what, "GET", path, nil, nil, answers.attributes)
+  return client_of(self):call(what, "GET", path, nil, nil, answer.attributes)
 end
 
 --- Requests attributes (device API, "attributes").
@@ -137,8 +137,8 @@ function device:request_attributes(keys)
   return request(self, "request_attributes", attributes_path("request_attributes", keys))
 end
 
---- The changes of shared attributes, beginning with their values (device API, "attributes/updates"). No change that
--- stands is missed, none is handed out twice; what changes while the script is busy comes as one.
+--- Iterates over the changes of shared attributes, beginning with their values (device API, "attributes/updates"). No
+-- lasting change is missed, none is returned twice; changes while the script is busy are returned together.
 -- @tparam ?table keys names; all when absent
 -- @tparam ?table given see `options.attribute_updates`
 -- @treturn iterator of a table of values and a list of the keys that are deleted; its `error` says why it ended by
@@ -146,19 +146,19 @@ end
 function device:attribute_updates(keys, given)
   given = check.read("attribute_updates", given or {}, options.attribute_updates)
   local path = attributes_path("attribute_updates", { shared = keys })
-  local attributes = require "thingsboard.api.attribute_updates"
-  return attributes.updates(client_of(self), function() return request(self, "attribute_updates", path) end,
+  local attribute_updates = require "thingsboard.api.attribute_updates"
+  return attribute_updates.new(client_of(self), function() return request(self, "attribute_updates", path) end,
     keys and #keys > 0 and keys or nil, given.period)
 end
 
---- The server's RPC requests, as they come (device API, "rpc"): `id`, `method`, `params` and `reply(value)` each.
--- No request is lost between two polls, none comes twice. Two-way requests want an answer; until one is answered the
--- server keeps those behind it.
+--- Iterates over the server's RPC requests (device API, "rpc"), each with `id`, `method`, `params` and `reply(value)`.
+-- No request is lost between two polls, none is returned twice. Reply to every two-way request: until then the server
+-- holds back the requests behind it.
 -- @tparam ?table given see `options.rpc_requests`
 -- @treturn iterator of requests; its `error` says why it ended by itself
 function device:rpc_requests(given)
   given = check.read("rpc_requests", given or {}, options.rpc_requests)
-  return require("thingsboard.api.rpc_requests").requests(self, client_of(self), given.period)
+  return require("thingsboard.api.rpc_requests").new(self, client_of(self), given.period)
 end
 
 --- Answers an RPC request of the server (device API, "rpc/{id}").
@@ -200,7 +200,7 @@ function device:serve_rpc(handlers, given)
   return nil, requests.error
 end
 
---- Asks the server (device API, "rpc"): the server's rule chain answers.
+--- Sends a request to the server (device API, "rpc"), which its rule chain answers.
 -- @tparam string method
 -- @param params any JSON value; nil goes as null
 -- @return[1] the decoded answer
@@ -212,7 +212,7 @@ function device:send_rpc(method, params)
   local body, err = payload.value("send_rpc", { method = method, params = params })
   if not body then return nil, err end
   local value
-  value, err = client_of(self):call("send_rpc", "POST", "/rpc", body, nil, answers.json)
+  value, err = client_of(self):call("send_rpc", "POST", "/rpc", body, nil, answer.json)
   if value == nil then
     if err.kind == "http" and (err.status == 503 or err.status == 408) then
       err.message = err.message .. "; does the server's rule chain reply to requests of devices?"
@@ -225,8 +225,8 @@ function device:send_rpc(method, params)
   return value, err
 end
 
---- Lets a user claim the device (device API, "claim"). The server says yes to every claim; whether claiming is allowed
--- shows when a user claims. One wrong secret from a user spoils the claim: make it again then.
+--- Lets a user claim the device (device API, "claim"). The server answers 200 even where claiming is not allowed, which
+-- the user sees. After one wrong secret the server forgets the claim: call this again then.
 -- @tparam ?table given see `options.claim`
 -- @treturn[1] boolean true
 -- @treturn[2] nil
@@ -244,7 +244,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error; no file is written then
 function device:firmware(given)
-  return require("thingsboard.ota.download").download(client_of(self), "firmware", given)
+  return require("thingsboard.ota.download").package(client_of(self), "firmware", given)
 end
 
 --- Downloads the software that is assigned (device API, "software"); as `firmware`.
@@ -253,7 +253,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error; no file is written then
 function device:software(given)
-  return require("thingsboard.ota.download").download(client_of(self), "software", given)
+  return require("thingsboard.ota.download").package(client_of(self), "software", given)
 end
 
 --- Keeps firmware or software up to date: learns of packages from the shared attributes, downloads them so that an
@@ -269,7 +269,7 @@ function device:updates(given)
   return require("thingsboard.ota.updater").run(self, client_here, given)
 end
 
--- Why a module that is there cannot be read, which Lua calls not found as well.
+-- Why a module that exists cannot be read: Lua reports it as not found.
 local function unreadable(name)
   for template in package.cpath:gmatch "[^;]+" do
     local _, reason, code = io.open((template:gsub("%?", name)))

@@ -1,4 +1,4 @@
---- The one error type: what is returned behind nil when the world fails.
+--- The error type: what functions return after nil when something outside the program fails.
 --
 -- Fields: `kind` (below), `status` (integer, of an answer), `message` (string, what is wrong and what may help),
 -- `retryable` (boolean: the same call may succeed later), `code` (string, libcurl's name of the error).
@@ -70,12 +70,12 @@ local code_kinds = {
   TOO_LARGE = "value",
 }
 
--- A handshake that is cut off looks like one that fails; what is no HTTP may be the rest of another answer, or come
--- from somebody on the way. Both may pass.
+-- Whether to try again. A handshake that is cut off looks like one that fails, and an answer that is no HTTP may be the
+-- rest of another one, or come from somebody on the way.
 local function may_pass(kind, code, text)
   return kind == "network" or kind == "timeout" or kind == "memory" or code == "SSL_CONNECT_ERROR"
     or code == "WEIRD_SERVER_REPLY" or code == "BAD_FUNCTION_ARGUMENT"
-    or code == "UNSUPPORTED_PROTOCOL" and not text:find("not supported", 1, true) -- by this libcurl: https, without TLS
+    or code == "UNSUPPORTED_PROTOCOL" and not text:find("not supported", 1, true) -- https, without TLS
 end
 
 local advice = {
@@ -139,7 +139,7 @@ function M.of_code(what, code, text)
   return M.new(kind, message, { code = code, retryable = may_pass(kind, code, text) })
 end
 
---- What a raised value says, even if it raises when it is asked.
+--- The text of a raised value, even if its `__tostring` raises.
 -- @param raised anything
 -- @treturn string
 function M.text_of(raised)
@@ -147,7 +147,7 @@ function M.text_of(raised)
   return ok and text or ("a %s that cannot be shown"):format(type(raised))
 end
 
---- What Lua raises when memory runs out: this text, made beforehand. The core raises the same.
+--- What Lua raises when memory runs out: exactly this preallocated string. The core raises the same.
 M.NO_MEMORY = "not enough memory"
 
 --- Whether a value is such an error.

@@ -53,7 +53,7 @@ function thingsboard.spawn(body, ...)
   return loop.default():spawn(body, ...)
 end
 
---- Lets time pass; other tasks go on.
+--- Waits for some seconds. Other tasks run meanwhile.
 -- @tparam number seconds
 function thingsboard.sleep(seconds)
   if type(seconds) ~= "number" or seconds < 0 or seconds ~= seconds then
@@ -75,13 +75,13 @@ end
 
 --- Runs until no task is left.
 function thingsboard.run()
-  return loop.default():run() -- a mistake is told at the script's line
+  return loop.default():run() -- a tail call: a mistake is reported at the line of the script
 end
 
---- Bounds the connections to one server, for all devices; without a bound there are as many as calls in flight. It
--- holds for the calls from now on, so set it before the first.
--- Over HTTP/1.1 an open poll keeps one: two for each `rpc_requests`, one for each `attribute_updates`. What finds none
--- free waits until a poll ends, so let there be one more. Over HTTP/2 calls share connections.
+--- Limits the connections to one server, for all devices; without a limit there are as many as calls in flight. Set it
+-- before the first call: earlier calls are not limited. Over HTTP/1.1 an open poll occupies a connection: two for each
+-- `rpc_requests`, one for each `attribute_updates`. A call that finds none free waits until a poll ends, so allow one
+-- more. Over HTTP/2 calls share connections.
 -- @tparam ?integer count nil for no bound
 function thingsboard.max_connections(count)
   if count ~= nil then check.argument("max_connections", "count", count, "positive integer") end
@@ -89,8 +89,8 @@ function thingsboard.max_connections(count)
   loop.default().reactor:max_connections(count or 0)
 end
 
---- Says what happens when a task raises an error. It is written to the standard error and the others go on, unless a
--- handler is set here; a handler that raises stops `run` with its error.
+--- Sets the handler of errors in tasks. Without one they are written to the standard error. The other tasks go on; if
+-- the handler raises, `run` ends with its error.
 -- @tparam function handler called with the task and the message with its traceback
 function thingsboard.on_error(handler)
   check.argument("on_error", "handler", handler, "function")

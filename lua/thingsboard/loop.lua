@@ -1,5 +1,5 @@
 --- Tasks over the reactor. A task is a coroutine that is suspended while it waits for an event: an exchange, a signal,
--- or another task, each of which answers `done()`. Code outside of tasks waits too: it steps the loop meanwhile.
+-- or another task; each has a method `done`. Code outside of tasks may wait, too: it steps the loop meanwhile.
 --
 -- A foreign event loop, the host, watches `pollfd()` for reading and calls `step(0)` whenever it is readable. When the
 -- host is attached, a wait in one of its coroutines suspends that coroutine alone.
@@ -19,7 +19,7 @@ local task = {}
 task.__index = task
 task.__name = "thingsboard.task"
 
--- A coroutine of the host's, for the length of one wait.
+-- Stands for a coroutine of the host during one wait.
 local waiter = {}
 waiter.__index = waiter
 
@@ -30,7 +30,7 @@ local function report(_, message)
   io.stderr:write("thingsboard: a task failed: ", message, "\n")
 end
 
--- When the first of the sleeping tasks is to be woken; stale entries are thrown away on the way.
+-- The time at which the next sleeping task is due. Removes stale entries from the top of the heap.
 local function next_deadline(self)
   local entry = self.timers[1]
   while entry and entry.task.timer ~= entry do
@@ -48,7 +48,7 @@ local function arm(self)
   self.reactor:wake_at(at or nil)
 end
 
--- As `arm`, between two steps: what has been armed for now stays so until the next step.
+-- As `arm`, but between two steps: a timer that is armed for now is left alone until the next step.
 local function arm_between_steps(self)
   if self.armed ~= 0 then arm(self) end
 end
@@ -58,23 +58,23 @@ function loop.new()
   local self = setmetatable({
     reactor = core.reactor(),
     tasks = {}, -- those that have not finished, by coroutine
-    clients = setmetatable({}, { __mode = "k" }), -- the set of those that use it
+    clients = setmetatable({}, { __mode = "k" }), -- the set of clients that use this loop
     waiting = {}, -- the task or waiter that waits, by event
     timers = timers.new(),
-    first = false, -- the tasks to be resumed, each with the `next`
+    first = false, -- the queue of tasks to be resumed, linked by `next`; false when it is empty
     last = false,
-    round = 0, -- of resuming them
+    round = 0, -- counts the runs through that queue
     count = 0, -- tasks that run() waits for
-    waiters = 0, -- coroutines of the host's that are parked
-    depth = 0, -- of tasks that run below tasks, by a step of theirs
-    unfinished = 0, -- steps; between two there are such when an error left one, were it below a task
+    waiters = 0, -- suspended coroutines of the host
+    depth = 0, -- how many tasks run, each started by a step within the one before
+    unfinished = 0, -- steps that have begun and not ended; an error can leave some behind
     -- Who watches the descriptor: `none`; `script`, which asked for it; or the host that is attached, which is
     -- `serving` while there is something to step for, and else `idle`.
     host_state = "none",
-    -- False rather than nil, which would be looked for in the class at every step.
+    -- False rather than nil: Lua would look for a nil field in the metatable at every step.
     host = false, -- the event loop that is attached
     closed = false,
-    -- The time that the reactor's timer is armed for: 0 is now, false is never, true is one that is over.
+    -- What the reactor's timer is armed for, a time: 0 is now, false is never, true is a time that has passed.
     armed = false,
     watcher = false, -- of descriptors and signals, once one is asked for
     on_error = report,
@@ -85,14 +85,14 @@ end
 
 local default
 
---- The loop that everything uses; made when first asked for, and anew once it is closed.
+--- The loop that all devices use. It is made at the first call, and again after it was closed.
 function loop.default()
   default = default or loop.new()
   return default
 end
 
--- To wake a task takes no memory: what waits must not be forgotten when there is none. So its fields are there from the
--- start, false when they are empty.
+-- Waking a task allocates nothing, so that a task cannot be lost when memory runs out. That is why all of its fields
+-- exist from the start, false when they are empty.
 local function make_ready(self, which)
   which.round = self.round
   if self.last then self.last.next = which else self.first = which end
@@ -112,44 +112,44 @@ local function notify_host(self)
   end
 end
 
--- Whatever the task waits for, it waits no more.
+-- Takes the task off the event and the deadline that it waits for.
 local function stop_waiting(self, which)
   if which.event then self.waiting[which.event] = nil end
   which.event = false
-  which.timer = false -- an entry still in the heap is known as stale by this
+  which.timer = false -- marks its entry in the heap as stale
 end
 
 local function wake(self, which)
   if which == nil or not which.event then return end
   self.waiting[which.event] = nil
-  which.event, which.timer = false, false -- as `stop_waiting`: for every answer, a call less
-  if which.round then make_ready(self, which) else which.host.resume(which) end -- a waiter has no round
+  which.event, which.timer = false, false -- as `stop_waiting` does, without the call: this runs for every answer
+  if which.round then make_ready(self, which) else which.host.resume(which) end -- only tasks have a round
 end
 
 local function finish(self, which, outcome)
   which.outcome = outcome
   self.tasks[which.thread] = nil
-  which.thread = false -- whoever keeps the task needs its stack no more
+  which.thread = false -- frees the stack, even if the script keeps the task
   if not which.background then self.count = self.count - 1 end
   wake(self, self.waiting[which])
   if self.count == 0 then wake(self, self.waiting[self.idle]) end
   notify_host(self)
 end
 
--- A task has come to its end, or has yielded to nobody.
+-- Called when a task has ended, or has yielded without waiting for anything.
 local function after_resume(self, which, ok, message)
   local thread = which.thread
-  if status(thread) ~= "dead" then return make_ready(self, which) end -- on with it at the next step
-  if which.event then stop_waiting(self, which) end -- memory ran out as it was to be suspended
-  finish(self, which, ok and which.outcome or errors.NO_MEMORY) -- unless there is enough to say more
+  if status(thread) ~= "dead" then return make_ready(self, which) end -- resume it in the next step
+  if which.event then stop_waiting(self, which) end -- memory ran out while it was being suspended
+  finish(self, which, ok and which.outcome or errors.NO_MEMORY) -- replaced below if memory suffices
   if ok then return end
   which.outcome = errors.text_of(message)
   local traceback = debug.traceback(thread, which.outcome)
-  coroutine.close(thread) -- what the task was to close is closed now, not when it is collected
+  coroutine.close(thread) -- closes its to-be-closed variables now, rather than when it is collected
   self.on_error(which, traceback)
 end
 
--- Resumes the tasks that are ready. The error of a handler of errors ends it early; the rest is left for the next step.
+-- Resumes the tasks that are ready. If the handler of `on_error` raises, the remaining ones wait for the next step.
 local function run_round(self, round)
   self.depth = self.depth + 1
   local which = self.first
@@ -166,9 +166,9 @@ local function run_round(self, round)
   end
 end
 
--- Memory may run out at any call of a function: the depth must be right all the same.
+-- Any call may run out of memory and raise; the depth is restored all the same.
 local function run_ready(self)
-  local depth, round = self.depth, self.round + 1 -- what becomes ready meanwhile waits for the next step
+  local depth, round = self.depth, self.round + 1 -- tasks that become ready now run in the next step
   self.round = round
   local ok, why = pcall(run_round, self, round)
   self.depth = depth
@@ -176,7 +176,7 @@ local function run_ready(self)
   if not ok then error(why, 0) end
 end
 
--- What a task's coroutine runs: the arguments wait on its stack.
+-- The body of a task's coroutine. The first resume stores the arguments on its stack, the second runs the task.
 local function begin(which, body, ...)
   coroutine.yield()
   which.outcome = table.pack(body(...))
@@ -194,7 +194,7 @@ function loop:spawn(body, ...)
     outcome = false, -- a table of its results, or why there are none
   }, task)
   local ok, message = resume(thread, which, body, ...)
-  if not ok then error(message, 0) end -- there was no memory for the arguments
+  if not ok then error(message, 0) end -- no memory for the arguments
   self.tasks[thread] = which
   self.count = self.count + 1
   make_ready(self, which)
@@ -210,8 +210,8 @@ function loop:spawn_background(body, ...)
   return which
 end
 
--- An error that left a step, for want of memory or of stack, may have kept what happened from being noted, or a task
--- from being resumed whose turn it was: that is done now.
+-- After an error has left a step, for lack of memory or of stack: wakes what should have been woken, and queues the
+-- tasks that should have been resumed.
 local function catch_up(self)
   local ready, entry = {}, self.first
   while entry do
@@ -231,7 +231,7 @@ local function catch_up(self)
   end
 end
 
--- Those whose time has come.
+-- Wakes the tasks that are due.
 local function wake_sleepers(self)
   local deadline, now = next_deadline(self), monotonic()
   while deadline and deadline <= now do
@@ -240,8 +240,8 @@ local function wake_sleepers(self)
   end
 end
 
---- Waits until something that was waited for has happened, unless a task is ready already, and runs the tasks that are
--- ready then.
+--- Waits until an event happens that somebody waits for, or not at all when a task is ready; then runs the tasks that
+-- are ready.
 -- @tparam ?number timeout seconds to wait at most; nil for as long as it takes
 function loop:step(timeout)
   local reactor, depth = self.reactor, self.depth
@@ -250,7 +250,7 @@ function loop:step(timeout)
     self.unfinished = 0
   end
   self.unfinished = self.unfinished + 1
-  if self.first or self.timers.n > 0 or self.armed then arm_between_steps(self) end -- else it is disarmed already
+  if self.first or self.timers.n > 0 or self.armed then arm_between_steps(self) end -- otherwise it is disarmed
   local exchange, more = reactor:step(timeout)
   if exchange then wake(self, self.waiting[exchange]) end
   while more do
@@ -266,8 +266,8 @@ end
 
 local step = loop.step
 
--- What can be suspended here: the task that runs, or a waiter for the host's coroutine. Nil where nothing can be:
--- outside of tasks, in a coroutine of the script's own, below a C function that cannot yield.
+-- What can be suspended here: the running task, or a waiter for the host's coroutine. Nil outside of tasks, in a
+-- coroutine of the script, and below a C function that cannot yield.
 local function current(self)
   if not isyieldable() then return nil end
   local which = self.tasks[running()]
@@ -306,7 +306,7 @@ function loop:wait(event, deadline)
       local timer = deadline and { at = deadline, task = which } or false
       if timer then self.timers:add(timer) end
       self.waiting[event] = which
-      which.event, which.timer = event, timer -- not before memory was had for all
+      which.event, which.timer = event, timer -- last: from here on nothing allocates
       which:suspend()
     else
       step(self, deadline and math.max(0, deadline - monotonic()))
@@ -318,13 +318,13 @@ end
 
 local never = { done = function() return false end }
 
---- Lets time pass; other tasks go on, if only for a step.
+--- Waits for some seconds. Other tasks run meanwhile, for one step at least.
 -- @tparam number seconds
 function loop:sleep(seconds)
   self:wait(setmetatable({}, { __index = never }), monotonic() + seconds)
 end
 
---- Something to wait for that a task can raise.
+--- A new signal: an event that a task can raise.
 -- @treturn signal with `done`, `raise`, `lower`
 function loop:signal()
   return setmetatable({ loop = self, raised = false }, signal)
@@ -334,7 +334,7 @@ function signal:done()
   return self.raised
 end
 
---- Wakes who waits, and all who come, until `lower`.
+--- Wakes the task that waits. Until `lower`, waiting for the signal returns at once.
 function signal:raise()
   self.raised = true
   wake(self.loop, self.loop.waiting[self])
@@ -366,7 +366,7 @@ function loop:timeout()
   return self.reactor:timeout()
 end
 
---- Whether there is anything to step for: a task that has not finished, or a waiting coroutine of the host's.
+--- Whether the loop needs to be stepped: a task has not finished, or a coroutine of the host waits.
 function loop:working()
   return next(self.tasks) ~= nil or self.waiters > 0
 end
@@ -375,10 +375,10 @@ end
 -- @tparam ?table host functions; nil for none
 --
 -- - `start()`: from now on `serve()` is to be called whenever the descriptor is readable, until it returns false
--- - `stop()`, where the host must be told: it watches the descriptor no more
+-- - `stop()`, optional: called when the host need not watch the descriptor any longer
 -- - `suspendable()`: whether the coroutine that runs is one that the host can suspend
--- - `suspend(waiter)`: suspends it until `resume(waiter)`; too early an end does no harm
--- - `resume(waiter)`: sees to it that the coroutine goes on soon, not at once
+-- - `suspend(waiter)`: suspends it until `resume(waiter)`; returning early does no harm
+-- - `resume(waiter)`: schedules the coroutine to go on soon, but not within this call
 function loop:attach(host)
   if self.waiters > 0 or self.host_state == "serving" then
     error("the event loop that is attached is still at work", 2)
@@ -417,7 +417,7 @@ end
 function loop:close()
   if self.closed then return end
   if self.depth > 0 then error("a task cannot close its loop", 2) end
-  while next(self.tasks) do -- what a task closes may start another
+  while next(self.tasks) do -- closing a task may start another
     local tasks = {}
     for _, which in next, self.tasks do tasks[#tasks + 1] = which end
     for _, which in ipairs(tasks) do which:cancel() end
@@ -427,7 +427,7 @@ function loop:close()
   self.closed = true
   if default == self then default = nil end
   if self.host_state ~= "serving" then return self.reactor:close() end
-  self.reactor:wake_at(0) -- a host watches the descriptor still: `serve` closes it
+  self.reactor:wake_at(0) -- the host still watches the descriptor: `serve` will close it
   for _, which in next, self.waiting do which.host.resume(which) end
 end
 
@@ -437,7 +437,7 @@ function task:done()
   return self.outcome ~= false
 end
 
---- Whether the task runs at this moment, be it below another.
+--- Whether the task is running now, or has resumed the coroutine that is.
 function task:is_running()
   local now = self.thread and status(self.thread)
   return now == "running" or now == "normal"
@@ -457,14 +457,14 @@ function task:join()
   return nil, outcome
 end
 
---- Ends the task where it waits; what it has to close is closed, its exchange in flight is dropped. Harmless when it
--- has ended already.
+--- Ends the task where it waits: its to-be-closed variables are closed, its exchange in flight is dropped. Does nothing
+-- when it has ended already.
 function task:cancel()
   if not self.loop.tasks[self.thread] then return end
   if self:is_running() then error("a task that is running cannot be cancelled: let it return", 2) end
   stop_waiting(self.loop, self)
   local closed, message = coroutine.close(self.thread)
-  finish(self.loop, self, self.outcome or "cancelled") -- it has one when memory ran out behind its end
+  finish(self.loop, self, self.outcome or "cancelled") -- it has an outcome if memory ran out after its end
   if not closed then self.loop.on_error(self, errors.text_of(message)) end
 end
 

@@ -4,8 +4,8 @@
 --     copas.addthread(function() assert(dev:send_telemetry { temperature = 21.5 }) end)
 --     copas.loop()
 --
--- In the main program a call blocks; in a generator of a thread's it yields to whoever iterates, as all waits of Copas
--- do. Copas waits by `select`: it cannot watch descriptors from 1024 on.
+-- In the main program a call blocks. In a generator that a thread runs it yields to the caller of the generator, as all
+-- waits of Copas do. Copas uses `select`, which cannot watch descriptors from 1024 on.
 --
 -- What Copas waits for is anything that `socket.select` takes, that is, what has `getfd` and `dirty`; `copas.receive`
 -- suspends a thread until `receive` of such an object gives something. All releases from 1.2 to 4 have these.
@@ -35,7 +35,7 @@ local function new_pollable(fd)
   return setmetatable({ fd = fd, ready = false, asked = false }, pollable)
 end
 
---- Attaches Copas. It has something to wait for only while a task, an iterator or a call is going on.
+--- Attaches Copas. `copas.loop()` returns when no task, iterator or call is active.
 function adapter.attach()
   local on = loop.default()
   on:attach {

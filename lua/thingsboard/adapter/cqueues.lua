@@ -5,7 +5,7 @@
 --     cq:wrap(function() assert(dev:send_telemetry { temperature = 21.5 }) end)
 --     assert(cq:loop())
 --
--- Elsewhere a call blocks: in the main program, in another controller, in a coroutine of the script's own.
+-- A call blocks in the main program, in another controller, and in other coroutines of the script.
 -- @module thingsboard.adapter.cqueues
 local cqueues = require "cqueues"
 local condition = require "cqueues.condition"
@@ -13,8 +13,7 @@ local loop = require "thingsboard.loop"
 
 local adapter = {}
 
---- Attaches a controller. It has something to wait for only while a task, an iterator or a call is going on: then
--- `controller:loop()` returns.
+--- Attaches a controller. `controller:loop()` returns when no task, iterator or call is active.
 -- @param controller of cqueues
 function adapter.attach(controller)
   local on = loop.default()

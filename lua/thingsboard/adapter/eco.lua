@@ -4,7 +4,7 @@
 --     require "thingsboard.adapter.eco".attach()
 --     assert(dev:send_telemetry { temperature = 21.5 })
 --
--- Tried by hand with release 4.1.3 on x86-64; the specs do not run it, for want of a package.
+-- Tested by hand with release 4.1.3 on x86-64. The specs do not run it, since Debian has no package of lua-eco.
 -- @module thingsboard.adapter.eco
 local eco = require "eco"
 local sync = require "eco.sync"
@@ -12,8 +12,7 @@ local loop = require "thingsboard.loop"
 
 local adapter = {}
 
---- Attaches lua-eco's loop. It has something to wait for only while a task, an iterator or a call is going on: then the
--- script ends.
+--- Attaches lua-eco's loop. The script ends when no task, iterator or call is active.
 function adapter.attach()
   local on = loop.default()
   on:attach {

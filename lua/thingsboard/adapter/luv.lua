@@ -4,20 +4,19 @@
 --     coroutine.wrap(function() assert(dev:send_telemetry { temperature = 21.5 }) end)()
 --     uv.run()
 --
--- A callback of luv's runs in no coroutine, so a call in one blocks; let it start a coroutine, or a task. A call in a
--- generator, which is a coroutine too, yields to whoever iterates; and a task waits by this library's means only.
+-- Callbacks of luv do not run in a coroutine, so a call in one blocks: start a coroutine or a task there. A call in a
+-- generator yields to the caller of the generator. Tasks of this library must not wait by luv's functions.
 -- @module thingsboard.adapter.luv
 local uv = require "luv"
 local loop = require "thingsboard.loop"
 
 local adapter = {}
 
---- Attaches luv's loop. It has something to wait for only while a task, an iterator or a call is going on: then
--- `uv.run()` returns.
+--- Attaches luv's loop. `uv.run()` returns when no task, iterator or call is active.
 function adapter.attach()
   local on = loop.default()
   local poll, soon = assert(uv.new_poll(on:pollfd())), assert(uv.new_timer())
-  local woken = {} -- threads to be resumed, when the step is over
+  local woken = {} -- threads to be resumed after the step
 
   local function resume_woken()
     local threads = woken

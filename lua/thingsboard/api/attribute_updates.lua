@@ -1,7 +1,7 @@
---- Updates of shared attributes, without a gap.
+--- Updates of shared attributes, of which none is missed.
 --
--- The server keeps no update for a device that is not listening, and tells one assignment in two messages. So the
--- attributes are requested around every poll, and what is handed out is the difference from what was last handed out.
+-- The server drops updates while no poll is open, and sends some assignments as two messages, of which a poll gets one.
+-- So the attributes are requested around every poll, and the iterator returns what differs from its last values.
 -- @module thingsboard.api.attribute_updates
 local core = require "thingsboard.core"
 local backoff = require "thingsboard.http.backoff"
@@ -9,11 +9,11 @@ local json = require "thingsboard.json.decode"
 local iterator = require "thingsboard.http.iterator"
 local long_poll = require "thingsboard.http.long_poll"
 
-local attributes = {}
+local attribute_updates = {}
 
--- A request can overtake the poll that was sent before it, and miss what happens between the two: so it goes out later.
+-- Seconds between a poll and its request: the request could overtake the poll, and neither would see a change between.
 local BEHIND_POLL = 1
--- A poll that brings nothing new is followed by the next after so long: whoever repeats himself is not asked in a loop.
+-- Seconds until the next poll after one that brought nothing new: do not busy-poll a server that repeats itself.
 local NOTHING_NEW = 0.25
 
 local function same(a, b)
@@ -28,7 +28,7 @@ local function same(a, b)
   return true
 end
 
--- Whether that is anything new.
+-- Sets a value, or deletes it (nil). Returns whether that is a change.
 local function set(state, key, value)
   if not state.wants(key) or same(value, state.current[key]) then return false end
   state.current[key] = value
@@ -41,13 +41,13 @@ local function is_update(message)
   return json.is_object(message) and next(message) ~= nil
 end
 
--- One key of a message. On a bad link that may have been under way for long: what a request has found changed since the
--- poll was sent may be newer, and the next request tells.
+-- Applies one key of a message. A message can be delayed on a bad link, so a key that a request found changed since the
+-- poll was sent is left to the next request.
 local function update(state, key, value)
   return not state.found[key] and set(state, key, value)
 end
 
--- A message of the server: values by key, or {"deleted": [keys]}. Whether it tells anything new.
+-- Applies a message of the server: values by key, or {"deleted": [keys]}. Returns whether it changed anything.
 local function apply_update(state, message)
   state.updates = state.updates + 1
   local deleted, new = message.deleted, false
@@ -59,7 +59,7 @@ local function apply_update(state, message)
   return new
 end
 
--- All that there is: what is not in it is deleted.
+-- Applies all attributes: a key that is missing is deleted.
 local function apply_all(state, values)
   for key, value in next, values do state.found[key] = set(state, key, value) or state.found[key] end
   for key in next, state.current do
@@ -73,19 +73,19 @@ local function finish(state, err)
   state.changed:raise()
 end
 
--- A task that memory which runs out does not end.
+-- Starts a task that goes on after memory has run out.
 local function keep(state, body)
   local loop = state.client.loop
   return loop:spawn_background(iterator.run_poll, loop, function(why) finish(state, why) end, body, state)
 end
 
--- One request; false when its answer is stale, or might be the server's word for trouble.
+-- Requests the attributes. Returns false when the answer is stale, or may come from a failing database.
 local function refresh(state)
   local updates = state.updates
   local answer, err = state.request()
   if not answer then return nil, err end
-  if state.updates ~= updates then return false end -- it could turn a newer value back
-  -- A server whose database fails answers that there are no attributes: it must say so twice.
+  if state.updates ~= updates then return false end -- it could undo a newer value
+  -- A server whose database fails answers that there are none: believe that only when it is said twice.
   if next(answer.shared) == nil and next(state.current) ~= nil and not state.emptied then
     state.emptied = true
     return false
@@ -95,8 +95,8 @@ local function refresh(state)
   return true
 end
 
--- Requests the attributes once the poll has been open for a while; again, when there is another poll by then. It ends
--- with that: a task for every poll takes less than one that waits through them all.
+-- Requests the attributes once the poll has been open for a while, and again if another poll was sent meanwhile. Then
+-- the task ends: starting one per poll needs less memory than one that always waits.
 local function run_refresh(state)
   local loop, pause = state.client.loop, backoff.new(1, 60)
   repeat
@@ -131,7 +131,7 @@ local function run_poll(state)
   end
 end
 
--- What differs from what was last handed out.
+-- The changes since the last ones that were returned; nothing when there are none.
 local function difference(state)
   local values, deleted, any = {}, {}, false
   for key in next, state.touched do
@@ -146,7 +146,7 @@ local function difference(state)
   if any then return values, deleted end
 end
 
--- The first request goes before the first poll, and is handed out as it is.
+-- The first request is sent before the first poll, and its values are returned as they are.
 local function begin(state)
   local pause = backoff.new(1, 60)
   while not state.ended do
@@ -179,7 +179,7 @@ end
 -- @tparam ?table keys names; nil for all
 -- @tparam number period seconds that a poll stays open
 -- @treturn iterator of a table of values and a list of deleted keys
-function attributes.updates(client, request, keys, period)
+function attribute_updates.new(client, request, keys, period)
   local wanted
   if keys then
     wanted = {}
@@ -200,4 +200,4 @@ function attributes.updates(client, request, keys, period)
   end)
 end
 
-return attributes
+return attribute_updates

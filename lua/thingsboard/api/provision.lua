@@ -1,4 +1,4 @@
---- Provisioning: how a device that has no credentials gets them.
+--- Provisioning: gets credentials for a device from the server.
 -- @module thingsboard.api.provision
 local core = require "thingsboard.core"
 local check = require "thingsboard.check"
@@ -52,7 +52,7 @@ local function read_answer(from, answer)
   return nil, errors.new("answer", "provision: the answer has no status that this library knows")
 end
 
--- What the file has: nil and no error when there is no such file.
+-- Reads the store. Returns nil without an error when there is no such file.
 local function read_store(path)
   local file, reason, code = io.open(path, "rb")
   if not file then
@@ -66,7 +66,7 @@ local function read_store(path)
   return nil, errors.new("file", ("provision: %s holds no credentials; remove it, or provision anew"):format(path))
 end
 
--- The server gives credentials out once: what cannot be kept is handed to the script all the same, in the error.
+-- Writes the store. The server gives credentials out once, so if that fails the error carries them.
 local function write_store(file, credentials)
   local body = core.body()
   body:value(credentials)
@@ -89,7 +89,7 @@ local function request(from, given)
 end
 
 local function request_and_keep(from, given)
-  local file <close>, reason = core.file(given.store) -- first: where nothing can be kept, nothing is asked for
+  local file <close>, reason = core.file(given.store) -- first: without a place to keep them, do not ask for credentials
   if not file then return nil, errors.new("file", "provision: " .. reason) end
   local credentials, err = request(from, given)
   if not credentials then return nil, err end

@@ -1,22 +1,22 @@
---- Server-side RPC: two long polls that lose no request, and bring none twice.
+--- Server-side RPC by two long polls: no request is lost between two polls, and none is returned twice.
 --
--- The server takes a poll that has ended empty for one that still listens, and sends the next one-way request there:
--- it is lost. So there are two polls, kept half a period apart, and one of them is always open.
+-- After a poll that brought nothing the server believes that it is still open, and sends the next one-way request to
+-- it: that is lost. So two polls are kept half a period apart, and one of them is always open.
 -- @module thingsboard.api.rpc_requests
 local core = require "thingsboard.core"
 local iterator = require "thingsboard.http.iterator"
 local long_poll = require "thingsboard.http.long_poll"
 
-local rpc = {}
+local rpc_requests = {}
 
 -- All in seconds.
--- A poll must have been open for this long before the other follows it: then nothing was waiting.
+-- After a delivery the other poll follows once the new one has been open for so long: then no more requests wait.
 local SETTLED = 0.1
--- A 200 for a reply means that it is queued: for so long the next poll may bring the request again.
+-- How long after the 200 for a reply a poll may still bring the request: 200 means that the reply is queued.
 local REMEMBERED = 5
--- While a request stays unanswered the server brings it to every poll, at once: a try now and then is enough.
+-- Pauses between polls while a request is unanswered, for the server answers every poll with it at once.
 local FIRST_TRY, LAST_TRY = 0.5, 10
--- Bytes that a request takes here, beside its text.
+-- Bytes that a waiting request is reckoned to take beside its text.
 local OVERHEAD = 256
 
 local request_type = {}
@@ -32,12 +32,12 @@ function request_type:reply(value)
   return self.device:reply_rpc(self.id, value)
 end
 
--- One poll, seen with its twin.
+-- The other one of the two polls.
 local function other(state, which)
   return which == state.polls[1] and state.polls[2] or state.polls[1]
 end
 
--- How long to ask the server for, so that this poll ends half a period from the other's end.
+-- The timeout to ask the server for, so that this poll ends half a period before or after the other one.
 local function seconds_for(state, which)
   local period, ends_at = state.period, other(state, which).ends_at
   if not ends_at then return period * 10 / 9 end
@@ -45,7 +45,7 @@ local function seconds_for(state, which)
   return left <= period and left + period / 2 or left - period / 2
 end
 
--- From when on the poll may be sent; math.huge: not before something changes.
+-- The time from which the poll may be sent; math.huge when something must change first.
 local function when_to_send(state, which)
   if state.waiting > state.client.max_response then return math.huge end
   local hold, leader = state.hold, state.leader
@@ -223,7 +223,7 @@ end
 -- @tparam table client
 -- @tparam number period seconds from the end of a poll to its next end
 -- @treturn iterator
-function rpc.requests(device, client, period)
+function rpc_requests.new(device, client, period)
   if client.rpc then error("rpc_requests: the device's requests are being iterated over already", 3) end
   local loop = client.loop
   local state = {
@@ -256,7 +256,7 @@ function rpc.requests(device, client, period)
 end
 
 --- Says that a request has been answered.
-function rpc.answered(client, id)
+function rpc_requests.answered(client, id)
   local state = client.rpc
   local entry = state and state.known[id]
   if not entry then return end
@@ -265,4 +265,4 @@ function rpc.answered(client, id)
   notify(state)
 end
 
-return rpc
+return rpc_requests

@@ -1,4 +1,4 @@
---- How long to wait after a failure: full jitter, so that a thousand devices do not come back in step.
+--- Exponential backoff with full jitter, so that a thousand devices do not retry at the same moment.
 -- @module thingsboard.http.backoff
 local backoff = {}
 backoff.__index = backoff
@@ -8,11 +8,11 @@ backoff.__index = backoff
 function backoff.new(first, most)
   return setmetatable({
     first = first, most = most, ceiling = first,
-    least = false, -- seconds that the next wait takes at least, where a success of others did not help
+    least = false, -- seconds that the next wait takes at least; see `thingsboard.http.server`
   }, backoff)
 end
 
---- The next wait: anything between nothing and a ceiling that doubles.
+--- The next wait: a random time below a ceiling that doubles.
 -- @treturn number seconds
 function backoff:next()
   local wait = math.random() * self.ceiling
@@ -20,7 +20,7 @@ function backoff:next()
   return wait
 end
 
---- After a success.
+--- To be called after a success: begins again with the first ceiling.
 function backoff:reset()
   self.ceiling = self.first
   self.least = false

@@ -1,4 +1,4 @@
---- One server, and one call to it: options, start, wait, status.
+--- The connection of one device to one server: checks its options, sends a request, waits, and judges the answer.
 -- @module thingsboard.http.client
 local core = require "thingsboard.core"
 local answer = require "thingsboard.http.answer"
@@ -16,8 +16,8 @@ function client.escape(text)
   return (text:gsub("[^A-Za-z0-9%-._~]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
 
--- A server's address: no user, no query, no fragment, and a port that exists. A longer name than any can be has made
--- libcurl overflow a buffer (CVE-2023-38545).
+-- Whether this is the address of a server: without user, query or fragment, with a valid port. Host names are limited
+-- to 255 bytes: longer ones made some libcurl overflow a buffer (CVE-2023-38545).
 local function is_url(url)
   local authority = url:match("^[Hh][Tt][Tt][Pp][Ss]?://([^/?#@%s\\]+)[^?#@%s\\]*$")
   if not authority or #authority > 255 then return false end
@@ -39,7 +39,7 @@ end
 
 local weak = { __mode = "k" }
 
--- The core's client, whose URLs begin with the prefix.
+-- Makes the core's client. All of its URLs begin with the prefix.
 local function new_core(on, given, prefix, secrets)
   local config = { prefix = prefix, connect_timeout = milliseconds(given.connect_timeout) }
   for _, secret in next, secrets do config[#config + 1] = secret end
@@ -66,7 +66,8 @@ end
 
 local none = {}
 
--- The options that packages by URL share and that are not the default: none for most, which have one table together.
+-- The options to use for packages by URL, too, where they are not the default. Most devices have none: they share a
+-- table.
 local function shared_options(given)
   local values
   for _, option in ipairs(options.connection) do
@@ -117,8 +118,7 @@ function client.new(what, given, path, secrets, renewed)
     shared = shared_options(given),
     server = server.of(on, base:match "^%a+://[^/]+"),
     closed = false,
-    -- Once there are any: the set of what polls, which ends with the client; functions that hear of answers, by whom
-    -- they serve.
+    -- False until there are any: the set of iterators to close with the client, and the listeners by their owner.
     iterators = false,
     listeners = false,
     renewal = renewed and new_renewal(on, given, base, proxy_secret, renewed) or false,
@@ -151,7 +151,7 @@ function client:start(method, path, body, timeout, download)
   return exchange
 end
 
---- Lets an iterator end with the client, if it lives as long; at once where that is closed.
+--- Closes the iterator when the client is closed; now, if it is closed already. Keeps a weak reference only.
 -- @tparam table iterator with `close()`
 function client:bind(iterator)
   if self.closed then return iterator:close() end
@@ -159,8 +159,8 @@ function client:bind(iterator)
   self.iterators[iterator] = true
 end
 
---- Lets a function hear of every answer, as long as somebody lives.
--- @param whom it serves
+--- Calls a function after every exchange, until its owner is collected.
+-- @param whom the owner
 -- @tparam function listener called with the status, nil when there was no answer or it was somebody else's, and the
 -- exchange
 function client:listen(whom, listener)
@@ -168,7 +168,7 @@ function client:listen(whom, listener)
   self.listeners[whom] = listener
 end
 
---- What came of an exchange that has ended.
+--- The result of an exchange that has ended.
 -- @tparam string what the method's name, for messages
 -- @tparam userdata exchange
 -- @tparam table expected what the endpoint may answer, see `thingsboard.http.answer`
@@ -212,7 +212,7 @@ local function words(body)
   return value.message == json.null and "" or body
 end
 
---- A part of what the server said, fit for a message: one line, no page of HTML, no secret.
+--- An excerpt of an answer for an error message: one line of valid UTF-8, no HTML, secrets redacted.
 function client:quote(body)
   local text = self.core:redact(words(body)):gsub("%s+", " "):gsub("%c", "?")
   text = utf8.len(text) and text:gsub("\xC2[\x80-\x9F]", "?") or text:gsub("[\x80-\xFF]", "?")
@@ -221,7 +221,7 @@ function client:quote(body)
   return text
 end
 
---- One call: sends, waits, judges.
+--- Sends a request, waits for its end, and returns the result.
 -- @tparam string what the method's name, for messages
 -- @tparam string method
 -- @tparam string path
@@ -241,10 +241,10 @@ function client:call(what, method, path, body, timeout, expected)
   return nil, err
 end
 
---- Ends what is in flight, as `closed`, and the iterators. Idempotent.
+--- Ends all requests in flight with the error `closed`, and closes the iterators. Idempotent.
 function client:close()
   self.closed = true
-  local _ <close> = self.core -- whatever an iterator raises
+  local _ <close> = self.core -- even if closing an iterator raises
   for _, core_client in next, self.renewal and self.renewal.cores or {} do core_client:close() end
   for iterator in next, self.iterators or {} do iterator:close() end
 end

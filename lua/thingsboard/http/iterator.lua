@@ -1,4 +1,4 @@
---- The iterator that hands out what polls bring, and the tasks that poll for it.
+--- The iterator over what polls bring, and the tasks that poll for it.
 -- @module thingsboard.http.iterator
 local errors = require "thingsboard.error"
 
@@ -11,8 +11,8 @@ iterator.__name = "thingsboard.iterator"
 -- Seconds until the next try, when memory has run out.
 local SHORT_OF_MEMORY = 1
 
---- What a `for` iterates over. Leaving the `for` closes it; so does closing the device, and the collector.
--- When it has ended by itself, `error` says why; that it was closed is no error.
+--- A new iterator, for a `for` loop. It is closed by leaving the loop, by closing the device, and by the collector.
+-- When it ended by itself, its field `error` says why; being closed is no error.
 -- @tparam table client
 -- @tparam function next_values what to hand out; nil and perhaps an error at the end. It returns nil after `close`
 -- @tparam function close called once
@@ -43,7 +43,7 @@ end
 iterator.__close = iterator.close
 iterator.__gc = iterator.close
 
--- Made beforehand: when it is needed there is no memory for it.
+-- Made in advance: when it is needed, there is no memory to make it.
 local no_memory = errors.new("memory", "the polls ended: " .. errors.NO_MEMORY, { retryable = true })
 
 --- Runs what polls for an iterator. Memory that runs out in it may be there again a second later: then it is run again.

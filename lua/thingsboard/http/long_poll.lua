@@ -1,4 +1,4 @@
---- The long poll that both RPC and attribute updates use.
+--- A long poll, as RPC requests and attribute updates use it: sends it, judges its end, and waits after failures.
 -- @module thingsboard.http.long_poll
 local core = require "thingsboard.core"
 local answer = require "thingsboard.http.answer"
@@ -7,14 +7,14 @@ local backoff = require "thingsboard.http.backoff"
 local long_poll = {}
 long_poll.__index = long_poll
 
--- The client waits this much longer than the server was asked to, seconds.
+-- Seconds that the client waits longer than it asks the server to.
 local GRACE = 10
 
--- A poll that broke after so many seconds was one that worked: shorter ones may have been broken from the start, far
--- away as the server may be.
+-- Seconds after which a poll that broke counts as one that worked. One that broke sooner may have failed from the
+-- start, with a distant server.
 local HELD = 2
 
--- The server's ways to say that nothing came.
+-- The statuses by which the server says that nothing came.
 local nothing_came = { [408] = true, [503] = true, [504] = true }
 
 --- A poll of a path, sent again and again; one at a time.
@@ -62,7 +62,7 @@ function long_poll:receive(exchange)
   local open_for = core.monotonic() - self.opened_at
   local in_time = open_for >= (self.ends_at - self.opened_at) * 0.9
   self.ends_at = nil
-  -- A link that held for a while, and broke. To wait for a connection that does not come about is no such thing.
+  -- The request was sent, and the connection held for a while: begin again with short waits.
   if exchange:sent() and open_for > math.max(HELD, self.backoff.ceiling) then self.backoff:reset() end
   local message, err = client:outcome(self.what, exchange, self.expected)
   if message then
@@ -70,8 +70,8 @@ function long_poll:receive(exchange)
     local _, text = exchange:result()
     return message, nil, text
   end
-  -- A server that is down says the same words at once: what ends before its time is a failure. So is the client's own
-  -- time-out: the server would have answered, and who knows whether the poll ever reached it.
+  -- A server or gateway that is down gives the same statuses at once: before its time such an answer is a failure. So
+  -- is a timeout of the client, for the poll may never have reached the server.
   if nothing_came[err.status] and in_time then
     self.backoff:reset()
     return nil

@@ -5,12 +5,12 @@ local core = require "thingsboard.core"
 local server = {}
 server.__index = server
 
--- Seconds within which those that waited come back: not all at once.
+-- Seconds over which the polls that waited are spread.
 local JITTER = 1
 
 local by_loop = setmetatable({}, { __mode = "k" }) -- tables of servers, by address
 
---- The server of an address: the same one for all who ask, as long as one of them keeps it.
+--- The server of an address, shared by all clients of this loop that have the same address.
 -- @tparam table loop
 -- @tparam string base scheme, host and port
 -- @treturn server
@@ -26,15 +26,15 @@ function server.of(loop, base)
   return found
 end
 
---- The server has answered somebody.
+--- To be called when the server has answered a request.
 function server:answered()
   local waiting = self.waiting
   self.waiting = {}
   for signal in next, waiting do signal:raise() end
 end
 
---- Waits after a failure, ever longer, or until the server answers somebody. Where that proves to be no reason to hope,
--- for what failed fails again, the next such answer ends the wait after a second at the soonest, then two, and so on.
+--- Waits after a failure: as long as the backoff says, or until the server answers another request. If the next try
+-- fails all the same, an answer to others ends the wait after 1 s at the earliest, then after 2 s, 4 s and so on.
 -- @tparam backoff pause
 -- @tparam ?signal signal one that ends the wait when it is raised meanwhile
 function server:wait(pause, signal)

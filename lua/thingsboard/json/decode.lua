@@ -72,7 +72,7 @@ local function unmark(value)
       value[key] = unmark(inner)
       if type(key) == "string" and key:byte(1) == 1 then renamed[key:sub(2)] = value[key] end
     end
-    -- All go before the first comes: without its mark, a key may read as another with it.
+    -- Remove all before adding any: a key without its mark may equal another key with it.
     for key in next, renamed do value["\1" .. key] = nil end
     for key, inner in next, renamed do value[key] = inner end
   end
@@ -87,7 +87,7 @@ end
 
 local exact = is_exact()
 
--- Of integers beyond 64 bits the builds that are exact otherwise make the largest of 64.
+-- Even exact builds saturate integers beyond 64 bits, so texts with this many digits are marked, too.
 local NINETEEN_DIGITS = ("%d"):rep(19)
 
 --- Reads a JSON text.
@@ -96,7 +96,7 @@ local NINETEEN_DIGITS = ("%d"):rep(19)
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong with it
 function json.decode(text)
-  if text:find("\0", 1, true) then return nil, "a NUL character" end -- lua-cjson would take it for the text's end
+  if text:find("\0", 1, true) then return nil, "a NUL character" end -- lua-cjson would stop there
   local marked, reason = text, nil
   if not exact or text:find(NINETEEN_DIGITS) or text:find(EMPTY_ARRAY) then marked, reason = mark(text) end
   if not marked then return nil, reason end

@@ -6,21 +6,21 @@ local json = require "thingsboard.json.decode"
 
 local payload = {}
 
--- Where everything is written, one text after another; nil while one is written: a finalizer in the midst of that, or
--- who comes after a mistake, makes another.
+-- The buffer that all texts are written to. Nil while it is in use: a finalizer that writes meanwhile, or a call after
+-- an error, makes another.
 local spare = core.body()
 local take, write_telemetry, write_values, write_value = spare.take, spare.telemetry, spare.values, spare.value
 
--- Mistakes of the script are raised in the name of its call, which is three calls away from the one that writes: here,
--- and what has called this module, stand between.
+-- The level at which mistakes of the script are raised: between its call and the writer stand the method and a function
+-- of this module.
 local LEVEL = 3
 
 local function refuse(what, reason)
   return nil, errors.new("value", what .. ": " .. reason)
 end
 
--- What a method of the body writes of a value. To be called as the last of a function of this module, in whose place it
--- comes.
+-- Writes a value by a method of the body and returns the text. Functions of this module must tail-call it, or LEVEL is
+-- wrong.
 local function text_of(write, what, value)
   local body = spare or core.body()
   spare = nil
@@ -31,7 +31,7 @@ local function text_of(write, what, value)
   return refuse(what, reason)
 end
 
--- JSON text that a script has made itself goes as it is; but what the server would leave unanswered stays here.
+-- JSON text of the script is sent as it is, unless the server would leave it unanswered.
 local function checked_text(what, text, lists)
   local value, reason = json.decode(text)
   if value == nil then return refuse(what, "not JSON: " .. reason) end
@@ -61,7 +61,7 @@ function payload.attributes(what, value)
   return text_of(write_values, what, value)
 end
 
---- The body that is any JSON value: an RPC's answer, a request of ours.
+--- A body that is any JSON value, as for the answer to an RPC.
 function payload.value(what, value)
   return text_of(write_value, what, value)
 end

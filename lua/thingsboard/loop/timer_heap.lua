@@ -1,4 +1,4 @@
---- Deadlines in order: a binary heap of tasks by the time they are to be woken at. The first is at index 1.
+--- A binary heap of tasks, ordered by the time at which they are due. The next one is at index 1.
 -- @module thingsboard.loop.timer_heap
 local timers = {}
 timers.__index = timers
@@ -12,7 +12,7 @@ end
 -- @tparam table entry with `at`, seconds of the monotonic clock
 function timers:add(entry)
   local at = self.n + 1
-  self[at] = entry -- first: it may take memory
+  self[at] = entry -- before anything else changes: this may run out of memory
   self.n = at
   while at > 1 do
     local parent = at // 2
@@ -23,7 +23,7 @@ function timers:add(entry)
   self[at] = entry
 end
 
---- Takes the entry that is due first out.
+--- Removes the entry that is due next.
 function timers:remove_first()
   local n = self.n
   local last = self[n]

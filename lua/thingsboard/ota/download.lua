@@ -1,5 +1,5 @@
---- Downloads of firmware and software packages, whole and verified or not at all.
--- @module thingsboard.ota.download
+--- Downloads firmware and software packages: the caller gets a whole, verified package or an error.
+-- @module thingsboard.ota.package
 local core = require "thingsboard.core"
 local answer = require "thingsboard.http.answer"
 local check = require "thingsboard.check"
@@ -7,12 +7,12 @@ local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
 local options = require "thingsboard.options"
 
-local ota = {}
+local download = {}
 
 local PROGRESS_PERIOD = 0.2 -- seconds
 local LARGEST_CHUNKED = 2 ^ 31 - 1 -- the server counts in 32 bits
 
--- What the server's statuses mean here.
+-- What the statuses of the server mean for a package.
 local function meanings(what, prefix)
   return {
     [400] = ("another %s than this title and version is assigned; read the shared attributes again"):format(what),
@@ -47,7 +47,7 @@ local function too_large(what, limit, path)
   return nil, errors.new("answer", what .. ": " .. message:format(limit), { code = "BODY_TOO_LARGE" })
 end
 
--- Waits for the exchange, and tells how far it has come meanwhile.
+-- Waits for the exchange, and reports progress.
 local function wait(loop, exchange, progress, total)
   while not loop:wait(exchange, progress and core.monotonic() + PROGRESS_PERIOD) do
     local received, announced = exchange:received()
@@ -55,7 +55,7 @@ local function wait(loop, exchange, progress, total)
   end
 end
 
--- Where the package goes: a file or memory, and past the checksum.
+-- Where the bytes go: a file or memory; the checksum is updated on the way.
 local function new_sink(what, given, checksum)
   local sink = { received = 0, parts = {}, checksum = checksum }
   if given.path then
@@ -112,7 +112,7 @@ end
 -- @treturn[1] string as long as it must be
 -- @treturn[2] nil
 -- @treturn[2] table the error
-function ota.chunk(from, what, package, chunk_size, chunk)
+function download.chunk(from, what, package, chunk_size, chunk)
   local path = ("%s&size=%d&chunk=%d"):format(path_of(what, package), chunk_size, chunk)
   local body, err = from:call(what, "GET", path, nil, nil, expected[what])
   if not body then return nil, err end
@@ -120,14 +120,14 @@ function ota.chunk(from, what, package, chunk_size, chunk)
   if #body == length then return body end
   local message = ("chunk %d has %d bytes where %d were expected"):format(chunk, #body, length)
   if answer.is_html(body) then return nil, errors.of_foreign(what, 200, from:quote(body), message) end
-  -- Retryable: the server's cache may have lost the package, and fetches it for the next request.
+  -- Retryable: the server's cache may have dropped the package, and loads it for the next request.
   return nil, errors.new("package", what .. ": " .. message .. "; ask again, and check the size", { retryable = true })
 end
 
 local function fetch_chunks(from, what, _, given, sink)
   local size, chunk_size = given.size, given.chunk_size
   for chunk = 0, math.max(0, (size - 1) // chunk_size) do
-    local bytes, err = ota.chunk(from, what, given, chunk_size, chunk)
+    local bytes, err = download.chunk(from, what, given, chunk_size, chunk)
     if not bytes then return nil, err end
     local ok
     ok, err = put(what, sink, bytes)
@@ -151,7 +151,7 @@ local function verify(what, given, sink)
   return true
 end
 
--- What no type tells. The methods of the device call `download` last of all, so level 3 is the script.
+-- Checks that types cannot express. The methods of the device make a tail call, so level 3 is the script.
 local function check_together(what, given, max_response)
   for name, other in next, { checksum = "checksum_algorithm", checksum_algorithm = "checksum" } do
     if given[name] and not given[other] then
@@ -183,8 +183,8 @@ end
 -- @tparam string path
 -- @tparam table given see `options.package`; `temporary`: the file's name until it is whole
 -- @tparam ?userdata checksum
--- @treturn as `ota.download`
-function ota.fetch(from, what, path, given, checksum)
+-- @treturn as `download.package`
+function download.fetch(from, what, path, given, checksum)
   local sink, err = new_sink(what, given, checksum)
   if not sink then return nil, err end
   local file <close> = sink.file
@@ -207,12 +207,12 @@ end
 -- @treturn[1] string the package, or the path of the file that holds it
 -- @treturn[2] nil
 -- @treturn[2] table the error; no file has been written, and one that stood at the path stands there still
-function ota.download(from, what, given)
+function download.package(from, what, given)
   given = check.read(what, given, options.package)
   check_together(what, given, from.max_response)
   local checksum = new_checksum(what, given)
   if not given.path and (given.size or 0) > from.max_response then return too_large(what, from.max_response) end
-  return ota.fetch(from, what, path_of(what, given), given, checksum)
+  return download.fetch(from, what, path_of(what, given), given, checksum)
 end
 
-return ota
+return download

@@ -1,19 +1,19 @@
---- A package on its way to disk, piece by piece: what has been synced is kept, whatever interrupts.
+--- Downloads a package to disk in pieces. Each piece is synced, and an interrupted download continues after the last.
 -- @module thingsboard.ota.resume
 local core = require "thingsboard.core"
 local answer = require "thingsboard.http.answer"
 local client = require "thingsboard.http.client"
 local errors = require "thingsboard.error"
 local options = require "thingsboard.options"
-local ota = require "thingsboard.ota.download"
+local download = require "thingsboard.ota.download"
 
-local partial = {}
+local resume = {}
 
 local READ = 256 * 1024 -- bytes at once
 local SMALLEST_LIMIT = 64 * 1024 -- bytes of an answer: so much may an error have to say
 
---- Removes what has come.
-function partial.remove(path)
+--- Removes what has been downloaded.
+function resume.remove(path)
   os.remove(path)
   os.remove(path .. ".new")
 end
@@ -30,7 +30,7 @@ local function has_room(self, bytes)
   return file_error(("%d bytes are needed in %s, and %d are free"):format(bytes, directory, free))
 end
 
--- Appends at the place that the state tells, never where the file happens to end.
+-- Writes at the offset that the state has, which need not be the end of the file.
 local function put(self, file, chunk, total)
   local ok, reason = file:seek("set", self.state.received)
   if ok then ok, reason = file:write(chunk) end
@@ -55,11 +55,11 @@ local function open(self)
 end
 
 local function fetch_chunks(self, package, file)
-  -- A chunk begins at a multiple of its size: one that was set anew may make it begin before what is there.
+  -- A chunk begins at a multiple of its size. If the size was changed, part of the last chunk is fetched again.
   self.state.received = self.state.received // self.chunk_size * self.chunk_size
   while self.state.received < package.size do
     local number = self.state.received // self.chunk_size
-    local chunk, err = ota.chunk(self.client, self.kind, package, self.chunk_size, number)
+    local chunk, err = download.chunk(self.client, self.kind, package, self.chunk_size, number)
     if not chunk then return nil, err end
     local ok
     ok, err = put(self, file, chunk, package.size)
@@ -68,7 +68,8 @@ local function fetch_chunks(self, package, file)
   return true
 end
 
--- One piece: empty when there is nothing more; "whole" from a server that knows no pieces; nil and the error.
+-- Fetches one piece: returns its bytes, "" at the end, "whole" when the server does not support ranges, or nil and the
+-- error.
 local function fetch_piece(self, package, from)
   local first = self.state.received
   local last = math.min(first + self.chunk_size, package.size or math.maxinteger) - 1
@@ -83,7 +84,7 @@ local function fetch_piece(self, package, from)
   return nil, errors.of_code("updates", body, text)
 end
 
--- Piece by piece, as far as the server can; true once all is there, "whole" where it cannot.
+-- Fetches all pieces. Returns true, "whole" when the server does not support ranges, or nil and the error.
 local function fetch_pieces(self, package, from)
   local file <close>, reason = open(self)
   if not file then return nil, reason end
@@ -100,8 +101,8 @@ local function fetch_pieces(self, package, from)
   return true
 end
 
--- A package that lies elsewhere comes without the device's token. It comes in pieces where the server has them, and a
--- checksum tells whether all are of one package; else at once.
+-- Fetches a package by URL, without the device's token: in pieces if the server supports ranges and a checksum can show
+-- that they belong together, otherwise in one request.
 local function fetch_url(self, package)
   local base, path = package.url:match("^(%a+://[^/?#]+)([^#]*)")
   if not base then return nil, errors.new("value", "updates: the package's URL makes no sense") end
@@ -120,7 +121,7 @@ local function fetch_url(self, package)
   local ok, err = "whole", nil
   if package.checksum then ok, err = fetch_pieces(self, package, from) end
   if ok == "whole" then
-    ok, err = ota.fetch(from, "updates", "", {
+    ok, err = download.fetch(from, "updates", "", {
       path = self.part_path, temporary = self.part_path .. ".new", size = package.size, progress = self.given.progress,
     })
   end
@@ -128,13 +129,13 @@ local function fetch_url(self, package)
   return ok, err
 end
 
---- Brings what is missing. An error that is retryable leaves what has come; the next call goes on from there.
+--- Downloads what is missing. After an error that is retryable the next call continues from there.
 -- @tparam table self of the update: `state.received` is kept by `save`
 -- @tparam table package
 -- @treturn[1] boolean true
 -- @treturn[2] nil
 -- @treturn[2] table the error
-function partial.fetch(self, package)
+function resume.fetch(self, package)
   local room, err = has_room(self, (package.size or 0) - self.state.received)
   if not room then return nil, err end
   if package.url then return fetch_url(self, package) end
@@ -145,21 +146,21 @@ function partial.fetch(self, package)
   return ok, err
 end
 
---- How many bytes of it there are.
+--- The size of what has been downloaded.
 -- @tparam string path
 -- @treturn ?integer
-function partial.size(path)
+function resume.size(path)
   local file <close> = io.open(path, "rb")
   return file and file:seek "end"
 end
 
---- Whether what is on disk is the package: its length, and its checksum where it has one. Other tasks go on meanwhile.
+--- Whether the file is the package, by its length and, if there is one, its checksum. Other tasks run meanwhile.
 -- @tparam table self of the update
 -- @tparam table package
 -- @treturn[1] boolean true
 -- @treturn[2] nil
 -- @treturn[2] string why not
-function partial.verify(self, package)
+function resume.verify(self, package)
   local file <close>, reason = io.open(self.part_path, "rb")
   if not file then return nil, reason end
   local size = file:seek "end"
@@ -179,4 +180,4 @@ function partial.verify(self, package)
     package.checksum)
 end
 
-return partial
+return resume

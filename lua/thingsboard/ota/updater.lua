@@ -1,8 +1,8 @@
---- Updates of firmware and software: learns of packages, downloads them so that nothing interrupts for good, applies
--- each at most once, and tells the server how it went.
+--- Updates firmware or software: watches the shared attributes for a package, downloads it, resuming after
+-- interruptions, verifies it, applies it at most once, and reports every state to the server.
 --
--- What has been reached is in a state file, written whole or not at all before anything is done that depends on it:
--- after a kill or a power cut the next start goes on from there.
+-- The state is kept in a file that is replaced atomically before each step that depends on it, so that after a kill or
+-- a power cut the next start continues from there.
 -- @module thingsboard.ota.updater
 local core = require "thingsboard.core"
 local backoff = require "thingsboard.http.backoff"
@@ -11,17 +11,17 @@ local clock = require "thingsboard.outbox.record_clock"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
 local options = require "thingsboard.options"
-local partial = require "thingsboard.ota.resume"
+local resume = require "thingsboard.ota.resume"
 
-local update = {}
+local updater = {}
 
 local prefixes = { firmware = "fw_", software = "sw_" }
 local names = { "title", "version", "tag", "size", "checksum", "checksum_algorithm", "url" }
 local strong = { SHA256 = true, SHA384 = true, SHA512 = true }
 
-local FIRST_PAUSE, LAST_PAUSE = 1, 300 -- seconds, after failures that may pass
-local MOST_TRIES = 6 -- without progress, of what is wrong rather than broken
-local TOLD_BEFORE_APPLY = 10 -- seconds that applying waits for the server to hear of it
+local FIRST_PAUSE, LAST_PAUSE = 1, 300 -- seconds between tries, after failures that are retryable
+local MOST_TRIES = 6 -- without progress, when the server refuses or sends something else
+local TOLD_BEFORE_APPLY = 10 -- seconds to wait for UPDATING to be reported before `apply` is called
 local MISSING_FOR = 5 -- seconds until an attribute that is missing is a failure: an assignment can be two messages
 
 -- Where the server casts types, a version that a user sets by hand arrives as a number.
@@ -69,7 +69,7 @@ local function is_same(one, other)
   return true
 end
 
--- Raises: nothing may go on that is not on disk.
+-- Writes the state file. Raises on failure: nothing may continue without it.
 local function save(self)
   local file, reason = core.file(self.state_path, self.state_path .. ".new")
   local ok
@@ -99,13 +99,13 @@ local function record_of(self, state, reason)
     [self.prefix .. "error"] = reason,
   }
   if not clock.known() then return values end
-  -- Each its own time, later than the last one's: of two with one time the server would keep one, and of an older one
-  -- it would not take the state for the device's, though the clock was set back meanwhile.
+  -- Timestamps grow by at least 1 ms even if the clock steps back: of two states with one timestamp the server would
+  -- keep one, and it would take an older state for history.
   self.state.told_at = math.max(core.now(), (self.state.told_at or 0) + 1)
   return { ts = self.state.told_at, values = values }
 end
 
--- Reached: on disk first, together with what is still to be told of it.
+-- Enters a phase: it is written to disk together with the states that are still to be reported.
 local function reach(self, phase, told, reason)
   self.state.phase = phase
   if told then
@@ -116,7 +116,7 @@ local function reach(self, phase, told, reason)
   self.news:raise()
 end
 
--- Tells the server what it has not heard, in order, for ever.
+-- Reports the states to the server in order; runs until it is cancelled.
 local function tell(self)
   local pause = backoff.new(FIRST_PAUSE, LAST_PAUSE)
   while true do
@@ -165,12 +165,12 @@ local function why_refused(self, package)
 end
 
 local function fail(self, reason)
-  partial.remove(self.part_path)
-  reach(self, "failed", "FAILED", self.client:quote(reason)) -- fit to be sent, whatever `apply` or the server said
+  resume.remove(self.part_path)
+  reach(self, "failed", "FAILED", self.client:quote(reason)) -- quoted: `apply` or the server may have said any bytes
 end
 
--- Whether the same request may bring the package later. An answer that is wrong may be the first word of a change that
--- the attributes are about to tell, or of a cache that has lost the package; it is not believed at once.
+-- Whether to try the same request again. A wrong answer is tried a few times, too: the assignment may have changed and
+-- the attributes not have come yet, or the server's cache may have dropped the package.
 local function may_pass(err, tries, package)
   local status = err.kind == "http" and err.status or 0
   local portal = status >= 300 and status < 400 and package.url and package.url:find "^[Hh][Tt][Tt][Pp]:" -- perhaps
@@ -179,7 +179,7 @@ local function may_pass(err, tries, package)
   return err.retryable
 end
 
--- Brings the whole package to disk, from wherever it stood. Returns nil and the reason when it cannot be had.
+-- Downloads the whole package, continuing where it was. Returns true, or nil and the reason.
 local function download(self)
   local state, package = self.state, self.state.package
   local pause = backoff.new(FIRST_PAUSE, LAST_PAUSE)
@@ -187,12 +187,12 @@ local function download(self)
   local tries = 0 -- without progress
   while true do
     local before = state.received
-    local ok, err = partial.fetch(self, package)
+    local ok, err = resume.fetch(self, package)
     if ok then
-      local well, reason = partial.verify(self, package)
+      local well, reason = resume.verify(self, package)
       if well then return true end
       if not resumed then return nil, reason end
-      resumed = false -- what a cut has left on disk may be at fault: once more, from the start
+      resumed = false -- what was left on disk may be wrong: start over, once
       state.received = 0
       save(self)
     else
@@ -210,17 +210,17 @@ local function apply(self)
   local package = {}
   for _, name in ipairs(names) do package[name] = state.package[name] end
   package.path = self.part_path
-  package.size = package.size or partial.size(self.part_path)
+  package.size = package.size or resume.size(self.part_path)
   local pause = backoff.new(FIRST_PAUSE, LAST_PAUSE)
   while true do
-    reach(self, "updating", "UPDATING") -- from here on a restart takes it for done or failed, never for undone
+    reach(self, "updating", "UPDATING") -- after a restart from here on it has been applied or has failed
     self.loop:wait(self.all_told, core.monotonic() + TOLD_BEFORE_APPLY)
     self.applying = true
     local ok, result, reason = pcall(self.given.apply, package)
     self.applying = false
     if ok and result == true then
       self.given.current = { title = package.title, version = package.version }
-      partial.remove(self.part_path)
+      resume.remove(self.part_path)
       return reach(self, "updated", "UPDATED")
     end
     if not ok or result ~= "again" then
@@ -233,18 +233,18 @@ local function apply(self)
   end
 end
 
--- Takes the package from where it stands to its end.
+-- Runs the phases of a package from the one that was reached to the end.
 local function work(self)
   local state = self.state
   local package = state.package
   local is_here = state.phase == "downloaded" or state.phase == "verified"
-  if is_here and self.given.package_directory and not partial.size(self.part_path) then -- memory that was cleared
+  if is_here and self.given.package_directory and not resume.size(self.part_path) then -- memory that was cleared
     state.phase, state.received = "downloading", 0
   end
   if state.phase == "new" then
     local refused = why_refused(self, package)
     if refused then return fail(self, refused) end
-    partial.remove(self.part_path)
+    resume.remove(self.part_path)
     state.received = 0
     reach(self, "downloading", "DOWNLOADING")
   end
@@ -253,20 +253,20 @@ local function work(self)
     if not ok then return fail(self, reason) end
     reach(self, "downloaded", "DOWNLOADED")
     reach(self, "verified", "VERIFIED")
-  elseif state.phase == "downloaded" or state.phase == "verified" then -- after a restart: is it still what it was?
-    local ok, reason = partial.verify(self, package)
+  elseif state.phase == "downloaded" or state.phase == "verified" then -- after a restart: verify it again
+    local ok, reason = resume.verify(self, package)
     if not ok then return fail(self, reason) end
     if state.phase == "downloaded" then reach(self, "verified", "VERIFIED") end
   end
   if state.phase == "verified" then apply(self) end
 end
 
--- What the last run was applying when it ended: does it run now?
+-- The last run ended while it applied a package: is that version running now?
 local function conclude(self)
   local state, current = self.state, self.given.current
   if state.phase ~= "updating" then return end
   if current.title == state.package.title and current.version == state.package.version then
-    partial.remove(self.part_path)
+    resume.remove(self.part_path)
     reach(self, "updated", "UPDATED")
   else
     fail(self, ("version %s runs after the update, not %s"):format(current.version, state.package.version))
@@ -276,7 +276,7 @@ end
 local function consider(self, package)
   local state, current = self.state, self.given.current
   if state.package and is_same(package, state.package) then return end
-  if self.applying then -- what is being applied comes to its end first
+  if self.applying then -- do not interrupt `apply`
     self.next_package = package
     return
   end
@@ -289,7 +289,7 @@ local function consider(self, package)
   reach(self, "new")
 end
 
--- A task whose failure ends all.
+-- Starts a task whose failure ends `updates`.
 local function spawn(self, body, ...)
   return self.loop:spawn_background(function(...)
     local ok, err = pcall(body, ...)
@@ -321,13 +321,13 @@ local function consider_missing(self, package)
   start_worker(self)
 end
 
---- Runs until the device is closed, or the server knows it no more, or the state cannot be written.
+--- Runs until the device is closed, the server answers 401, or the state file cannot be written.
 -- @tparam table device
 -- @tparam table client the device's
 -- @tparam table given see `options.updates`
 -- @treturn nil
 -- @treturn ?table the error that ended it
-function update.run(device, client, given)
+function updater.run(device, client, given)
   local wished = type(given) == "table" and given.chunk_size
   given = check.read("updates", given, options.updates)
   for _, name in ipairs { "title", "version" } do
@@ -355,7 +355,7 @@ function update.run(device, client, given)
   self.updates = device:attribute_updates(keys)
   local ok, err = pcall(function()
     conclude(self)
-    save(self) -- a directory that cannot be written to shows now
+    save(self) -- fails now if the directory is not writable
     local teller, waiting = spawn(self, tell), nil
     local _ <close> = setmetatable({}, { __close = function()
       teller:cancel()
@@ -384,4 +384,4 @@ function update.run(device, client, given)
   return nil, err
 end
 
-return update
+return updater

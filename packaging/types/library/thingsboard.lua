@@ -216,7 +216,7 @@ function thingsboard.clock(known) end
 ---@return thingsboard.task
 function thingsboard.spawn(body, ...) end
 
----Lets time pass; other tasks go on.
+---Waits for some seconds. Other tasks run meanwhile.
 ---@param seconds number
 function thingsboard.sleep(seconds) end
 
@@ -229,11 +229,11 @@ function thingsboard.on_signal(name, handler) end
 ---Runs until no task is left.
 function thingsboard.run() end
 
----Bounds the connections to one server, for all devices; without a bound there are as many as calls in flight. It holds for the calls from now on, so set it before the first. Over HTTP/1.1 an open poll keeps one: two for each `rpc_requests`, one for each `attribute_updates`. What finds none free waits until a poll ends, so let there be one more. Over HTTP/2 calls share connections.
+---Limits the connections to one server, for all devices; without a limit there are as many as calls in flight. Set it before the first call: earlier calls are not limited. Over HTTP/1.1 an open poll occupies a connection: two for each `rpc_requests`, one for each `attribute_updates`. A call that finds none free waits until a poll ends, so allow one more. Over HTTP/2 calls share connections.
 ---@param count? integer nil for no bound
 function thingsboard.max_connections(count) end
 
----Says what happens when a task raises an error. It is written to the standard error and the others go on, unless a handler is set here; a handler that raises stops `run` with its error.
+---Sets the handler of errors in tasks. Without one they are written to the standard error. The other tasks go on; if the handler raises, `run` ends with its error.
 ---@param handler function called with the task and the message with its traceback
 function thingsboard.on_error(handler) end
 
@@ -282,13 +282,13 @@ function thingsboard_device:send_attributes(values) end
 ---@return thingsboard.error?
 function thingsboard_device:request_attributes(keys) end
 
----The changes of shared attributes, beginning with their values (device API, "attributes/updates"). No change that stands is missed, none is handed out twice; what changes while the script is busy comes as one.
+---Iterates over the changes of shared attributes, beginning with their values (device API, "attributes/updates"). No lasting change is missed, none is returned twice; changes while the script is busy are returned together.
 ---@param keys? table names; all when absent
 ---@param given? thingsboard.options.attribute_updates
 ---@return fun(): table<string, any>, string[]
 function thingsboard_device:attribute_updates(keys, given) end
 
----The server's RPC requests, as they come (device API, "rpc"): `id`, `method`, `params` and `reply(value)` each. No request is lost between two polls, none comes twice. Two-way requests want an answer; until one is answered the server keeps those behind it.
+---Iterates over the server's RPC requests (device API, "rpc"), each with `id`, `method`, `params` and `reply(value)`. No request is lost between two polls, none is returned twice. Reply to every two-way request: until then the server holds back the requests behind it.
 ---@param given? thingsboard.options.rpc_requests
 ---@return fun(): thingsboard.rpc_request
 function thingsboard_device:rpc_requests(given) end
@@ -309,14 +309,14 @@ function thingsboard_device:reply_rpc(id, value) end
 ---@return thingsboard.error?
 function thingsboard_device:serve_rpc(handlers, given) end
 
----Asks the server (device API, "rpc"): the server's rule chain answers.
+---Sends a request to the server (device API, "rpc"), which its rule chain answers.
 ---@param method string
 ---@param params? any any JSON value; nil goes as null
 ---@return any
 ---@return thingsboard.error?
 function thingsboard_device:send_rpc(method, params) end
 
----Lets a user claim the device (device API, "claim"). The server says yes to every claim; whether claiming is allowed shows when a user claims. One wrong secret from a user spoils the claim: make it again then.
+---Lets a user claim the device (device API, "claim"). The server answers 200 even where claiming is not allowed, which the user sees. After one wrong secret the server forgets the claim: call this again then.
 ---@param given? thingsboard.options.claim
 ---@return true?
 ---@return thingsboard.error?
@@ -411,10 +411,10 @@ function thingsboard_task:done() end
 ---@return any
 function thingsboard_task:join() end
 
----Ends the task where it waits; what it has to close is closed, its exchange in flight is dropped. Harmless when it has ended already.
+---Ends the task where it waits: its to-be-closed variables are closed, its exchange in flight is dropped. Does nothing when it has ended already.
 function thingsboard_task:cancel() end
 
----The loop that everything uses; made when first asked for, and anew once it is closed.
+---The loop that all devices use. It is made at the first call, and again after it was closed.
 ---@return thingsboard.loop
 function thingsboard_loop_module.default() end
 
@@ -424,11 +424,11 @@ function thingsboard_loop_module.default() end
 ---@return thingsboard.task
 function thingsboard_loop:spawn(body, ...) end
 
----Waits until something that was waited for has happened, unless a task is ready already, and runs the tasks that are ready then.
+---Waits until an event happens that somebody waits for, or not at all when a task is ready; then runs the tasks that are ready.
 ---@param timeout? number seconds to wait at most; nil for as long as it takes
 function thingsboard_loop:step(timeout) end
 
----Lets time pass; other tasks go on, if only for a step.
+---Waits for some seconds. Other tasks run meanwhile, for one step at least.
 ---@param seconds number
 function thingsboard_loop:sleep(seconds) end
 

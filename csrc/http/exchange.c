@@ -8,6 +8,7 @@
 #include "base/userdata.h"
 #include "digest/checksum.h"
 #include "http/curl_error.h"
+#include "http/options.h"
 #include "http/pool.h"
 #include "http/redact.h"
 
@@ -191,8 +192,8 @@ static bool send_again(struct tb_exchange *exchange, CURLcode code) {
   return curl_multi_add_handle(multi, handle->easy) == CURLM_OK;
 }
 
-/* libcurl has limits of its own for headers. Newer releases report them by TOO_LARGE, which headers of 8.5 and before
- * do not name; older ones as they report that memory ran out. */
+/* libcurl has limits of its own for headers. Newer releases report them by a code of its own, TOO_LARGE, which older
+ * curl.h do not have; older releases by the code for a lack of memory. */
 static bool exceeded_libcurls_headers(const struct tb_exchange *exchange, CURLcode code) {
   enum { TOO_LARGE = 100 };
   if (!was_sent(exchange)) return false;
@@ -205,8 +206,7 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   const struct tb_handle *handle = exchange->handle;
   curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
   exchange->sent = (code == CURLE_OK && exchange->failure == TB_NO_FAILURE) || was_sent(exchange);
-  /* That is what newer releases say of a client's key that they cannot read; of an answer's headers, they say so later.
-   */
+  /* Before the request, this is what libcurl 8 says of a client's key that it cannot read. */
   if (code == CURLE_BAD_FUNCTION_ARGUMENT && !exchange->sent) code = CURLE_SSL_CERTPROBLEM;
   exchange->new_connection = used_new_connection(exchange);
   exchange->code = code;

@@ -7,9 +7,6 @@
 
 #include <curl/curl.h>
 
-/* The server closes an idle connection after 60 s; over HTTP/2 it says goodbye (GOAWAY) after 20 s. */
-enum { TB_IDLE_CONNECTION_SECONDS = 50 };
-
 /* The client's user values. */
 enum {
   TB_REACTOR_VALUE = 1,    /* keeps the reactor alive */

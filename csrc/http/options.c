@@ -2,7 +2,6 @@
 
 #include "base/memory.h"
 #include "http/curl_error.h"
-#include "http/handle.h"
 
 #include <lauxlib.h>
 #include <netinet/in.h>

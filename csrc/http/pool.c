@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "http/handle.h"
+#include "http/options.h"
 
 #include <stdlib.h>
 #include <sys/epoll.h>

@@ -11,7 +11,7 @@ local SPECS = {
   ["csrc/base"] = "exchange loop body spool fork", ["csrc/core"] = "exchange system file options misuse",
   ["csrc/digest"] = "checksum download misuse", ["csrc/json"] = "body numbers telemetry misuse",
   ["csrc/http"] = "exchange error http2 trust loop misuse", ["csrc/process"] = "process loop",
-  ["csrc/spool"] = "spool outbox outbox_disk allocations",
+  ["csrc/spool"] = "spool outbox outbox_disk outbox_clock allocations",
   ["lua/thingsboard"] = "loop telemetry error options attribute_updates fleet token_file types",
   ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",
   ["lua/thingsboard/api"] = "rpc_requests attribute_updates provision derive_token claim",
@@ -19,7 +19,8 @@ local SPECS = {
   ["lua/thingsboard/http"] = "long_poll backoff answer error rpc_requests attribute_updates lies options",
   ["lua/thingsboard/json"] = "decode telemetry numbers body", ["lua/thingsboard/loop"] = "loop process fleet",
   ["lua/thingsboard/ota"] = "download updater updater_limits",
-  ["lua/thingsboard/outbox"] = "outbox outbox_bisect outbox_sending outbox_disk outbox_migration outbox_readme",
+  ["lua/thingsboard/outbox"] = "outbox outbox_bisect outbox_clock outbox_sending outbox_disk outbox_migration "
+    .. "outbox_readme",
 }
 
 local LONGEST = 1800 -- seconds of a suite: a mutant may never end

@@ -7,6 +7,8 @@ local FIRST_RATE = 20 -- posts a second: the first refusal halves this
 local FREE_RATE = 100 -- posts a second that are as good as no limit
 local RATE_STEP = 1 -- posts a second, for every post that passes
 local POINTS_STEP = 4 -- points of a post, for every post that passes
+-- Refusals in a row that are put down to what was posted: a search among ten thousand records meets not more.
+local EXCUSED = 16
 
 --- A pace without any limit.
 -- @tparam number longest seconds between two posts, at most
@@ -15,6 +17,7 @@ function pace.new(longest)
     longest = longest,
     points = math.huge, -- of a post, at most
     rate = math.huge, -- posts a second
+    in_row = 0, -- refusals
     next_at = 0, -- when the next post may go, seconds of the monotonic clock
     proved = false, -- what was refused has passed later: there is a limit indeed
   }, pace)
@@ -27,16 +30,22 @@ end
 --- A post was refused.
 -- @tparam number now seconds of the monotonic clock
 -- @tparam integer points of the post
-function pace:refused(now, points)
+-- @tparam ?boolean for_itself whether the server says that it refuses what was posted
+-- @treturn boolean whether that may be a limit: the pace has shrunk
+function pace:refused(now, points, for_itself)
+  self.in_row = self.in_row + 1
+  if for_itself and self.in_row <= EXCUSED then return false end
   self.points = math.max(1, math.min(self.points, points) // 2)
   self.rate = math.max(1 / self.longest, math.min(self.rate, FIRST_RATE) / 2)
   wait(self, now)
+  return true
 end
 
 --- A post has passed.
 -- @tparam number now seconds of the monotonic clock
 -- @tparam integer most points of a post, by the options
 function pace:passed(now, most)
+  self.in_row = 0
   self.points = self.points + POINTS_STEP
   self.rate = self.rate + RATE_STEP
   if self.points >= most then self.points = math.huge end

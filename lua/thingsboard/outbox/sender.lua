@@ -351,8 +351,7 @@ local function refused(outbox, post, err, now)
     end
     return
   end
-  outbox.doubts:disturb(now)
-  outbox.pace:refused(now, post.points)
+  if outbox.pace:refused(now, post.points, not answers.may_be_limit(err)) then outbox.doubts:disturb(now) end
   if post.kind == "marker" then return without_markers(outbox, outbox.confirm:refuse(now)) end
   learn_form(outbox, post, false)
   if post.kind == "records" then

@@ -1,5 +1,4 @@
-/* Records in memory: runs that wait to be written, those of all devices in one list, in the order in which they were
- * put. */
+/* Records in memory: runs that wait to be written, of all devices in one list, in the order in which they were put. */
 #ifndef TB_PENDING_H
 #define TB_PENDING_H
 

@@ -1,4 +1,4 @@
-/* A run: consecutive records of one device whose values have the same keys, packed, as they lie in memory and on disk.
+/* A run: consecutive records of one device that have the same keys, packed. It has the same form in memory and on disk.
  *
  * `keys` has one line for each key, a JSON string. `data` has, for each record, the milliseconds that it is later than
  * the one before it (zigzag, 0 for the first), the length of its values, and its values, one line of JSON for each key.
@@ -23,25 +23,25 @@ void tb_run_init(struct tb_run *run, size_t limit);
 
 void tb_run_free(struct tb_run *run);
 
-/* Takes a record's values apart: the object at `json`, which is the JSON writer's and not empty, into lines of keys and
- * of values, which replace what the buffers hold. What is behind it; NULL when memory is short. */
+/* Splits the values of a record, the object at `json` that the JSON writer has written and that is not empty, into lines
+ * of keys and of values, in place of what the buffers hold. Returns what is behind it; NULL when memory is short. */
 const char *tb_run_split(const char *json, struct tb_buffer *keys, struct tb_buffer *values);
 
-/* Takes the values alone, of a record whose keys are the run's; NULL when they are others, too. The text ends at `end`,
- * where those keys may be longer. */
+/* Splits the values alone, where the record has exactly the run's keys: NULL when it has others, or memory is short. The
+ * text ends at `end`. */
 const char *tb_run_split_values(const struct tb_run *run, const char *json, const char *end, struct tb_buffer *values);
 
-/* The line at `at`, which is moved on to the next. */
+/* Returns the line at *at, and advances *at to the next. */
 const char *tb_run_line(const char **at, const char *end, size_t *length);
 
-/* Appends a record whose keys are the run's. False, and nothing has changed, when memory or the limit forbids it. */
+/* Appends a record that has the run's keys. False, with nothing changed, when memory or the limit forbids it. */
 bool tb_run_add(struct tb_run *run, int64_t ts, const char *values, size_t length);
 
-/* Appends the run's records as they stand behind a record of that time in another run's data. */
+/* Appends the run's records to another run's data, whose last record has that time. */
 bool tb_run_join(const struct tb_run *run, int64_t last_ts, struct tb_buffer *out);
 
-/* One record after another: `at` is the place in `data`, 0 at first, and `ts` that of the record before. False at the
- * end, and where the data makes no sense. */
+/* Iterates over a run's records. Before the first, `at`, which is a place in `data`, is 0. False at the end, and where the
+ * data makes no sense. */
 struct tb_record {
   size_t at;
   int64_t ts;
@@ -56,9 +56,9 @@ bool tb_run_write(const struct tb_run *run, const struct tb_record *record, stru
 /* How many keys each record has. */
 int64_t tb_run_keys(const struct tb_run *run);
 
-/* Takes the records from one number to another out of a run of which some stays: those before them or else those behind
- * them. Where both stay, those behind become a run of their own, `behind`, which is empty otherwise, and takes no
- * memory then. Where that fails, the run is as it was. */
+/* Removes the records from one number to another from a run in which others stay. Where some stay on both sides, those
+ * behind become a run of their own, `behind`; otherwise it is empty, and no memory is needed. On failure the run is as it
+ * was. */
 enum tb_cut { TB_CUT, TB_CUT_NO_MEMORY, TB_CUT_NO_SENSE };
 enum tb_cut tb_run_cut(struct tb_run *run, int64_t first, int64_t last, struct tb_run *behind);
 

@@ -439,7 +439,7 @@ for _, story in ipairs(stories) do
         local _, left, _, later = try(name, body, n, sticky, fds)
         most = math.max(most, math.min(left, later))
         tries = tries + 1
-        if most > blocks + ONCE + (name:find "TLS" and tries // 2 or 0) then
+        if most > blocks + ONCE + (name:upper():find "TLS" and tries // 2 or 0) then
           complain(name, n, sticky and "from then on" or "once", ("%d blocks more than before"):format(most - blocks))
           most = blocks
         end

@@ -23,12 +23,13 @@ void tb_run_init(struct tb_run *run, size_t limit);
 
 void tb_run_free(struct tb_run *run);
 
-/* Splits the values of a record, the object at `json` that the JSON writer has written and that is not empty, into lines
- * of keys and of values, in place of what the buffers hold. Returns what is behind it; NULL when memory is short. */
+/* Splits the values of a record, the object at `json` that the JSON writer has written and that is not empty, into
+ * lines of keys and of values, in place of what the buffers hold. Returns what is behind it; NULL when memory is short.
+ */
 const char *tb_run_split(const char *json, struct tb_buffer *keys, struct tb_buffer *values);
 
-/* Splits the values alone, where the record has exactly the run's keys: NULL when it has others, or memory is short. The
- * text ends at `end`. */
+/* Splits the values alone, where the record has exactly the run's keys: NULL when it has others, or memory is short.
+ * The text ends at `end`. */
 const char *tb_run_split_values(const struct tb_run *run, const char *json, const char *end, struct tb_buffer *values);
 
 /* Returns the line at *at, and advances *at to the next. */
@@ -40,8 +41,8 @@ bool tb_run_add(struct tb_run *run, int64_t ts, const char *values, size_t lengt
 /* Appends the run's records to another run's data, whose last record has that time. */
 bool tb_run_join(const struct tb_run *run, int64_t last_ts, struct tb_buffer *out);
 
-/* Iterates over a run's records. Before the first, `at`, which is a place in `data`, is 0. False at the end, and where the
- * data makes no sense. */
+/* Iterates over a run's records. Before the first, `at`, which is a place in `data`, is 0. False at the end, and where
+ * the data makes no sense. */
 struct tb_record {
   size_t at;
   int64_t ts;
@@ -57,8 +58,8 @@ bool tb_run_write(const struct tb_run *run, const struct tb_record *record, stru
 int64_t tb_run_keys(const struct tb_run *run);
 
 /* Removes the records from one number to another from a run in which others stay. Where some stay on both sides, those
- * behind become a run of their own, `behind`; otherwise it is empty, and no memory is needed. On failure the run is as it
- * was. */
+ * behind become a run of their own, `behind`; otherwise it is empty, and no memory is needed. On failure the run is as
+ * it was. */
 enum tb_cut { TB_CUT, TB_CUT_NO_MEMORY, TB_CUT_NO_SENSE };
 enum tb_cut tb_run_cut(struct tb_run *run, int64_t first, int64_t last, struct tb_run *behind);
 

@@ -1,5 +1,7 @@
 local hmac = require "openssl.hmac"
+local command = require "spec.support.command"
 local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
 
 describe("a derived token", function()
@@ -27,6 +29,31 @@ describe("a derived token", function()
     e:create_device { token = token }
     local dev <close> = tb.device { url = e.url, token = token }
     assert(dev:send_telemetry { derived = true })
+  end)
+
+  it("identifies the command and the service, when their configuration says so", function()
+    local e <close> = emulator.start()
+    local directory = scratch.new()
+    local function write(name, text)
+      local file = assert(io.open(directory .. "/" .. name, "w"))
+      file:write(text)
+      file:close()
+      os.execute(("chmod 600 %s/%s"):format(directory, name))
+    end
+    write("address", "94:83:c4:00:00:01\n")
+    write("fleet", "a secret of the fleet\n")
+    write("config.lua", ("return { url = %q, derive = { id_file = %q, secret_file = %q } }"):format(e.url,
+      directory .. "/address", directory .. "/fleet"))
+    local token = tb.derive_token("94:83:c4:00:00:01", "a secret of the fleet")
+    e:create_device { token = token }
+    local code, _, said = command.run { "send", "--config", directory .. "/config.lua", "derived=true" }
+    assert.equal(0, code, said)
+    assert.equal("derived", e:telemetry(token)[1].key)
+    write("fleet", "short\n")
+    code, _, said = command.run { "send", "--config", directory .. "/config.lua", "derived=true" }
+    assert.equal(6, code)
+    assert.matches("fleet: the secret must have at least 16 bytes", said, 1, true)
+    scratch.remove(directory)
   end)
 
   it("wants an id, and a secret that cannot be guessed", function()

@@ -5,9 +5,11 @@ return {
 
   -- Who we are: a file with the access token, mode 0600 ...
   token_file = "/etc/thingsboard/token",
+  -- ... or a token that is computed from a hardware id and a secret of the fleet, so that it survives a factory reset ...
+  -- derive = { id_file = "/sys/class/net/eth0/address", secret_file = "/etc/thingsboard/fleet" },
   -- ... or provisioning by a device profile, once; `store` keeps the credentials. With `anew = true` it is asked again
   -- when the server does not know the token any more.
-  -- provision = { key = "...", secret_file = "/etc/thingsboard/secret", store = "/etc/thingsboard/credentials" },
+  -- provision = { key = "...", secret_file = "/etc/thingsboard/secret", store = "/var/lib/thingsboard/credentials" },
 
   -- Any other option of `tb.device`: ca_file, verify, proxy, interface, timeout, ...
 
@@ -32,7 +34,7 @@ return {
   -- Firmware: an executable takes it up; see update-sysupgrade and update-dpkg beside this file. Without `apply` a
   -- script does, by device:on_update(function(package) ... end), and `current` tells what runs.
   updates = {
-    kind = "firmware", directory = "/etc/thingsboard/update", package_directory = "/tmp", strong = true,
+    kind = "firmware", directory = "/var/lib/thingsboard", package_directory = "/tmp", strong = true,
     apply = "/usr/lib/thingsboard/update-sysupgrade",
   },
 

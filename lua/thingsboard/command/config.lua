@@ -4,6 +4,8 @@ local check = require "thingsboard.check"
 local errors = require "thingsboard.error"
 local options = require "thingsboard.options"
 local process = require "thingsboard.process"
+local secret_file = require "thingsboard.secret_file"
+local derive_token = require "thingsboard.api.derive_token"
 
 local config = {}
 
@@ -14,8 +16,8 @@ local MOST_STEPS <const> = 1000000 -- instructions of Lua
 
 -- What a configuration file may hold, beside the options of `tb.device`; see `thingsboard.check` for the types.
 local types = {
-  provision = "table", outbox = "table", updates = "table", scripts = "text", collectors = "table", report = "table",
-  state = "text", clock_file = "text", log = "error|warning|info|debug",
+  derive = "table", provision = "table", outbox = "table", updates = "table", scripts = "text", collectors = "table",
+  report = "table", state = "text", log = "error|warning|info|debug",
 }
 for _, option in ipairs(options.device) do types[option.name] = option.type:gsub("!$", "") end
 
@@ -82,6 +84,21 @@ local function from_environment(name)
   return value ~= "" and value or nil
 end
 
+-- A token from a hardware id, which a file of the system holds, and a secret of the fleet.
+local function derive(path, wanted)
+  local well, message = pcall(check.options, path .. ": derive", wanted, { id_file = "text!", secret_file = "text!" })
+  if not well then return nil, errors.new("file", message) end
+  local file, reason = io.open(wanted.id_file, "rb")
+  local id = file and file:read "l"
+  if file then file:close() end
+  if not id or id == "" then return refuse(wanted.id_file, reason or "it holds no hardware id") end
+  local secret, err = secret_file.read("derive", wanted.secret_file)
+  if not secret then return nil, err end
+  local ok, token = pcall(derive_token, id, secret)
+  if ok then return token end
+  return refuse(wanted.secret_file, "the secret must have at least 16 bytes")
+end
+
 --- What options, environment and file say together, in this order of precedence.
 -- @tparam table given `config`, `url` and `token-file` of the command line
 -- @treturn[1] table
@@ -100,6 +117,10 @@ function config.load(given)
     values.token, values.token_file = nil, given["token-file"]
   elseif token then
     values.token, values.token_file = token, nil
+  elseif not values.token and not values.token_file and values.derive then
+    local err
+    values.token, err = derive(path, values.derive)
+    if not values.token then return nil, err end
   elseif not values.token and not values.token_file and values.provision then
     values.token_file = values.provision.store
   end

@@ -17,7 +17,7 @@ local MOST_STEPS <const> = 1000000 -- instructions of Lua
 -- What a configuration file may hold, beside the options of `tb.device`; see `thingsboard.check` for the types.
 local types = {
   derive = "table", provision = "table", outbox = "table", updates = "table", scripts = "text", collectors = "table",
-  report = "table", state = "text", log = "error|warning|info|debug",
+  report = "table", state = "text", clock_file = "text", log = "error|warning|info|debug",
 }
 for _, option in ipairs(options.device) do types[option.name] = option.type:gsub("!$", "") end
 

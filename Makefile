@@ -260,6 +260,8 @@ lint: all
 	clang-tidy --quiet --warnings-as-errors='*' $(SOURCES) -- $(STANDARD)
 	clang-format --dry-run -Werror $(SOURCES) $(HEADERS)
 	$(MAKE) --no-print-directory BUILD=$(BUILD)/gcc CC=gcc CFLAGS="-O2 -Werror -fanalyzer"
+	strip -s -o $(BUILD)/gcc/stripped.so $(BUILD)/gcc/thingsboard/core.so
+	@test $$(wc -c <$(BUILD)/gcc/stripped.so) -le 65536 || { echo "the stripped core has more than 64 KiB"; exit 1; }
 	$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang CFLAGS="-O2 -Werror"
 
 # The types for editors, written from the comments and the lists of options; `make lint` holds them against those.

@@ -7,8 +7,8 @@ measure.run(tb, device, options, { file = "text" }, 60, function(given)
     or not given.file and measure.read(given.root .. "/var/lib/misc/dnsmasq.leases")
   if not text then return {} end
   local count, now = 0, os.time()
-  for expires in text:gmatch "(%d+) [^\n]+" do
-    expires = tonumber(expires)
+  for digits in text:gmatch "(%d+) [^\n]+" do
+    local expires = tonumber(digits)
     if expires == 0 or expires > now then count = count + 1 end -- 0: for ever
   end
   return { dhcp_leases = count }

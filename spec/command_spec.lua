@@ -486,7 +486,7 @@ describe("thingsboard", function()
       return table.concat(list, " ")
     end
 
-    it("takes up a package, and tells UPDATED when the new version runs", function()
+    it("installs a package, and tells UPDATED when the new version runs", function()
       write_handler('test "$(wc -c <"$2")" -eq 5000', 'cp "$2" applied; echo 2 >version')
       e:assign(token, "firmware", { title = "gateway", version = "2", size = 5000 })
       local out = done(update("-W", "20"))

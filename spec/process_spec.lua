@@ -126,7 +126,7 @@ describe("a signal", function()
     assert.equal("second\tHUP\nfirst\tHUP\nsecond\tHUP\n", said)
   end)
 
-  it("wakes a loop that waits for something else, also in a foreign one", function()
+  it("wakes a foreign loop that waits for something else #host", function()
     local said = spec_child.run [[
       local tb = require "thingsboard"
       local cq = require "cqueues".new()

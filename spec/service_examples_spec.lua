@@ -102,7 +102,7 @@ describe("of the examples for the service,", function()
     assert.is_true(process:close())
   end)
 
-  describe("an executable takes up", function()
+  describe("an executable installs", function()
     before_each(function()
       e:set { ota_delay = 0 }
       os.execute(("mkdir %s/bin %s/etc %s/memory"):format(directory, directory, directory))

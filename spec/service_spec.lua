@@ -280,7 +280,7 @@ describe("thingsboard service", function()
   end)
 
   describe("on SIGHUP", function()
-    it("takes up what is new, changed and gone; the others go on undisturbed", function()
+    it("loads what is new and changed, and stops what is gone; the others go on undisturbed", function()
       local text = "local tb, device = ... for n = 1, 1e9 do device:put { %s = n } tb.sleep(0.05) end"
       for _, name in ipairs { "stays", "changes", "goes" } do write(name .. ".lua", text:format(name)) end
       start()
@@ -592,7 +592,7 @@ describe("thingsboard service", function()
     until_true(function() return values("last")[1] == "word" end, 30)
   end)
 
-  describe("takes up updates", function()
+  describe("installs updates", function()
     before_each(function() e:set { ota_delay = 0 } end)
 
     local function states()

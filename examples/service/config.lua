@@ -17,7 +17,7 @@ return {
   -- stands for the rate limits of a plan of ThingsBoard Cloud.
   outbox = { path = "/var/lib/thingsboard/outbox", max_bytes = 16 * 1024 * 1024, plan = "cloud-free" },
 
-  -- The device scripts: each *.lua in here. SIGHUP takes up what has changed.
+  -- The device scripts: each *.lua in here. SIGHUP loads what has changed.
   scripts = "/etc/thingsboard/scripts",
 
   -- What is measured without a script; `every` in seconds.
@@ -31,7 +31,7 @@ return {
     dhcp = {},
   },
 
-  -- Firmware: an executable takes it up; see update-sysupgrade and update-dpkg beside this file. Without `apply` a
+  -- Firmware: an executable installs it; see update-sysupgrade and update-dpkg beside this file. Without `apply` a
   -- script does, by device:on_update(function(package) ... end), and `current` tells what runs.
   updates = {
     kind = "firmware", directory = "/var/lib/thingsboard", package_directory = "/tmp", strong = true,

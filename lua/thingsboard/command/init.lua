@@ -16,7 +16,7 @@ command.subcommands = {
   { "provision", "get credentials" },
   { "firmware", "download the firmware that is assigned" },
   { "software", "download the software that is assigned" },
-  { "update", "take up firmware or software, and tell the server" },
+  { "update", "install firmware or software, and tell the server" },
   { "put", "record telemetry in an outbox" },
   { "outbox", "show or send what an outbox holds" },
   { "service", "run device scripts" },

@@ -51,7 +51,7 @@ local function new_core(on, given, prefix, secrets)
   return core.client(on.reactor, config, given.max_response, given.user_agent)
 end
 
--- What a client needs to take up another token after a 401.
+-- What a client needs to use another token after a 401.
 local function new_renewal(on, given, base, proxy_secret, renewed)
   return {
     cores = setmetatable({}, weak), -- by exchange, the core's client that started it

@@ -1,4 +1,4 @@
---- An executable that takes up updates. It is called with one of
+--- An executable that installs updates. It is called with one of
 --
 -- - `version`: prints the title and the version of what runs, a line each
 -- - `verify FILE`: whether the package in FILE fits this machine
@@ -52,7 +52,7 @@ function handler:current()
   return nil, errors.new("file", reason, { retryable = true })
 end
 
---- Takes up a package, as `apply` of `device:updates`.
+--- Installs a package, as `apply` of `device:updates`.
 -- @tparam table package
 -- @treturn[1] boolean true: the new version runs
 -- @treturn[2] string `"again"`

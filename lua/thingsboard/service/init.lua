@@ -161,7 +161,7 @@ function service:device_for(script)
     check.argument("on_update", "handler", call, "function")
     local other = self.update_handler
     if other and other.script ~= script then
-      error(("on_update: %s takes up updates already"):format(other.script.name), 2)
+      error(("on_update: %s installs updates already"):format(other.script.name), 2)
     end
     self.update_handler = { script = script, call = call }
     self.updatable:raise()
@@ -175,7 +175,7 @@ function service:device_for(script)
   return facade
 end
 
---- Lets the script that has asked for it take up a package; waits for one to ask.
+--- Lets the script that has asked for it install a package; waits for one to ask.
 function service:apply_update(package)
   while not self.update_handler do
     self.updatable:lower()

@@ -1,4 +1,4 @@
---- Firmware and software for the service: taken up by an executable, or by a function of a script.
+--- Firmware and software for the service: installed by an executable, or by a function of a script.
 -- @module thingsboard.service.updates
 local handler = require "thingsboard.service.handler"
 
@@ -17,7 +17,7 @@ local function run(service, wanted)
       given.current = current
     end
     function given.apply(package)
-      service.log:info("%s: %s %s is taken up", what, package.title, package.version)
+      service.log:info("%s: installing %s %s", what, package.title, package.version)
       if by then return by:apply(package) end
       return service:apply_update(package)
     end

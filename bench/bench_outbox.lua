@@ -97,27 +97,45 @@ local keeper <close> = support.start(("exec %s bench/marker_server.lua %d"):form
 os.execute "sleep 0.5"
 assert(keeper.id)
 local DRAINED, TRICKLED = 300000, 400
-local function confirmed(action, count, how)
-  return ("%s bench/outbox.lua %s %s http://127.0.0.1:%d %s %s"):format(support.lua, action, path, port, count, how)
+local url = "http://127.0.0.1:" .. port
+
+local function requests()
+  local client = assert(require "cqueues.socket".connect("127.0.0.1", port))
+  client:write("GET /requests HTTP/1.1\r\n\r\n")
+  client:flush()
+  client:shutdown "w"
+  local count = tonumber(client:read "*a":match "%d+$")
+  client:close()
+  return count
 end
 
-rows = { { "", "with confirm", "without", "ratio" } }
+-- Seconds that a backlog takes; requests of records that trickle.
+local function drain_seconds(how)
+  remove()
+  support.measure(ours(60)(DRAINED))
+  return (support.measure(("%s bench/outbox.lua drain %s %s %s"):format(support.lua, path, url, how)))
+end
+
+local function trickle_requests(how)
+  remove()
+  local before = requests()
+  support.measure(("%s bench/outbox.lua trickle %s %s %d %s"):format(support.lua, path, url, TRICKLED, how))
+  return requests() - before - 1
+end
+
+rows = { { "", "with markers", "without", "ratio" } }
 for _, case in ipairs {
-  { "drain, records a second", "drain", DRAINED, "" }, { "trickle, seconds", "trickle", TRICKLED, TRICKLED },
+  { "seconds for 300,000 records", drain_seconds, "%.2f" },
+  { "requests for 400 that trickle", trickle_requests, "%.0f" },
 } do
-  local name, action, count, argument = table.unpack(case, 1, 4)
+  local name, measure, form = table.unpack(case, 1, 3)
   local with, without, ratios = {}, {}, {}
   for round = 1, ROUNDS do
-    for how, list in pairs { [""] = with, plain = without } do
-      remove()
-      if action == "drain" then support.measure(ours(60)(count)) end
-      list[round] = (support.measure(confirmed(action, argument, how)))
-      if action == "drain" then list[round] = count / list[round] end
-    end
+    with[round], without[round] = measure "", measure "plain"
     ratios[round] = with[round] / without[round]
   end
-  rows[#rows + 1] = { name, ("%.1f"):format(support.median(with)), ("%.1f"):format(support.median(without)),
+  rows[#rows + 1] = { name, form:format(support.median(with)), form:format(support.median(without)),
     ("%.2f"):format(support.median(ratios)) }
 end
 remove()
-support.print("Markers: a backlog of 300,000 records, and 400 that trickle", rows)
+support.print("What markers cost", rows)

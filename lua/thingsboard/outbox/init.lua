@@ -467,13 +467,14 @@ function outbox:rejected()
 end
 
 --- How it stands.
--- @treturn table `records`, `bytes`, `attributes` that wait; `sent`: `records`, `attributes` and `posts` since it was
--- opened; `lost`: records by cause, since the file was made: `full`, `refused`, `expired`, `memory`, `rejected` (set
--- aside); `undated` (sent with the last time known); `damaged` (files set aside); `trouble`: why the disk cannot be
--- written, if so; `err`: the last error of sending, if the last post failed; `in_doubt`: records
--- and attributes that were refused alone and are tried again; `limits`: what the server was found to take, if that is
--- less than was sent: `points` of a post, `posts` a second; `unconfirmed`: records that are sent, and not yet shown to
--- be stored; `confirm`: whether the server shows that, or why it does not
+-- @treturn table `records` and `attributes`: how many wait to be sent; `unconfirmed`: records that are sent and not yet
+-- confirmed; `bytes`: of all of these; `sent`, since it was opened: `records`, `attributes`, `posts`, `confirmed`
+-- (records), `again` (records that were sent once more, for they could not be confirmed); `lost`, since the file was
+-- made: records by cause: `full`, `refused`, `expired`, `memory`, `rejected` (set aside), `undated` (sent with the last
+-- time known), and `damaged` (files set aside); `in_doubt`: records and attributes that were refused alone and are
+-- tried again; `limits`: what the server was found to take, if that is less than was sent: `points` of a post, `posts`
+-- a second; `confirm`: whether what is sent is confirmed, or in words why it cannot be; `trouble`: why the disk cannot
+-- be written, if so; `err`: the last error of sending, if the last post failed
 function outbox:stats()
   check_self(self, 3)
   local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.file.trouble,

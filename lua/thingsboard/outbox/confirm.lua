@@ -8,7 +8,8 @@
 -- That proves nothing across a restart: records queued before it are lost, while markers posted to the new process come
 -- back. So from the record to the second marker the chain of exchanges must not break. It breaks
 --   when an exchange of this device fails, a poll's too;
---   when a connection ends that the server had not said it would close;
+--   when a connection ends that the server had not said it would close; while polls are open these tell of it instead,
+--   for they take and leave connections;
 --   when there are more than 10 seconds between two exchanges that succeed: a server could have been started anew.
 -- What is sent and not confirmed then is sent again: at once where an exchange has failed, else before the next marker.
 --
@@ -24,7 +25,9 @@ local SHARE = 0.1 -- markers and reads for each post, when records trickle
 local COST = 4 -- two markers and two reads
 local FIRST_READ, LONGEST_READ = 0.05, 1 -- seconds between two reads for one marker
 local REFUSALS = 5 -- of markers or their reads, before there are none
-local UNTOLD_ENDS = 10 -- ends of connections without a confirmation between them, before these are no sign any more
+-- So many connections that end without notice, and no confirmation between them, are the way of this server or of a
+-- proxy before it. Then only the first after a confirmation is a sign.
+local UNTOLD_ENDS = 10
 
 --- Seconds after which a marker that has not come back is lost: of a server that has kept one before, and of another.
 confirm.marker_timeout, confirm.first_timeout = 60, 10
@@ -41,7 +44,9 @@ function confirm.new(on)
     value = math.random(1 << 50), -- of the last marker; a number that no earlier process has used
     outstanding = nil, -- the value of the marker that was posted and has not been read
     posted_at = 0, read_at = 0, read_pause = 0, -- of that marker: when it was posted, when to read it, and how often
-    open = stretch(), -- what was sent since the last marker
+    open = stretch(), -- what was sent since the last marker that was a first one for something
+    second_only = false, -- the marker that is due is the second one for what is behind another, and no first one: else
+    -- what trickles between the two would want a third
     behind = {}, -- stretches that end in a marker, oldest first
     stale = {}, -- items to be sent again, because the chain broke
     at_once = false, -- these are to be sent again at once
@@ -49,9 +54,8 @@ function confirm.new(on)
     credit = 0, -- requests that markers and reads may take, when records trickle
     in_row = 0, -- posts since nothing was left to send
     succeeded_at = nil, -- the last exchange
-    keeps = false, -- a connection has been used again, so one that ends without a word is a sign
-    closing = false, -- the server has said that it closes the connection
-    untold_ends = 0, -- connections that ended without a word, since a confirmation
+    closing = true, -- the server has said that it closes the connection, or there has been none
+    untold_ends = 0, -- connections that ended without notice, since a confirmation
     is_kept = false, -- the server has shown a marker, of this process or of another
     missed = 0, -- markers that have not come back, since one has
     refused = 0, -- markers and reads that the server has refused, while posts passed, since a marker has come back
@@ -111,13 +115,11 @@ function confirm:heard(status, now)
   end
 end
 
---- Notes the connection of an exchange of the outbox.
+--- Notes the connection of an exchange, where exchanges of the device come one after another.
 -- @tparam boolean new it was made for this exchange
 -- @tparam boolean closing the server has said that it closes it
 function confirm:used(new, closing)
-  if not new then
-    self.keeps = true
-  elseif self.keeps and not self.closing and self.untold_ends < UNTOLD_ENDS then
+  if new and not self.closing and self.untold_ends < UNTOLD_ENDS then
     self.untold_ends = self.untold_ends + 1
     self:broke(false)
   end
@@ -157,6 +159,7 @@ function confirm:next(now, mode)
     return "wait", self.read_at
   end
   local open = self.open
+  self.second_only = false
   if now < self.mark_at then
     if mode == "more" or not open.items[1] and not self.stale[1] and not self.behind[1] then return nil end
     return "wait", self.mark_at
@@ -165,7 +168,9 @@ function confirm:next(now, mode)
     if self.in_row >= EVERY_POSTS and is_long(open.posts, 0, 1) or is_long(0, open.bytes, 1) then return "mark" end
     return nil
   end
-  if self.behind[1] then return "mark" end -- the second one
+  self.second_only = mode == "idle"
+  if self.behind[1] then return "mark" end
+  self.second_only = false
   if not open.items[1] and not self.stale[1] then return nil end
   if mode == "idle" and self.credit < COST + (self.stale[1] and 1 or 0) and not is_long(0, open.bytes, 1) then
     return nil
@@ -194,7 +199,7 @@ function confirm:marked(now, breaks)
   self.credit = self.credit - 1
   if self.breaks ~= breaks then return end
   self.outstanding = self.value
-  if self.open.items[1] then
+  if self.open.items[1] and not self.second_only then
     self.open.marker = self.value
     table.insert(self.behind, self.open)
     self.open = stretch()
@@ -220,7 +225,7 @@ function confirm:read(now, value)
   while self.behind[1] and self.behind[1].marker < value do
     for _, item in ipairs(table.remove(self.behind, 1).items) do add(confirmed, item) end
   end
-  if confirmed[1] then self.untold_ends = 0 end
+  if confirmed[1] then self.untold_ends = self.untold_ends < UNTOLD_ENDS and 0 or UNTOLD_ENDS - 1 end
   return confirmed
 end
 

@@ -258,7 +258,8 @@ end
 -- Drops the oldest while there are too many, and those that are too old.
 local function keep_bounds(self)
   local count, bytes = self.spool:counts(self.number)
-  if count > self.max_records then drop(self, count - self.max_records) end
+  -- An outbox that refuses has no more than that waiting; what is sent and not confirmed comes on top.
+  if count > self.max_records and not self.refuse then drop(self, count - self.max_records) end
   while bytes > self.max_bytes and count > 1 do
     drop(self, math.max(1, math.ceil((bytes - self.max_bytes) * count / bytes)))
     local left

@@ -27,12 +27,22 @@ local SAMPLE_BYTES = 16 * 1024 -- of a post that may be kept as a sample, at mos
 -- before a list is tried again.
 local SHORT_LISTS, OBJECTS = 3, 50
 
+-- While polls are open they tell when the server goes away, and take connections that others have left. Without them
+-- one exchange uses the connection of the one before.
+local function note_connection(outbox, exchange)
+  for iterator in next, outbox.client.iterators do
+    if getmetatable(iterator) ~= getmetatable(outbox) then return end
+  end
+  outbox.confirm:used(exchange:connection())
+end
+
 --- Lets the outbox hear of answers to other calls of its device: that the server is there again, and what time it is.
 function sender.listen(outbox)
   outbox.client:listen(outbox, function(status, exchange)
     local clock = outbox.file.clock
     local date = status and clock:wants_date() and exchange:date()
     if date then clock:hear(date, spool.uptime(), outbox.server_time) end
+    if not outbox.posting then note_connection(outbox, exchange) end
     outbox.confirm:heard(status, core.monotonic())
     if outbox.confirm.at_once then outbox.news:raise() end
     if (status == 200 or status == 408) and not outbox.posting then
@@ -421,7 +431,7 @@ local function exchange_with(outbox, method, path, body, points, timeout, expect
   local exchange <close>, err = outbox.client:start(method, path, body, timeout)
   if not exchange then return nil, err end
   outbox.loop:wait(exchange)
-  outbox.confirm:used(exchange:connection())
+  note_connection(outbox, exchange)
   return outbox.client:outcome("outbox", exchange, expected)
 end
 

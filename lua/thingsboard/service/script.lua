@@ -10,7 +10,8 @@ local script = {}
 script.__index = script
 
 local BLOCKED <const>, STUCK <const> = 1, 10 -- seconds without letting others go on: told; ended as a failure
-local LOOK_EVERY <const> = 1000000 -- instructions of Lua
+-- Instructions of Lua. The counting costs half of a computing script's speed; one that waits does not feel it.
+local LOOK_EVERY <const> = 1000000
 local RAN_WELL <const> = 60 -- seconds; who fails after them is started again soon
 local WRITABLE_BY_OTHERS <const> = 2 -- permission bit
 

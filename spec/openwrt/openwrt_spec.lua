@@ -6,7 +6,7 @@ local tb = require "thingsboard"
 local PACKAGES, STACK, ROOT = os.getenv "PACKAGES", os.getenv "STACK", os.getenv "ROOT"
 local LUA_FOLDER = ROOT .. "/usr/local/share/lua/5.4/thingsboard"
 local CONFIG, RECORD, WRITTEN = "/etc/config/thingsboard", "/tmp/procd/thingsboard", "/var/run/thingsboard/config.lua"
-local MOST = { ["lua-thingsboard"] = 100, ["lua-thingsboard-outbox"] = 60, thingsboard = 60 } -- KiB, compressed
+local MOST = { ["lua-thingsboard"] = 100, ["lua-thingsboard-outbox"] = 64, thingsboard = 60 } -- KiB, compressed
 
 local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 

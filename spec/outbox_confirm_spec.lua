@@ -282,6 +282,21 @@ describe("an outbox confirms", function()
     assert.equal(6, #place:arrived(6))
   end)
 
+  it("as it did without, where no process lives long enough to know that the server keeps none", function()
+    confirm.first_timeout = 0.5
+    e:set { keeps_attributes = false }
+    fill(open(), 1, 5)
+    for run = 1, 10 do
+      dev:close()
+      dev = tb.device { url = e.url, token = token }
+      local outbox <close> = open()
+      if outbox:drain { deadline = 0.3 } then break end
+      assert.is_true(run < 10)
+    end
+    local outbox <close> = open()
+    assert.equal(0, outbox:stats().bytes)
+  end)
+
   for how, fault in pairs {
     ["posted"] = { method = "POST", path = "/attributes$" }, ["read"] = { method = "GET", path = "clientKeys=outbox" },
   } do

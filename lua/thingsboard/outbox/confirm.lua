@@ -44,6 +44,7 @@ function confirm.new(on)
     value = math.random(1 << 50), -- of the last marker; a number that no earlier process has used
     outstanding = nil, -- the value of the marker that was posted and has not been read
     posted_at = 0, read_at = 0, read_pause = 0, -- of that marker: when it was posted, when to read it, and how often
+    looked_at = nil, -- when it was read last
     open = stretch(), -- what was sent since the last marker that was a first one for something
     second_only = false, -- the marker that is due is the second one for what is behind another, and no first one: else
     -- what trickles between the two would want a third
@@ -57,7 +58,7 @@ function confirm.new(on)
     closing = true, -- the server has said that it closes the connection, or there has been none
     untold_ends = 0, -- connections that ended without notice, since a confirmation
     is_kept = false, -- the server has shown a marker, of this process or of another
-    missed = 0, -- markers that have not come back, since one has
+    waited = 0, -- seconds for a marker while the server showed none at all, those of earlier processes too
     refused = 0, -- markers and reads that the server has refused, while posts passed, since a marker has come back
     passes = 0, passes_before = -1, -- posts, and how many there were at the last refusal
     mark_at = 0, -- when a marker may go after a refusal
@@ -140,6 +141,11 @@ local function is_full(self)
   return is_long(posts, bytes, 2)
 end
 
+-- Whether the server was given time enough to show that it keeps client attributes, and has shown none.
+local function is_without(self)
+  return not self.is_kept and self.looked_at ~= nil and self.waited >= 2 * confirm.first_timeout
+end
+
 --- What to do next.
 -- @tparam number now seconds of the monotonic clock
 -- @tparam string mode `more`: there is more to send; `idle`: there is nothing to send now; `final`: nothing will come,
@@ -153,7 +159,7 @@ function confirm:next(now, mode)
   if mode ~= "more" then self.in_row = 0 end
   if self.outstanding then
     local timeout = self.is_kept and confirm.marker_timeout or confirm.first_timeout
-    if now - self.posted_at > timeout then return "missed" end
+    if now - self.posted_at > timeout or is_without(self) then return "missed" end
     if now >= self.read_at then return "read" end
     if mode == "more" and not is_full(self) then return nil end
     return "wait", self.read_at
@@ -204,7 +210,7 @@ function confirm:marked(now, breaks)
     table.insert(self.behind, self.open)
     self.open = stretch()
   end
-  self.posted_at, self.read_at, self.read_pause = now, now, FIRST_READ
+  self.posted_at, self.read_at, self.read_pause, self.looked_at = now, now, FIRST_READ, nil
 end
 
 --- What the server shows as marker.
@@ -213,7 +219,12 @@ end
 -- @treturn table the items that are confirmed by it
 function confirm:read(now, value)
   self.credit = math.max(self.credit - 1, -COST)
-  if value ~= nil then self.is_kept = true end
+  if value ~= nil then
+    self.is_kept, self.waited = true, 0
+  elseif self.outstanding then
+    self.waited = self.waited + now - (self.looked_at or self.posted_at)
+    self.looked_at = now
+  end
   local confirmed = {}
   if not self.outstanding then return confirmed end
   if value ~= self.outstanding then
@@ -221,7 +232,7 @@ function confirm:read(now, value)
     self.read_pause = math.min(2 * self.read_pause, LONGEST_READ)
     return confirmed
   end
-  self.outstanding, self.missed, self.refused = nil, 0, 0
+  self.outstanding, self.refused = nil, 0
   while self.behind[1] and self.behind[1].marker < value do
     for _, item in ipairs(table.remove(self.behind, 1).items) do add(confirmed, item) end
   end
@@ -241,9 +252,9 @@ end
 -- are given up.
 -- @treturn ?table then, all that was sent
 function confirm:miss()
+  local without = is_without(self)
   self:broke(true)
-  self.missed = self.missed + 1
-  if self.is_kept or self.missed < 2 then return nil end
+  if not without then return nil end
   return give_up(self, "the server does not keep client attributes, by which it would show what it has stored")
 end
 

@@ -94,6 +94,7 @@ function outbox.new(client, given)
     doubts = doubts.new(sender.first_pause, sender.longest_pause), -- what was refused alone
     pace = pace.new(sender.longest_pause), -- what the server is found to take
     confirm = confirm.new(option.confirm), -- what is sent and not confirmed
+    noted_wait = 0, -- what the file has of `confirm.waited`, milliseconds
     marker_name = option.confirm_key,
     marker_key = payload.value("outbox", option.confirm_key), -- as JSON
     marker_path = "/attributes?clientKeys=" .. client.escape(option.confirm_key),
@@ -169,6 +170,9 @@ function outbox:opened(found)
   for _, row in ipairs(found.counters) do
     if row[1] == schema.last_known_time then
       self.file.clock:follow(row[2])
+    elseif row[1] == schema.waited_for_markers then
+      self.noted_wait = row[2]
+      self.confirm.waited = math.max(self.confirm.waited, row[2] / 1000)
     else
       self.lost[row[1]] = (self.lost[row[1]] or 0) + row[2]
     end
@@ -214,6 +218,14 @@ function outbox:note_time()
   if not file:is_open() or not file.clock:offset_now() then return end
   self.spool:query(schema.count, self.file_number, schema.last_known_time,
     file.clock:ahead() or file.clock:offset_now() + spool.uptime())
+end
+
+--- Notes how long it has waited for a server that may not keep markers: a process may end before it knows.
+function outbox:note_markers()
+  local waited = math.ceil(self.confirm.waited * 1000)
+  if not self.file:is_open() or waited == self.noted_wait then return end
+  local ok = self.spool:query(schema.count, self.file_number, schema.waited_for_markers, waited)
+  if ok then self.noted_wait = waited end
 end
 
 --- Counts what is lost.
@@ -528,6 +540,7 @@ function outbox:close()
   pcall(self.file.date, self.file)
   local well, ok, reason = pcall(self.file.sync, self.file)
   pcall(self.note_time, self)
+  pcall(self.note_markers, self)
   self.closed = true
   self.news:raise()
   self.wake:raise()

@@ -12,6 +12,7 @@ return {
   undated = "SELECT count FROM counters WHERE device = ? AND cause = 'undated'",
   count = "INSERT OR REPLACE INTO counters VALUES (?, CAST(? AS TEXT), ?)",
   last_known_time = "last known time",
+  waited_for_markers = "milliseconds waited for markers",
   times_taken = "SELECT count FROM counters WHERE device = 0 AND cause = 'times taken'",
   take_times = "INSERT OR REPLACE INTO counters VALUES (0, 'times taken', ?)",
 

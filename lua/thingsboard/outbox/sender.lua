@@ -637,6 +637,7 @@ function sender.run(outbox, deadline)
   outbox.backlog_end = select(3, outbox.spool:counts(outbox.number))
   local _ <close> = setmetatable({}, { __close = function() outbox.running = false end })
   local ok, err = loop(outbox, deadline)
+  if not outbox.closed then outbox:note_markers() end
   if ok then return true end
   return nil, err
 end

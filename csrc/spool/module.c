@@ -655,7 +655,9 @@ static int spool_query(lua_State *L) {
   for (int i = 3; i <= values + 2; i++) {
     if (lua_isinteger(L, i)) continue;
     luaL_checktype(L, i, LUA_TSTRING);
-    bytes += lua_rawlen(L, i);
+    size_t length;
+    lua_tolstring(L, i, &length);
+    bytes += length;
   }
   if (spool->db == NULL) return failure(L, spool, SQLITE_CANTOPEN);
   sqlite3_stmt *statement = NULL;

@@ -282,11 +282,18 @@ describe("thingsboard", function()
         command.signal(pid, name)
         assert.same({ true, "exit", DONE }, { process:close() })
       end
-      local from = tb.now()
-      local errors = directory .. "/errors"
-      os.execute(("exec env LUA_PATH='%s' LUA_CPATH='%s' timeout 60 lua5.4 bin/thingsboard --url %s --token-file %s "
-        .. "attributes watch -C 1 there 2>%s | true"):format(package.path, package.cpath, e.url, token_file, errors))
-      assert.is_true(tb.now() - from < 20000)
+      local from, errors = tb.now(), directory .. "/errors"
+      local pipeline = io.popen(("env LUA_PATH='%s' LUA_CPATH='%s' timeout 60 lua5.4 bin/thingsboard --url %s "
+        .. "--token-file %s attributes watch there 2>%s | head -n 1"):format(package.path, package.cpath, e.url,
+        token_file, errors))
+      assert.equal('{"there":1}', pipeline:read "l")
+      for value = 2, 4 do -- head ends soon after its line
+        tb.sleep(0.5)
+        e:set_shared(e.token, ('{"there":%d}'):format(value))
+      end
+      pipeline:close() -- once both have ended
+      assert.is_true(tb.now() - from < 30000)
+      assert.equal("thingsboard: the standard output is closed\n", io.open(errors):read "a")
     end)
   end)
 

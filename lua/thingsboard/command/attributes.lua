@@ -45,7 +45,7 @@ end
 local function watch(self, keys)
   local device <close> = self:device()
   local left, came, err = self.given.count or math.huge, false, nil
-  local watching = tb.spawn(function()
+  local function print_all()
     local updates = device:attribute_updates(keys[1] and keys or nil)
     for values, deleted in updates, nil, nil, updates do
       for _, key in ipairs(deleted) do values[key] = tb.null end
@@ -56,16 +56,15 @@ local function watch(self, keys)
       end
     end
     err = updates.error
-  end)
-  local on = require("thingsboard.loop").default()
-  local deadline = self:deadline()
-  local ended = on:wait(watching, deadline < math.huge and deadline or nil)
-  if not ended then
+  end
+  local well, raised
+  local watching = tb.spawn(function() well, raised = pcall(print_all) end)
+  local on, deadline = require("thingsboard.loop").default(), self:deadline()
+  if not on:wait(watching, deadline < math.huge and deadline or nil) then
     watching:cancel()
     return (self.given.count or not came) and context.codes.nothing or context.codes.done
   end
-  local ok, reason = watching:join()
-  if not ok then error(reason, 0) end
+  if not well then error(raised, 0) end
   if err then return context.fail(err) end
 end
 

@@ -68,9 +68,9 @@ function loop.new()
     waiters = 0, -- suspended coroutines of the host
     depth = 0, -- how many tasks run, each started by a step within the one before
     unfinished = 0, -- steps that have begun and not ended; an error can leave some behind
-    -- Who watches the descriptor: `none`; `script`, which asked for it; or the host that is attached, which is
-    -- `serving` while there is something to step for, and else `idle`.
-    host_state = "none",
+    -- Who watches the descriptor: false for nobody; `script`, which asked for it; or the host that is attached, which
+    -- is `serving` while there is something to step for, and else `idle`.
+    host_state = false,
     -- False rather than nil: Lua would look for a nil field in the metatable at every step.
     host = false, -- the event loop that is attached
     closed = false,
@@ -101,7 +101,7 @@ end
 
 -- To be called after any change: one between two steps makes the descriptor readable for whoever watches it.
 local function notify_host(self)
-  if self.depth > 0 or self.closed or self.host_state == "none" then return end
+  if self.depth > 0 or self.closed or not self.host_state then return end
   if self.armed ~= 0 then
     self.armed = 0
     self.reactor:wake_at(0)
@@ -172,7 +172,7 @@ local function run_ready(self)
   self.round = round
   local ok, why = pcall(run_round, self, round)
   self.depth = depth
-  if self.host_state ~= "none" and depth == 0 and not self.closed then arm(self) end
+  if self.host_state and depth == 0 and not self.closed then arm(self) end
   if not ok then error(why, 0) end
 end
 
@@ -250,17 +250,21 @@ function loop:step(timeout)
     self.unfinished = 0
   end
   self.unfinished = self.unfinished + 1
-  if self.first or self.timers.n > 0 or self.armed then arm_between_steps(self) end -- otherwise it is disarmed
+  local armed = self.armed
+  if armed ~= 0 and (armed or self.first or self.timers.n > 0) then
+    arm(self)
+    armed = self.armed
+  end
   local exchange, more = reactor:step(timeout)
   if exchange then wake(self, self.waiting[exchange]) end
   while more do
     exchange, more = reactor:step(0)
     wake(self, self.waiting[exchange])
   end
-  if self.armed == 0 then self.armed = true end
+  if armed == 0 then self.armed = true end
   if self.watcher then self.watcher:step() end
   if self.timers.n > 0 then wake_sleepers(self) end
-  if self.first then run_ready(self) elseif self.host_state ~= "none" and depth == 0 then arm(self) end
+  if self.first then run_ready(self) elseif self.host_state and depth == 0 then arm(self) end
   self.unfinished = self.unfinished - 1
 end
 
@@ -348,7 +352,7 @@ end
 --- The descriptor to watch for reading: readable when `step` has something to do.
 -- @treturn integer
 function loop:pollfd()
-  if self.host_state == "none" then self.host_state = "script" end
+  if not self.host_state then self.host_state = "script" end
   arm_between_steps(self)
   return self.reactor:pollfd()
 end

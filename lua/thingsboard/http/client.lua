@@ -184,7 +184,7 @@ function client:outcome(what, exchange, expected)
   else
     own = status and answer.is_own(expected, status, body, exchange:challenged())
   end
-  if own and (status == 200 or status == 408) and next(self.server.waiting) then self.server:answered() end
+  if self.server.waiting and own and (status == 200 or status == 408) then self.server:answered() end
   if self.listeners then
     for _, listener in next, self.listeners do listener(own and status or nil, exchange) end
   end

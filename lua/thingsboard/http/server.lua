@@ -20,7 +20,7 @@ function server.of(loop, base)
   base = base:lower()
   local found = known[base] or setmetatable({
     loop = loop,
-    waiting = {}, -- the set of signals of those that wait
+    waiting = false, -- the set of signals of those that wait; false when nobody does
   }, server)
   known[base] = found
   return found
@@ -29,7 +29,7 @@ end
 --- To be called when the server has answered a request.
 function server:answered()
   local waiting = self.waiting
-  self.waiting = {}
+  self.waiting = false
   for signal in next, waiting do signal:raise() end
 end
 
@@ -44,9 +44,14 @@ function server:wait(pause, signal)
   local now = core.monotonic()
   local at = now + pause:next()
   if pause.least and loop:wait(signal, math.min(at, now + pause.least)) then return end
-  local _ <close> = setmetatable({}, { __close = function() self.waiting[signal] = nil end })
-  self.waiting[signal] = true
-  if not loop:wait(signal, at) or self.waiting[signal] then return end
+  local waiting = self.waiting or {}
+  local _ <close> = setmetatable({}, { __close = function()
+    waiting[signal] = nil
+    if self.waiting == waiting and next(waiting) == nil then self.waiting = false end
+  end })
+  waiting[signal] = true
+  self.waiting = waiting
+  if not loop:wait(signal, at) or self.waiting == waiting then return end -- the deadline, or the caller's signal
   pause.least = pause.least and math.min(pause.most, pause.least * 2) or 1
   signal:lower()
   loop:wait(signal, math.min(at, core.monotonic() + math.random() * JITTER))

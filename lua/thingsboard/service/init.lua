@@ -66,7 +66,7 @@ function service:keep(what, body)
     self:wait_for_device()
     self:patiently(what, function()
       local _, err = body(self.device)
-      if errors.is(err) and err.status == 401 then provision_anew(self) end
+      if errors.is(err) and err.kind == "http" and err.status == 401 then provision_anew(self) end
       return nil, err
     end)
   end)

@@ -144,6 +144,7 @@ describe("whose answer it is:", function()
     end)
 
     it("nothing leaves an outbox for a page", function()
+      tb.clock(true) -- or the outbox would ask for the time first
       local directory = scratch.new()
       local box <close> = assert(dev:outbox { path = directory .. "/box" })
       assert(box:put { a = 1 })
@@ -153,7 +154,10 @@ describe("whose answer it is:", function()
       } do
         e:fault { how = "status", status = case[1], body = case[2] }
         local ok, err
-        repeat ok, err = box:drain { deadline = 0.5 } until ok or err.kind ~= "timeout" -- on a busy machine
+        for _ = 1, 10 do -- on a busy machine a post may take longer
+          ok, err = box:drain { deadline = 0.5 }
+          if ok or err.kind ~= "timeout" then break end
+        end
         assert.is_nil(ok)
         assert.equal("answer", err.kind)
         e:clear_faults()

@@ -8,8 +8,7 @@
 -- That proves nothing across a restart: records queued before it are lost, while markers posted to the new process come
 -- back. So from the record to the second marker the chain of exchanges must not break. It breaks
 --   when an exchange of this device fails, a poll's too;
---   when a connection ends that the server had not said it would close; while polls are open these tell of it instead,
---   for they take and leave connections;
+--   when a connection ends that the server had not said it would close;
 --   when there are more than 10 seconds between two exchanges that succeed: a server could have been started anew.
 -- What is sent and not confirmed then is sent again: at once where an exchange has failed, else before the next marker.
 --

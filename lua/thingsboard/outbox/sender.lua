@@ -27,13 +27,12 @@ local SAMPLE_BYTES = 16 * 1024 -- of a post that may be kept as a sample, at mos
 -- before a list is tried again.
 local SHORT_LISTS, OBJECTS = 3, 50
 
--- While polls are open they tell when the server goes away, and take connections that others have left. Without them
--- one exchange uses the connection of the one before.
-local function note_connection(outbox, exchange)
+-- Without polls the device's exchanges come one after another, and use one connection. A poll has one of its own.
+local function has_polls(outbox)
   for iterator in next, outbox.client.iterators do
-    if getmetatable(iterator) ~= getmetatable(outbox) then return end
+    if getmetatable(iterator) ~= getmetatable(outbox) then return true end
   end
-  outbox.confirm:used(exchange:connection())
+  return false
 end
 
 --- Lets the outbox hear of answers to other calls of its device: that the server is there again, and what time it is.
@@ -42,7 +41,7 @@ function sender.listen(outbox)
     local clock = outbox.file.clock
     local date = status and clock:wants_date() and exchange:date()
     if date then clock:hear(date, spool.uptime(), outbox.server_time) end
-    if not outbox.posting then note_connection(outbox, exchange) end
+    if not outbox.posting and not has_polls(outbox) then outbox.confirm:used(exchange:connection()) end
     outbox.confirm:heard(status, core.monotonic())
     if outbox.confirm.at_once then outbox.news:raise() end
     if (status == 200 or status == 408) and not outbox.posting then
@@ -431,7 +430,7 @@ local function exchange_with(outbox, method, path, body, points, timeout, expect
   local exchange <close>, err = outbox.client:start(method, path, body, timeout)
   if not exchange then return nil, err end
   outbox.loop:wait(exchange)
-  note_connection(outbox, exchange)
+  outbox.confirm:used(exchange:connection())
   return outbox.client:outcome("outbox", exchange, expected)
 end
 

@@ -97,7 +97,6 @@ build = {
     ["thingsboard.service.measure"] = "lua/thingsboard/service/measure.lua",
     ["thingsboard.service.outbox"] = "lua/thingsboard/service/outbox.lua",
     ["thingsboard.service.patience"] = "lua/thingsboard/service/patience.lua",
-    ["thingsboard.service.plan"] = "lua/thingsboard/service/plan.lua",
     ["thingsboard.service.rpc"] = "lua/thingsboard/service/rpc.lua",
     ["thingsboard.service.script"] = "lua/thingsboard/service/script.lua",
     ["thingsboard.service.scripts"] = "lua/thingsboard/service/scripts.lua",

@@ -574,7 +574,7 @@ describe("thingsboard", function()
       end
       done(with "cloud-free")
       local code, _, err = with "gold"
-      assert.same({ OTHER, "thingsboard: outbox: there is no plan 'gold'; known: cloud-free\n" }, { code, err })
+      assert.same({ OTHER, "thingsboard: outbox: option 'plan' must be 'cloud-free'\n" }, { code, err })
     end)
 
     it("lose nothing to a signal", function()

@@ -1,6 +1,6 @@
 /* Signals and descriptors behind one descriptor, for the loop to watch. */
-#ifndef TB_POLLER_H
-#define TB_POLLER_H
+#ifndef TB_PROCESS_POLLER_H
+#define TB_PROCESS_POLLER_H
 
 #include <lua.h>
 

@@ -86,13 +86,22 @@ const char *tb_run_split(const char *json, struct tb_buffer *keys, struct tb_buf
   return at + 1;
 }
 
+/* Returns the line at *at, and advances *at to the next. */
+static const char *next_line(const char **at, const char *end, size_t *length) {
+  const char *from = *at, *stop = memchr(from, '\n', (size_t)(end - from));
+  if (stop == NULL) stop = end;
+  *length = (size_t)(stop - from);
+  *at = stop < end ? stop + 1 : end;
+  return from;
+}
+
 const char *tb_run_split_values(const struct tb_run *run, const char *json, const char *end, struct tb_buffer *values) {
   const char *at = json, *keys = run->keys.data, *keys_end = keys + run->keys.length;
   char separator = '{';
   values->length = 0;
   while (keys < keys_end) {
     size_t length;
-    const char *key = tb_run_line(&keys, keys_end, &length);
+    const char *key = next_line(&keys, keys_end, &length);
     if ((size_t)(end - at) < length + 2 || *at != separator || memcmp(at + 1, key, length) != 0) return NULL;
     const char *value = at + length + 2;
     at = value_end(value);
@@ -140,14 +149,6 @@ bool tb_run_next(const struct tb_run *run, struct tb_record *record) {
   return true;
 }
 
-const char *tb_run_line(const char **at, const char *end, size_t *length) {
-  const char *from = *at, *stop = memchr(from, '\n', (size_t)(end - from));
-  if (stop == NULL) stop = end;
-  *length = (size_t)(stop - from);
-  *at = stop < end ? stop + 1 : end;
-  return from;
-}
-
 bool tb_run_write(const struct tb_run *run, const struct tb_record *record, struct tb_buffer *out) {
   char head[64];
   int head_length = snprintf(head, sizeof head, "{\"ts\":%" PRId64 ",\"values\":", record->ts);
@@ -161,12 +162,12 @@ bool tb_run_write(const struct tb_run *run, const struct tb_record *record, stru
   char separator = '{';
   while (keys < keys_end && values < values_end) {
     size_t length;
-    const char *text = tb_run_line(&keys, keys_end, &length);
+    const char *text = next_line(&keys, keys_end, &length);
     *to++ = separator;
     memcpy(to, text, length);
     to += length;
     *to++ = ':';
-    text = tb_run_line(&values, values_end, &length);
+    text = next_line(&values, values_end, &length);
     memcpy(to, text, length);
     to += length;
     separator = ',';

@@ -32,9 +32,6 @@ const char *tb_run_split(const char *json, struct tb_buffer *keys, struct tb_buf
  * The text ends at `end`. */
 const char *tb_run_split_values(const struct tb_run *run, const char *json, const char *end, struct tb_buffer *values);
 
-/* Returns the line at *at, and advances *at to the next. */
-const char *tb_run_line(const char **at, const char *end, size_t *length);
-
 /* Appends a record that has the run's keys. False, with nothing changed, when memory or the limit forbids it. */
 bool tb_run_add(struct tb_run *run, int64_t ts, const char *values, size_t length);
 

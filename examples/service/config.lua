@@ -13,8 +13,8 @@ return {
 
   -- Any other option of `tb.device`: ca_file, verify, proxy, interface, timeout, ...
 
-  -- What scripts put is kept here until the server has it. The options are those of `dev:outbox`, and `plan`, which
-  -- stands for the rate limits of a plan of ThingsBoard Cloud.
+  -- What scripts put is kept here until the server has it. The options are those of `dev:outbox`; `plan` stands for the
+  -- rate limits of ThingsBoard Cloud's free plan.
   outbox = { path = "/var/lib/thingsboard/outbox", max_bytes = 16 * 1024 * 1024, plan = "cloud-free" },
 
   -- The device scripts: each *.lua in here. SIGHUP loads what has changed.

@@ -314,5 +314,4 @@ function device:__tostring()
   return ("thingsboard.device (%s)"):format(tostring(client_of(self).core):match("closed") or "open")
 end
 
-
 return device

@@ -86,10 +86,7 @@ function context:outbox(device)
   if not wanted.path then
     options.misused "which outbox? Give --outbox FILE, or write outbox = { path = \"...\" } into the configuration"
   end
-  local ok, outbox, err = pcall(function()
-    require("thingsboard.service.plan").apply(wanted)
-    return device:outbox(wanted)
-  end)
+  local ok, outbox, err = pcall(device.outbox, device, wanted)
   if not ok or not outbox then give_up(ok and err or outbox) end
   return outbox
 end

@@ -1,5 +1,5 @@
 --- Downloads firmware and software packages: the caller gets a whole, verified package or an error.
--- @module thingsboard.ota.package
+-- @module thingsboard.ota.download
 local core = require "thingsboard.core"
 local answer = require "thingsboard.http.answer"
 local check = require "thingsboard.check"

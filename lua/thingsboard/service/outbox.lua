@@ -1,7 +1,6 @@
 --- The service's outbox: there from the start, whether there is a token or not, and tried again while the disk fails.
 -- @module thingsboard.service.outbox
 local errors = require "thingsboard.error"
-local plan = require "thingsboard.service.plan"
 local tb = require "thingsboard"
 
 local outbox = {}
@@ -11,11 +10,10 @@ outbox.__index = outbox
 local NO_TOKEN <const> = "unknown"
 
 --- @tparam table service
--- @tparam table wanted the options of the outbox, with `plan` or without; mistakes in them raise
+-- @tparam table wanted the options of the outbox; mistakes in them raise
 function outbox.new(service, wanted)
   local copy = { on_trouble = "memory" }
   for name, value in next, wanted do copy[name] = value end
-  plan.apply(copy)
   local self = setmetatable({ service = service, wanted = copy, open = nil, err = nil }, outbox)
   self.recorder = tb.device { url = service.connection.url, token = NO_TOKEN }
   self.open, self.err = self.recorder:outbox(copy)

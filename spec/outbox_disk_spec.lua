@@ -32,6 +32,13 @@ describe("an outbox", function()
     return list
   end
 
+  it("is its owner's alone to read, its log too", function()
+    local outbox = assert(open())
+    assert(outbox:put { n = 1 })
+    assert.equal("600\n600\n", io.popen(("stat -c %%a '%s' '%s-wal'"):format(path, path)):read "a")
+    outbox:close()
+  end)
+
   describe("that is full", function()
     it("drops the oldest, and counts them, across restarts", function()
       for _, sync_every in ipairs { false, 3600 } do

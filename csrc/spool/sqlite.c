@@ -3,7 +3,9 @@
 #include "spool/pending.h"
 #include "spool/room.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
   /* The data up to which a row takes more records: four fill a page. A record takes 4 bytes at least. */
@@ -183,8 +185,16 @@ int tb_sqlite_load_keys(struct tb_spool *spool, struct tb_row *row) {
 
 /* ---- The file ---- */
 
+/* A new file is its owner's alone; SQLite gives its log the same mode. What is there keeps its own, and is not opened:
+ * to close it would drop SQLite's locks. */
+static void create_private(const char *path) {
+  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd >= 0) close(fd);
+}
+
 static int open_database(struct tb_spool *spool) {
   char page_size[40];
+  create_private(spool->path);
   int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
   int code = sqlite3_open_v2(spool->path, &spool->db, flags, NULL);
   sqlite3_snprintf(sizeof page_size, page_size, "PRAGMA page_size = %d", tb_room_page_size(spool));

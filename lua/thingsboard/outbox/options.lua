@@ -1,28 +1,30 @@
---- The options of an outbox: name, type, default and what it means. The README shows the same table.
+--- The options of an outbox: name, type, default and meaning. The README shows the same table.
 -- @module thingsboard.outbox.options
 return {
-  { name = "path", type = "text!", doc = "the file; one process has it at a time" },
-  { name = "name", type = "text", default = "device", doc = "of this device, where several devices share a file" },
+  { name = "path", type = "text!", doc = "the file; one process at a time can use it" },
+  { name = "name", type = "text", default = "device", doc = "tells devices that share a file apart" },
   { name = "sync_every", type = "positive number",
-    doc = "seconds in which commits are grouped, for flash that wears; without it every `put` is a commit" },
-  { name = "batch_bytes", type = "positive integer", default = 256 * 1024, doc = "the largest post" },
+    doc = "seconds between commits, which saves flash memory; without it every `put` is a commit" },
+  { name = "batch_bytes", type = "positive integer", default = 256 * 1024, doc = "the largest post, in bytes" },
   { name = "batch_records", type = "positive integer", default = 10000, doc = "the most records of a post" },
   { name = "batch_points", type = "positive integer", default = 100000,
     doc = "the most points of a post; a point is a value of a key" },
   { name = "messages", type = "text",
-    doc = "how many requests may be sent, as the server's limits are written: `\"20:1,600:60\"`; without it this is " ..
+    doc = "limits for requests, in the server's notation of amounts and seconds: `\"20:1,600:60\"`; without it " ..
+      "they are " ..
       "learned" },
-  { name = "points", type = "text", doc = "how many points may be sent, written and learned alike" },
+  { name = "points", type = "text", doc = "limits for points, in the same notation; without it they are learned" },
   { name = "plan", type = "cloud-free",
-    doc = "`\"cloud-free\"`: `messages` and `points` of ThingsBoard Cloud's free plan, where these are not given" },
+    doc = "`\"cloud-free\"`: sets `messages` and `points` to the limits of ThingsBoard Cloud's free plan, " ..
+      "unless they are given" },
   { name = "confirm", type = "boolean", default = true,
-    doc = "what is sent stays in the file until the server has shown that it is stored; with `false` until it is " ..
-      "answered 200" },
+    doc = "a record stays in the file until the server has shown that it is stored; with `false` until the post " ..
+      "is answered 200" },
   { name = "confirm_key", type = "text", default = "outbox_marker",
-    doc = "the client attribute that shows this" },
-  { name = "max_records", type = "positive integer", doc = "how many records may wait" },
+    doc = "the client attribute that serves as the marker" },
+  { name = "max_records", type = "positive integer", doc = "the most records that may wait" },
   { name = "max_bytes", type = "positive integer", default = 64 * 1024 * 1024,
-    doc = "how much the file and its log may take, 64 KiB at least; by default at most half the file system" },
+    doc = "the most bytes of the file and its log together, 64 KiB or more; by default at most half the file system" },
   { name = "max_age", type = "age", doc = "seconds after which a record is dropped" },
   { name = "when_full", type = "drop_oldest|refuse", default = "drop_oldest",
     doc = "or `\"refuse\"`: `put` returns nil and an error of the kind `full`" },

@@ -91,119 +91,119 @@ local thingsboard = {}
 ---@field period? number seconds that a poll stays open; default: 20
 
 ---@class (exact) thingsboard.options.claim
----@field secret_key? string what the user who claims the device must know
----@field duration_ms? integer milliseconds that the claim stands; without it as long as the server's settings say
+---@field secret_key? string what a user must enter to claim the device
+---@field duration_ms? integer milliseconds for which the device can be claimed; without it the server's setting applies
 
 ---@class (exact) thingsboard.options.device
 ---@field token? string the device's access token; this or `token_file` is required
 ---@field token_file? string a file with the token, or a `store` of `provision`; no other user may read it; after a 401 it is read again
----@field url string `http://` or `https://`, a host, perhaps a port and a path
+---@field url string `http://` or `https://`, a host, and optionally a port and a path
 ---@field timeout? number seconds for a whole call; default: 35
 ---@field connect_timeout? number seconds until there is a connection; default: 10
----@field verify? boolean `false` turns the checks of TLS off; default: true
+---@field verify? boolean `false` turns off the checks of certificate and name; default: true
 ---@field ca_file? string PEM file of the authorities to trust, instead of the system's
----@field ca_path? string folder of such files, named as `openssl rehash` does
----@field pinned_key? string the server's public key, as curl takes it: `sha256//...`
+---@field ca_path? string folder of such files, with the names that `openssl rehash` gives them
+---@field pinned_key? string the server's public key, in curl's form: `sha256//...`
 ---@field client_cert? string PEM file of the device's own certificate
 ---@field client_key? string PEM file of its key
----@field client_key_password? string the key's pass phrase, where it has one
+---@field client_key_password? string the key's pass phrase, if it has one
 ---@field proxy? string like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored
----@field interface? string name or address to send from
----@field max_response? integer the most bytes of an answer in memory; default: 4194304
----@field user_agent? string what the server is told of the client; default: "thingsboard-lua"
+---@field interface? string name or address of the network interface to send from
+---@field max_response? integer the largest answer that is kept in memory, in bytes; default: 4194304
+---@field user_agent? string the value of the header `User-Agent`; default: "thingsboard-lua"
 
 ---@class (exact) thingsboard.options.elsewhere
 ---@field timeout? number seconds for a whole call; default: 35
 ---@field connect_timeout? number seconds until there is a connection; default: 10
----@field verify? boolean `false` turns the checks of TLS off; default: true
+---@field verify? boolean `false` turns off the checks of certificate and name; default: true
 ---@field ca_file? string PEM file of the authorities to trust, instead of the system's
----@field ca_path? string folder of such files, named as `openssl rehash` does
----@field pinned_key? string the server's public key, as curl takes it: `sha256//...`
+---@field ca_path? string folder of such files, with the names that `openssl rehash` gives them
+---@field pinned_key? string the server's public key, in curl's form: `sha256//...`
 ---@field client_cert? string PEM file of the device's own certificate
 ---@field client_key? string PEM file of its key
----@field client_key_password? string the key's pass phrase, where it has one
+---@field client_key_password? string the key's pass phrase, if it has one
 ---@field proxy? string like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored
----@field interface? string name or address to send from
----@field max_response? integer the most bytes of an answer in memory; default: 4194304
----@field user_agent? string what the server is told of the client; default: "thingsboard-lua"
+---@field interface? string name or address of the network interface to send from
+---@field max_response? integer the largest answer that is kept in memory, in bytes; default: 4194304
+---@field user_agent? string the value of the header `User-Agent`; default: "thingsboard-lua"
 
 ---@class (exact) thingsboard.options.outbox
----@field path string the file; one process has it at a time
----@field name? string of this device, where several devices share a file; default: "device"
----@field sync_every? number seconds in which commits are grouped, for flash that wears; without it every `put` is a commit
----@field batch_bytes? integer the largest post; default: 262144
+---@field path string the file; one process at a time can use it
+---@field name? string tells devices that share a file apart; default: "device"
+---@field sync_every? number seconds between commits, which saves flash memory; without it every `put` is a commit
+---@field batch_bytes? integer the largest post, in bytes; default: 262144
 ---@field batch_records? integer the most records of a post; default: 10000
 ---@field batch_points? integer the most points of a post; a point is a value of a key; default: 100000
----@field messages? string how many requests may be sent, as the server's limits are written: `"20:1,600:60"`; without it this is learned
----@field points? string how many points may be sent, written and learned alike
----@field plan? "cloud-free" `"cloud-free"`: `messages` and `points` of ThingsBoard Cloud's free plan, where these are not given
----@field confirm? boolean what is sent stays in the file until the server has shown that it is stored; with `false` until it is answered 200; default: true
----@field confirm_key? string the client attribute that shows this; default: "outbox_marker"
----@field max_records? integer how many records may wait
----@field max_bytes? integer how much the file and its log may take, 64 KiB at least; by default at most half the file system; default: 67108864
+---@field messages? string limits for requests, in the server's notation of amounts and seconds: `"20:1,600:60"`; without it they are learned
+---@field points? string limits for points, in the same notation; without it they are learned
+---@field plan? "cloud-free" `"cloud-free"`: sets `messages` and `points` to the limits of ThingsBoard Cloud's free plan, unless they are given
+---@field confirm? boolean a record stays in the file until the server has shown that it is stored; with `false` until the post is answered 200; default: true
+---@field confirm_key? string the client attribute that serves as the marker; default: "outbox_marker"
+---@field max_records? integer the most records that may wait
+---@field max_bytes? integer the most bytes of the file and its log together, 64 KiB or more; by default at most half the file system; default: 67108864
 ---@field max_age? number seconds after which a record is dropped
 ---@field when_full? "drop_oldest"|"refuse" or `"refuse"`: `put` returns nil and an error of the kind `full`; default: "drop_oldest"
 ---@field on_trouble? "error"|"memory" while the disk fails, `put` returns nil and an error of the kind `file`; with `"memory"` up to 10,000 records wait in memory until it works again; default: "error"
 ---@field server_time? boolean where the server's `Date` differs from the system's clock by more than a minute, it dates records, to a second; `false`: they wait until the clock is known; default: true
 
 ---@class (exact) thingsboard.options.package
----@field title string of the package that is assigned
----@field version string of the package that is assigned
----@field size? integer bytes, as in the shared attribute `fw_size`; held against what comes
----@field checksum? string as in the shared attribute `fw_checksum`; held against what comes
+---@field title string of the assigned package
+---@field version string of the assigned package
+---@field size? integer bytes, as in the shared attribute `fw_size`; the download is checked against it
+---@field checksum? string as in the shared attribute `fw_checksum`; the download is checked against it
 ---@field checksum_algorithm? string as in the shared attribute `fw_checksum_algorithm`
 ---@field path? string a file to write; without it the package is returned as a string of `max_response` bytes at most
----@field chunk_size? integer bytes of a request; without it one request brings all
----@field progress? function called with the bytes that have come and those in all, which are nil when the server does not tell
+---@field chunk_size? integer bytes to ask for in one request; without it one request asks for the whole package
+---@field progress? function called with the bytes received so far and the total, which is nil when the server does not tell it
 
 ---@class (exact) thingsboard.options.provision
 ---@field key string the device profile's provision device key
 ---@field secret string the device profile's provision device secret
----@field device_name? string the name to create or find the device by; without it the server makes one up
+---@field device_name? string the name of the device to create or to find; without it the server makes one up
 ---@field credentials_type? "ACCESS_TOKEN"|"X509_CERTIFICATE"|"MQTT_BASIC"|"LWM2M_CREDENTIALS" the kind of credentials; without it `ACCESS_TOKEN`
----@field token? string the token that the device asks for
----@field client_id? string of `MQTT_BASIC`
----@field username? string of `MQTT_BASIC`
----@field password? string of `MQTT_BASIC`
+---@field token? string the access token that the device asks for
+---@field client_id? string for `MQTT_BASIC`
+---@field username? string for `MQTT_BASIC`
+---@field password? string for `MQTT_BASIC`
 ---@field hash? string the certificate of `X509_CERTIFICATE`, in PEM
 ---@field gateway? boolean whether the new device is a gateway
 ---@field store? string a file of mode 0600 that keeps the credentials
 ---@field anew? boolean ask the server even though `store` has credentials; default: false
----@field url string `http://` or `https://`, a host, perhaps a port and a path
+---@field url string `http://` or `https://`, a host, and optionally a port and a path
 ---@field timeout? number seconds for a whole call; default: 35
 ---@field connect_timeout? number seconds until there is a connection; default: 10
----@field verify? boolean `false` turns the checks of TLS off; default: true
+---@field verify? boolean `false` turns off the checks of certificate and name; default: true
 ---@field ca_file? string PEM file of the authorities to trust, instead of the system's
----@field ca_path? string folder of such files, named as `openssl rehash` does
----@field pinned_key? string the server's public key, as curl takes it: `sha256//...`
+---@field ca_path? string folder of such files, with the names that `openssl rehash` gives them
+---@field pinned_key? string the server's public key, in curl's form: `sha256//...`
 ---@field client_cert? string PEM file of the device's own certificate
 ---@field client_key? string PEM file of its key
----@field client_key_password? string the key's pass phrase, where it has one
+---@field client_key_password? string the key's pass phrase, if it has one
 ---@field proxy? string like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored
----@field interface? string name or address to send from
----@field max_response? integer the most bytes of an answer in memory; default: 4194304
----@field user_agent? string what the server is told of the client; default: "thingsboard-lua"
+---@field interface? string name or address of the network interface to send from
+---@field max_response? integer the largest answer that is kept in memory, in bytes; default: 4194304
+---@field user_agent? string the value of the header `User-Agent`; default: "thingsboard-lua"
 
 ---@class (exact) thingsboard.options.request_attributes
 ---@field client? table list of keys of client attributes
 ---@field shared? table list of keys of shared attributes
 
 ---@class (exact) thingsboard.options.rpc_requests
----@field period? number seconds from the end of a poll to its next end; default: 18
+---@field period? number seconds from one end of a poll to its next; two polls run, half a period apart; default: 18
 
 ---@class (exact) thingsboard.options.updates
 ---@field kind "firmware"|"software" `"firmware"` or `"software"`
----@field current table `title` and `version` of what runs
----@field directory string where the state and the package are kept
----@field package_directory? string where the package is kept instead, such as `/tmp` in memory
+---@field current table `title` and `version` of what is running now
+---@field directory string folder for the state and the package
+---@field package_directory? string another folder for the package, such as `/tmp` in memory
 ---@field apply function called with a table of `title`, `version`, `tag`, `size` and the `path` of the verified file
----@field chunk_size? integer bytes of a request, which is what an interruption can cost; at most the device's `max_response`; default: 262144
----@field progress? function called with the bytes that have come and those in all, which are nil when the server does not tell
+---@field chunk_size? integer bytes to ask for in one request, the most that an interruption costs; at most the device's `max_response`; default: 262144
+---@field progress? function called with the bytes received so far and the total, which is nil when the server does not tell it
 ---@field strong? boolean refuse MD5, CRC32 and MURMUR3; default: false
 ---@field unverified? "https" `"https"`: take packages by URL that have no checksum, by https
 ---@field allow_http? boolean take packages by URL without TLS; default: false
 ---@field url_options? thingsboard.options.elsewhere options of the connection for packages by URL, as of `tb.device`; without them the device's time-outs, `ca_file`, `ca_path`, `proxy`, `interface` and `user_agent` are used
----@field outbox? thingsboard.outbox an outbox, by which the states are told
+---@field outbox? thingsboard.outbox an outbox; the states are put there instead of being posted
 
 ---Whether the time is known. Outboxes date records only then; before, records wait with the time since the system's start, and are dated once it is. It is known when the script says so, once a file is there that a hook of NTP makes, or when an answer of ThingsBoard's has told it to an outbox.
 ---@param known? boolean|string true or false: the system's clock is right, or is not; or the path of the hook's file, which should be gone after a restart of the system, as in `/tmp` of OpenWrt

@@ -648,8 +648,8 @@ describe("thingsboard service", function()
     fails(2, "which device?", "return { url = 'http://127.0.0.1:1' }")
     fails(1, "report: option 'as' must be 'telemetry' or 'attributes'",
       ("return { url = 'http://127.0.0.1:1', token_file = %q, report = { as = 'mail' } }"):format(token_file))
-    fails(1, "outbox: option 'plan' must be 'cloud-free'", ("return { url = 'http://127.0.0.1:1', token_file = %q, outbox = "
-      .. "{ path = '/tmp/x', plan = 'gold' } }"):format(token_file))
+    fails(1, "outbox: option 'plan' must be 'cloud-free'", ("return { url = 'http://127.0.0.1:1', token_file = %q, "
+      .. "outbox = { path = '/tmp/x', plan = 'gold' } }"):format(token_file))
     fails(1, "unknown option 'colour'", ("return { url = 'http://127.0.0.1:1', token_file = %q, outbox = "
       .. "{ path = '/tmp/x', colour = 1 } }"):format(token_file))
   end)

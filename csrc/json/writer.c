@@ -1,5 +1,6 @@
 #include "json/writer.h"
 
+#include "base/memory.h"
 #include "json/number.h"
 
 #include <assert.h>
@@ -103,7 +104,7 @@ static bool grow(struct writer *w, size_t wanted) {
     w->end = out->data + out->capacity;
     return true;
   }
-  if (wanted <= out->limit - out->length - pending) luaL_error(w->L, "not enough memory");
+  if (wanted <= out->limit - out->length - pending) luaL_error(w->L, TB_NO_MEMORY);
   lua_pushfstring(w->L, "larger than the limit of %I bytes", (LUAI_UACINT)out->limit);
   return refuse(w, NULL, lua_tostring(w->L, -1));
 }
@@ -550,7 +551,7 @@ bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct 
   w.names = lua_gettop(L) - 1;
   /* The first memory has room for an ordinary record. */
   if (out->data == NULL && !tb_buffer_reserve(out, out->limit < FIRST_BYTES ? out->limit : FIRST_BYTES))
-    return luaL_error(L, "not enough memory");
+    return luaL_error(L, TB_NO_MEMORY);
   lua_pushvalue(L, index);
   w.at = out->data + out->length;
   w.end = out->data + out->capacity;

@@ -10,6 +10,7 @@ Each device's records are numbered.
 A method that fails returns nil, what is wrong, and SQLite's name of the error: `BUSY` when another process has the
 file, `CORRUPT` or `NOTADB` when it is damaged, `FULL` when it cannot grow, `MOVED` when it was removed or renamed. */
 #include "base/fork.h"
+#include "base/memory.h"
 #include "base/userdata.h"
 #include "spool/batch.h"
 #include "spool/pending.h"
@@ -124,7 +125,7 @@ static int spool_new(lua_State *L) {
   tb_buffer_init(&spool->body, SIZE_MAX / 2);
   tb_room_set_limit(spool, DEFAULT_LIMIT);
   spool->path = strdup(path);
-  if (spool->path == NULL) return luaL_error(L, "not enough memory");
+  if (spool->path == NULL) return luaL_error(L, TB_NO_MEMORY);
   return 1;
 }
 
@@ -171,10 +172,10 @@ static int spool_device(lua_State *L) {
     return 1;
   }
   struct tb_device *devices = realloc(spool->devices, (spool->device_count + 1) * sizeof *devices);
-  if (devices == NULL) return luaL_error(L, "not enough memory");
+  if (devices == NULL) return luaL_error(L, TB_NO_MEMORY);
   spool->devices = devices;
   devices[spool->device_count] = (struct tb_device){.index = spool->device_count, .name = strdup(name)};
-  if (devices[spool->device_count].name == NULL) return luaL_error(L, "not enough memory");
+  if (devices[spool->device_count].name == NULL) return luaL_error(L, TB_NO_MEMORY);
   int code = spool->db == NULL ? SQLITE_OK : tb_sqlite_attach_device(spool, spool->device_count);
   if (code != SQLITE_OK) {
     free(devices[spool->device_count].name);
@@ -252,7 +253,7 @@ static int spool_discard_pending(lua_State *L) {
   struct tb_spool *spool = check_spool(L);
   struct tb_device *device = check_device(L, spool, 2);
   int64_t first = check_number(L, 3), last = check_number(L, 4), count = device->count;
-  if (!tb_pending_remove(spool, device, first, last)) return luaL_error(L, "not enough memory");
+  if (!tb_pending_remove(spool, device, first, last)) return luaL_error(L, TB_NO_MEMORY);
   lua_pushinteger(L, count - device->count);
   return 1;
 }
@@ -384,7 +385,7 @@ static int spool_put(lua_State *L) {
   bool stamped = false;
   if (!keep_records(spool, device, up, &stamped)) {
     tb_pending_remove(spool, device, first, device->next - 1);
-    return luaL_error(L, "not enough memory");
+    return luaL_error(L, TB_NO_MEMORY);
   }
   lua_pushinteger(L, first);
   lua_pushinteger(L, device->next - 1);

@@ -115,6 +115,21 @@ describe("an outbox confirms", function()
     assert.truthy(said:find("option 'confirm_key' holds a comma", 1, true))
   end)
 
+  it("by no copy of a marker that went without an answer", function()
+    e:fault { path = "/attributes$", count = 1, how = "status", status = 503, handled = true }
+    local outbox <close> = open {}
+    fill(outbox, 1, 3)
+    assert.is_true(outbox:drain { deadline = 20 })
+    local seen, count = {}, 0
+    for _, request in ipairs(e:requests()) do
+      if request.target:find(token .. "/attributes$") then
+        assert.is_nil(seen[request.body])
+        seen[request.body], count = true, count + 1
+      end
+    end
+    assert.is_true(count >= 3)
+  end)
+
   it("attributes alike, and has them sent again when they are lost", function()
     local outbox = open()
     while_running(outbox, function()
@@ -392,6 +407,7 @@ describe("the chain of exchanges", function()
 
   -- Posts a marker and reads it.
   local function mark(now)
+    self:next_value()
     self:marked(now, self.breaks)
     return self:read(now, self.outstanding)
   end
@@ -404,6 +420,15 @@ describe("the chain of exchanges", function()
     assert.equal(1, self:count())
     assert.same({ { first = 2, last = 2, records = 1 } }, mark(3))
     assert.equal(0, self:count())
+  end)
+
+  it("has markers that no other process has had, though the script seeds the random numbers", function()
+    math.randomseed(1)
+    local other = confirm.new(true)
+    tb.sleep(0.005)
+    math.randomseed(1)
+    assert.not_equal(other:next_value(), confirm.new(true):next_value())
+    math.randomseed(tb.now())
   end)
 
   it("breaks when more than ten seconds pass between two that succeed", function()

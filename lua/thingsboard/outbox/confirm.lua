@@ -15,6 +15,8 @@
 -- While a backlog drains, a marker follows every ten posts or every MiB, and no more than two such stretches are sent
 -- before the older one has been read back. When records trickle, markers and their reads are a tenth of the posts.
 -- @module thingsboard.outbox.confirm
+local core = require "thingsboard.core"
+
 local confirm = {}
 confirm.__index = confirm
 
@@ -40,7 +42,9 @@ function confirm.new(on)
   return setmetatable({
     on = on,
     problem = nil, -- why they are not used any more, in words
-    value = math.random(1 << 50), -- of the last marker; a number that no earlier process has used
+    -- The last one given to a marker. It begins with a number that no earlier process has used, not even where the
+    -- script seeds the random numbers.
+    value = math.random(1 << 50) ~ core.now() << 9,
     outstanding = nil, -- the value of the marker that was posted and has not been read
     posted_at = 0, read_at = 0, read_pause = 0, -- of that marker: when it was posted, when to read it, and how often
     looked_at = nil, -- when it was read last
@@ -191,16 +195,16 @@ function confirm:take_stale()
   return stale
 end
 
---- The value of the next marker.
+--- A value for the next marker. No two markers share one: the server may have taken one that went without an answer.
 function confirm:next_value()
-  return self.value + 1
+  self.value = self.value + 1
+  return self.value
 end
 
---- The marker has been answered 200.
+--- The marker that has the last value has been answered 200.
 -- @tparam number now seconds of the monotonic clock
 -- @tparam integer breaks what `breaks` was when it was posted
 function confirm:marked(now, breaks)
-  self.value = self.value + 1
   self.credit = self.credit - 1
   if self.breaks ~= breaks then return end
   self.outstanding = self.value

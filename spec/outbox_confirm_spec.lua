@@ -225,6 +225,18 @@ describe("an outbox confirms", function()
     assert.is_true(again:stats().records <= 80) -- the rest is confirmed
   end)
 
+  it("nothing that is too old by then, which is not lost for all it knows", function()
+    e:set { queue_delay = 60000 }
+    local outbox <close> = open { max_age = 0.5 }
+    fill(outbox, 1, 3)
+    assert.is_nil(outbox:drain { deadline = 0.3 })
+    assert.equal(3, outbox:stats().unconfirmed)
+    tb.sleep(0.5)
+    outbox:expire()
+    local stats = outbox:stats()
+    assert.same({ 0, 0, nil }, { stats.unconfirmed, stats.records, stats.lost.expired })
+  end)
+
   it("at once what takes the room that others need", function()
     local outbox = open { max_records = 3, when_full = "refuse" }
     while_running(outbox, function()

@@ -276,6 +276,24 @@ describe("an outbox on a small file system", function()
     end)
   end
 
+  it("drops what is sent and not confirmed as well, and counts that neither as lost nor as waiting", function()
+    e:set { queue_delay = 60000 }
+    local said = run({ mount = "mount -t tmpfs -o size=256k none $0", text = 50 }, "drop_oldest", [[
+      local outbox, n = open(), 500
+      for i = 1, n do assert(put(outbox, i)) end
+      assert(not outbox:drain { deadline = 1 })
+      assert(outbox:stats().unconfirmed == n)
+      repeat
+        n = n + 1
+        assert(put(outbox, n))
+      until outbox:stats().unconfirmed == 0 or n > 20000
+      local stats = outbox:stats()
+      print(stats.records == (outbox.spool:counts(outbox.number)), 500 + stats.records + (stats.lost.full or 0) - n)
+    ]])
+    e:set { queue_delay = 0 }
+    assert.equal("true\t0\n", said)
+  end)
+
   describe("of 6 MiB, ext4", function()
     local image <const> = os.tmpname()
     local mount <const> = ("mount -o loop %s $0 && rm -f $0/outbox*"):format(image)

@@ -261,9 +261,11 @@ end
 --- Drops some of the oldest records that are on the disk.
 -- @treturn boolean whether there were any
 function outbox:drop_oldest()
+  local first = self.spool:oldest(self.number)
   local dropped = self.spool:remove_oldest(self.number)
   if not dropped or dropped == 0 then return false end
-  self:lose("full", dropped)
+  local left = self.spool:oldest(self.number) or select(3, self.spool:counts(self.number))
+  self:lose("full", dropped - self.confirm:forget(first, left - 1))
   return true
 end
 
@@ -291,8 +293,7 @@ function outbox:expire()
     if not first then return end
     local removed = self.spool:remove(self.number, first, last)
     if not removed then return end
-    self.confirm:forget(first, last)
-    self:lose("expired", removed)
+    self:lose("expired", removed - self.confirm:forget(first, last))
   end
 end
 

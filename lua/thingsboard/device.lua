@@ -164,7 +164,7 @@ end
 --- Answers an RPC request of the server (device API, "rpc/{id}").
 -- @tparam integer id
 -- @param value any JSON value; nil goes as null
--- @treturn[1] boolean true: the server has taken it; it says so for ids that nobody waits for, too
+-- @treturn[1] boolean true: the server has taken it; it accepts answers to ids that nobody waits for, too
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function device:reply_rpc(id, value)
@@ -181,9 +181,9 @@ end
 -- A handler is called with `params` and the request; what it returns is the answer. One that raises is answered
 -- `{error = message}`, and so is a method without a handler.
 --
--- One-way requests are answered as well, which costs a post and does no harm. Nothing in a request tells which kind it
--- is; that one does not come again proves nothing either, for a server that hands requests out in sequence brings none
--- twice, and a two-way request without an answer holds up all behind it.
+-- One-way requests are answered as well, which costs a post and does no harm. Nothing in a request tells its kind. That
+-- a request is not repeated proves nothing either: a server that sends requests in sequence repeats none, and a two-way
+-- request without an answer blocks all later ones.
 -- @tparam table handlers functions by method
 -- @tparam ?table given see `options.rpc_requests`
 -- @treturn nil
@@ -225,8 +225,8 @@ function device:send_rpc(method, params)
   return value, err
 end
 
---- Lets a user claim the device (device API, "claim"). The server answers 200 even where claiming is not allowed, which
--- the user sees. After one wrong secret the server forgets the claim: call this again then.
+--- Lets a user claim the device (device API, "claim"). The server answers 200 even if claiming is not allowed; only the
+-- user sees that. After one wrong secret the server forgets the claim: call this again then.
 -- @tparam ?table given see `options.claim`
 -- @treturn[1] boolean true
 -- @treturn[2] nil
@@ -277,7 +277,7 @@ local function unreadable(name)
   end
 end
 
---- An outbox: what is recorded is on disk when `put` returns, and is sent when the server can be reached.
+--- Opens an outbox: a record is on disk when `put` returns, and is sent when the server can be reached.
 -- @tparam table given see `thingsboard.outbox.options`
 -- @treturn[1] outbox with `put`, `attributes`, `run`, `drain`, `sync`, `stats`, `rejected`, `close`
 -- @treturn[2] nil
@@ -295,7 +295,7 @@ function device:outbox(given)
   return require("thingsboard.outbox").new(client_here, given)
 end
 
---- Calls a function whenever a request has come to its end, as long as the device lives.
+--- Calls a function whenever a request has ended, as long as the device exists.
 -- @tparam function listener called with the status of the server's answer; nil when there was none, or it was somebody
 -- else's
 function device:listen(listener)
@@ -303,7 +303,7 @@ function device:listen(listener)
   client_of(self):listen(self, listener)
 end
 
---- Ends what is in flight, polls included. Idempotent.
+--- Ends all calls in flight, polls included. Idempotent.
 function device:close()
   client_of(self):close()
 end

@@ -11,7 +11,7 @@
 -- - `timeout`: no answer in time
 -- - `network`: no connection, or one that broke
 -- - `tls`: the other side is not who it should be, or speaks no TLS
--- - `closed`: the device was closed meanwhile
+-- - `closed`: the device was closed during the call
 -- - `memory`: there is not enough
 -- - `file`: it cannot be read or written
 -- - `full`: the outbox holds as much as it may

@@ -53,7 +53,7 @@ function thingsboard.spawn(body, ...)
   return loop.default():spawn(body, ...)
 end
 
---- Waits for some seconds. Other tasks run meanwhile.
+--- Waits for some seconds, while other tasks run.
 -- @tparam number seconds
 function thingsboard.sleep(seconds)
   if type(seconds) ~= "number" or seconds < 0 or seconds ~= seconds then

@@ -1,5 +1,5 @@
 --- Tasks over the reactor. A task is a coroutine that is suspended while it waits for an event: an exchange, a signal,
--- or another task; each has a method `done`. Code outside of tasks may wait, too: it steps the loop meanwhile.
+-- or another task; each has a method `done`. Code outside of tasks may wait, too: while it waits, it steps the loop.
 --
 -- A foreign event loop, the host, watches `pollfd()` for reading and calls `step(0)` whenever it is readable. When the
 -- host is attached, a wait in one of its coroutines suspends that coroutine alone.
@@ -99,7 +99,7 @@ local function make_ready(self, which)
   self.last = which
 end
 
--- To be called after any change: one between two steps makes the descriptor readable for whoever watches it.
+-- Call this after any change. A change between two steps makes the descriptor readable, for the host that watches it.
 local function notify_host(self)
   if self.depth > 0 or self.closed or not self.host_state then return end
   if self.armed ~= 0 then
@@ -166,7 +166,7 @@ local function run_round(self, round)
   end
 end
 
--- Any call may run out of memory and raise; the depth is restored all the same.
+-- Any call may run out of memory and raise; the depth is restored nevertheless.
 local function run_ready(self)
   local depth, round = self.depth, self.round + 1 -- tasks that become ready now run in the next step
   self.round = round
@@ -322,7 +322,7 @@ end
 
 local never = { done = function() return false end }
 
---- Waits for some seconds. Other tasks run meanwhile, for one step at least.
+--- Waits for some seconds. Other tasks run during that time, for one step at least.
 -- @tparam number seconds
 function loop:sleep(seconds)
   self:wait(setmetatable({}, { __index = never }), monotonic() + seconds)

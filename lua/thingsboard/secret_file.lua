@@ -1,4 +1,4 @@
---- A secret in a file of its own: a token, or the secret of a device profile.
+--- Reads a secret from a file of its own: a token, or the secret of a device profile.
 -- @module thingsboard.secret_file
 local errors = require "thingsboard.error"
 

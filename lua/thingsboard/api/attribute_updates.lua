@@ -1,4 +1,4 @@
---- Updates of shared attributes, of which none is missed.
+--- Iterates over the updates of shared attributes; no lasting update is missed.
 --
 -- The server drops updates while no poll is open, and sends some assignments as two messages, of which a poll gets one.
 -- So the attributes are requested around every poll, and the iterator returns what differs from its last values.
@@ -85,7 +85,7 @@ local function refresh(state)
   local answer, err = state.request()
   if not answer then return nil, err end
   if state.updates ~= updates then return false end -- it could undo a newer value
-  -- A server whose database fails answers that there are none: believe that only when it is said twice.
+  -- A server whose database fails answers that there are no attributes: believe this only when it is said twice.
   if next(answer.shared) == nil and next(state.current) ~= nil and not state.emptied then
     state.emptied = true
     return false

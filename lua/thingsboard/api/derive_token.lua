@@ -28,7 +28,7 @@ end
 -- message, as `printf %s ID | openssl dgst -sha256 -hmac SECRET` prints them.
 -- @function derive_token
 -- @tparam string id what no other device has: a serial number, a MAC address
--- @tparam string secret of the fleet, at least 16 bytes; whoever has it can be any device
+-- @tparam string secret of the fleet, at least 16 bytes; with it anyone can pose as any device
 -- @treturn string the token
 return function(id, secret)
   check.argument("derive_token", "id", id, "non-empty string")

@@ -66,7 +66,7 @@ local function read_store(path)
   return nil, errors.new("file", ("provision: %s holds no credentials; remove it, or provision anew"):format(path))
 end
 
--- Writes the store. The server gives credentials out once, so if that fails the error carries them.
+-- Writes the store. The server returns credentials only once, so if writing fails the error carries them.
 local function write_store(file, credentials)
   local body = core.body()
   body:value(credentials)

@@ -1,9 +1,9 @@
---- Answers to the server's RPC requests that reach it, whatever a handler does.
+--- Answers the server's RPC requests, and tries until the answer has arrived, whatever the handler does.
 -- @module thingsboard.api.rpc_answer
 local backoff = require "thingsboard.http.backoff"
 local errors = require "thingsboard.error"
 
-local TRIES <const> = 4 -- the caller waits for 10 s; more tries than that find nobody
+local TRIES <const> = 4 -- the caller waits for 10 s: more tries come too late
 
 local answer = {}
 
@@ -23,7 +23,7 @@ function answer.send(loop, asked, value)
     if ok or not err.retryable then break end
     if try < TRIES then loop:sleep(pause:next()) end
   end
-  -- What cannot be sent, or is too large for the server: the caller hears so.
+  -- It cannot be sent, or is too large for the server: tell the caller.
   if err and (err.kind == "value" or err.kind == "http" and err.status == 413) then
     return asked:reply { error = err.message }
   end

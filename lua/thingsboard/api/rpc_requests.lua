@@ -16,7 +16,7 @@ local SETTLED = 0.1
 local REMEMBERED = 5
 -- Pauses between polls while a request is unanswered, for the server answers every poll with it at once.
 local FIRST_TRY, LAST_TRY = 0.5, 10
--- Bytes that a waiting request is reckoned to take beside its text.
+-- Bytes that a queued request is assumed to take in addition to its text.
 local OVERHEAD = 256
 
 local request_type = {}
@@ -70,19 +70,19 @@ end
 
 -- What is known of a request, by its id:
 --
---   delivered  It was handed out and is not answered: while it waits at the server, every poll brings it at once.
---   answered   The server has taken the answer, which it may not have come to yet: for a while a poll may bring the
+--   delivered  The iterator has returned it and it is not answered: while it waits at the server, every poll brings it.
+--   answered   The server has queued the answer, but may not have processed it: for a while a poll may bring the
 --              request again.
---   expired    The server has it no more: the id may come again, for another request. Such an entry is removed.
+--   expired    The server no longer has it: the id may come again, for another request. Such an entry is removed.
 --
--- `since` is when it came to that state, `first_at` when it was handed out.
+-- `since` is when it entered that state, `first_at` when the iterator returned it.
 local function new_entry(text)
   local now = core.monotonic()
   return { state = "delivered", since = now, first_at = now, text = text }
 end
 
--- The poll was sent after that, and the server has had time to bring the request; so has it had for the other poll,
--- whose answer may be under way for long on a bad link.
+-- The poll was sent after that, and the server has had time to bring the request, by the other poll, too, whose answer
+-- may be slow to arrive on a bad link.
 local function is_expired(entry, which, twin, now)
   return entry.since < which.opened_at and now - entry.since >= REMEMBERED
     and not (twin.ends_at and twin.opened_at < entry.since + REMEMBERED)
@@ -97,8 +97,8 @@ local function remove_expired(state, which, before)
   end
 end
 
--- Whether the server has begun to count anew: the id stands for another request, or comes back after a later one, which
--- it would have held up while it waited.
+-- Whether the server has restarted its ids: the id belongs to another request, or comes back after a later one, which
+-- the waiting request would have held up.
 local function is_restarted(state, which, id, text)
   local entry, last = state.known[id], state.known[state.last_id]
   return entry ~= nil
@@ -136,7 +136,7 @@ end
 
 function on_arrival.copy() end
 
--- Holds both polls back, but for a try by this one now and then: every poll brings it at once.
+-- Holds both polls back, except that this one tries now and then: every poll would bring the request at once.
 function on_arrival.unanswered(state, which, message)
   local hold = state.hold
   if hold and hold.id == message.id then
@@ -149,7 +149,7 @@ function on_arrival.unanswered(state, which, message)
   state.leader = which
 end
 
--- The server has the answer, and has not come to it yet.
+-- The server has queued the answer, but has not processed it yet.
 function on_arrival.answered(state, which)
   which.copies = which.copies + 1
   state.client.loop:sleep(math.min(REMEMBERED, SETTLED * 2 ^ (which.copies - 1)))
@@ -163,7 +163,7 @@ local function arrive(state, which, message, text)
   on_arrival[kind](state, which, message, text)
 end
 
--- Ids have 32 bits at the server, which can take the answer to no other.
+-- The server's ids have 32 bits, and it accepts no answer to any other id.
 local function is_request(message)
   return math.type(message.id) == "integer" and message.id >= -2 ^ 31 and message.id < 2 ^ 31
     and type(message.method) == "string"
@@ -228,16 +228,16 @@ function rpc_requests.new(device, client, period)
   local loop = client.loop
   local state = {
     device = device, client = client, period = period,
-    known = {}, -- what has been handed out, by id: see `new_entry`
-    last_id = -1, -- the one that was handed out last
-    queue = {}, first = 1, last = 0, waiting = 0, -- bytes of what waits to be handed out
+    known = {}, -- requests that were returned, by id: see `new_entry`
+    last_id = -1, -- the one that was returned last
+    queue = {}, first = 1, last = 0, waiting = 0, -- bytes of the queued requests
     arrived = loop:signal(),
   }
   state.polls = {}
   for i = 1, 2 do
     local which = long_poll.new(client, "rpc_requests", "/rpc", is_request)
     which.changed = loop:signal()
-    which.copies = 0 -- answers in a row that brought nothing but what has been answered
+    which.copies = 0 -- answers in a row that brought only requests that have been answered
     state.polls[i] = which
   end
   local tasks = {}

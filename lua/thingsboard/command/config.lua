@@ -1,4 +1,4 @@
---- Where the server is and who we are: options, the environment, a configuration file.
+--- The configuration of the command and the service: from options, the environment, and a configuration file.
 -- @module thingsboard.command.config
 local check = require "thingsboard.check"
 local errors = require "thingsboard.error"
@@ -14,7 +14,7 @@ local OTHERS <const> = 7 -- the permission bits of those who are neither the own
 local LONGEST <const> = 1 << 20 -- bytes
 local MOST_STEPS <const> = 1000000 -- instructions of Lua
 
--- What a configuration file may hold, beside the options of `tb.device`; see `thingsboard.check` for the types.
+-- What a configuration file may hold in addition to the options of `tb.device`; see `thingsboard.check` for the types.
 local types = {
   derive = "table", provision = "table", outbox = "table", updates = "table", scripts = "text", collectors = "table",
   report = "table", state = "text", clock_file = "text", log = "error|warning|info|debug",
@@ -25,7 +25,7 @@ local function refuse(path, reason)
   return nil, errors.new("file", ("%s: %s"):format(path, reason))
 end
 
--- Runs the chunk with nothing in reach: no global, no method of strings, and not for ever.
+-- Runs the chunk without globals and string methods, and with a limit of instructions.
 local function evaluate(chunk)
   local strings = getmetatable ""
   local methods = strings.__index
@@ -99,7 +99,7 @@ local function derive(path, wanted)
   return refuse(wanted.secret_file, "the secret must have at least 16 bytes")
 end
 
---- What options, environment and file say together, in this order of precedence.
+--- The merged values of options, environment and file, in this order of precedence.
 -- @tparam table given `config`, `url` and `token-file` of the command line
 -- @treturn[1] table
 -- @treturn[2] nil

@@ -1,4 +1,4 @@
---- The command `thingsboard`: finds the subcommand, runs it, and turns what becomes of it into an exit code.
+--- The command `thingsboard`: finds the subcommand, runs it, and turns its outcome into an exit code.
 -- @module thingsboard.command
 local context = require "thingsboard.command.context"
 local errors = require "thingsboard.error"
@@ -107,7 +107,7 @@ local function interpret(words)
   return context.codes.done
 end
 
---- Does what a command line says.
+--- Runs a command line.
 -- @tparam table words
 -- @treturn integer the exit code
 function command.main(words)

@@ -1,4 +1,4 @@
---- Lines of JSON from the standard input, in batches: what has come while the last batch was dealt with.
+--- Reads lines of JSON from the standard input in batches: each has the lines that arrived during the last one.
 -- @module thingsboard.command.lines
 local context = require "thingsboard.command.context"
 local json = require "thingsboard.json.decode"
@@ -12,7 +12,7 @@ local STDIN <const> = 0
 
 local lines = {}
 
--- Hands out lines as they come, without their ends; what has come is handed out before there is any waiting.
+-- Returns lines as they arrive, without line ends; it waits only when no whole line has arrived.
 local function new_reader()
   local on = loop.default()
   local reader = { rest = "", ended = false }

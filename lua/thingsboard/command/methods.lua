@@ -1,4 +1,4 @@
---- A folder of executables, each a method that the server may call.
+--- A folder of executables, each of which is a method that the server may call.
 -- @module thingsboard.command.methods
 local child = require "thingsboard.loop.child"
 local context = require "thingsboard.command.context"
@@ -55,7 +55,7 @@ local function shown(text)
   return utf8.len(text) and text or text:gsub("[\x80-\xFF]", "?")
 end
 
---- Runs a method. Other tasks go on meanwhile.
+--- Runs a method, while other tasks go on.
 -- @tparam string method
 -- @param params
 -- @return what to answer

@@ -1,13 +1,13 @@
---- The words of a command line.
+--- Parses the words of a command line.
 -- @module thingsboard.command.options
 local options = {}
 
--- A mistake of whoever typed the command.
+-- A mistake in the command line.
 local mistake = { __name = "thingsboard.command.mistake" }
 function mistake:__tostring() return self.message end
 
---- Ends the command as one that is used wrongly.
--- @tparam string text a format, with its values behind it
+--- Ends the command with a message about wrong usage.
+-- @tparam string text a format, followed by its values
 function options.misused(text, ...)
   error(setmetatable({ message = text:format(...) }, mistake), 0)
 end

@@ -1,4 +1,4 @@
---- `thingsboard outbox`: what an outbox holds, and sending it.
+--- `thingsboard outbox`: shows what an outbox holds, and sends it.
 -- @module thingsboard.command.outbox
 local context = require "thingsboard.command.context"
 local errors = require "thingsboard.error"

@@ -1,4 +1,4 @@
---- `thingsboard put`: telemetry into an outbox, to be sent later.
+--- `thingsboard put`: puts telemetry into an outbox, to be sent later.
 -- @module thingsboard.command.put
 local context = require "thingsboard.command.context"
 local core = require "thingsboard.core"

@@ -1,4 +1,4 @@
---- `thingsboard rpc`: calls of the server, and calls by the server that executables answer.
+--- `thingsboard rpc`: calls the server, and answers the server's calls by executables.
 -- @module thingsboard.command.rpc
 local answer = require "thingsboard.api.rpc_answer"
 local context = require "thingsboard.command.context"

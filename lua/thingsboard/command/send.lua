@@ -1,4 +1,4 @@
---- `thingsboard send`: telemetry, at once.
+--- `thingsboard send`: sends telemetry at once.
 -- @module thingsboard.command.send
 local context = require "thingsboard.command.context"
 local options = require "thingsboard.command.options"

@@ -1,18 +1,18 @@
 --- Decides whether an answer is ThingsBoard's own. Portals, proxies, firewalls and load balancers answer in its place.
 --
--- What ThingsBoard says can be told by its form: success of a post has no body, success of a request has JSON of a
--- certain shape, and its errors have one of the few forms below. Everything else is somebody else's answer: an outage.
+-- ThingsBoard's answers have known forms: a successful post has no body, a successful request has JSON of a certain
+-- shape, and errors have one of the few forms below. Everything else is somebody else's answer, and means an outage.
 -- @module thingsboard.http.answer
 local json = require "thingsboard.json.decode"
 
 local answer = {}
 
--- What an endpoint may answer. Each has `read`, which gets the body of a 200 and returns what it says, or nil and why
--- it cannot be ThingsBoard's; and where they are special `bare`, the set of statuses that ThingsBoard gives without a
--- body, and `meanings`, words by status.
+-- What an endpoint may answer. Each has `read`, which gets the body of a 200 and returns its value, or nil and why it
+-- cannot be ThingsBoard's. Some have `bare`, the set of statuses that ThingsBoard sends without a body, and `meanings`,
+-- texts by status.
 
 -- 401: unknown token. 408: a request that took too long. 406: an Accept header without JSON. 500: a bad value, a rate
--- limit or trouble. The others are a gateway's, which has nothing to say about what it could not deliver.
+-- limit or an internal failure. The others are a gateway's, which says only that it could not deliver.
 local bare = {
   [401] = true, [406] = true, [408] = true, [429] = true, [500] = true, [502] = true, [503] = true, [504] = true,
 }
@@ -83,7 +83,7 @@ function answer.package(meanings)
   return { read = bytes, bare = bare_of_package, meanings = meanings }
 end
 
---- A file of another server, which answers as it likes.
+--- A file of another server, whose answers may have any form.
 answer.file = { read = bytes, any = true, meanings = {} }
 for _, status in ipairs { 301, 302, 303, 307, 308 } do
   answer.file.meanings[status] =

@@ -3,12 +3,12 @@
 local backoff = {}
 backoff.__index = backoff
 
---- @tparam number first seconds that the first wait takes at most
--- @tparam number most seconds that any wait takes at most
+--- @tparam number first the longest first wait, in seconds
+-- @tparam number most the longest wait of all, in seconds
 function backoff.new(first, most)
   return setmetatable({
     first = first, most = most, ceiling = first,
-    least = false, -- seconds that the next wait takes at least; see `thingsboard.http.server`
+    least = false, -- the shortest next wait, in seconds; see `thingsboard.http.server`
   }, backoff)
 end
 
@@ -20,7 +20,7 @@ function backoff:next()
   return wait
 end
 
---- To be called after a success: begins again with the first ceiling.
+--- Call this after a success: the next wait is below the first ceiling again.
 function backoff:reset()
   self.ceiling = self.first
   self.least = false

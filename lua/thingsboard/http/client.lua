@@ -66,7 +66,7 @@ end
 
 local none = {}
 
--- The options to use for packages by URL, too, where they are not the default. Most devices have none: they share a
+-- The options that apply to packages by URL as well, unless they are the default. Most devices have none, and share a
 -- table.
 local function shared_options(given)
   local values
@@ -80,10 +80,10 @@ local function shared_options(given)
   return values or none
 end
 
---- What is wrong with options that are of the right types.
+--- Checks the values of options whose types are right.
 -- @tparam string what for messages
 -- @tparam table given values of `options.connection`
--- @treturn ?string nil when nothing is
+-- @treturn ?string what is wrong; nil when nothing is
 function client.mistake(what, given)
   if not is_url(given.url:gsub("/+$", "")) then
     return what .. ": option 'url' must be like https://host or http://host:port, without user, query or fragment"

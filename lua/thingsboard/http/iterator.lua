@@ -14,7 +14,7 @@ local SHORT_OF_MEMORY = 1
 --- A new iterator, for a `for` loop. It is closed by leaving the loop, by closing the device, and by the collector.
 -- When it ended by itself, its field `error` says why; being closed is no error.
 -- @tparam table client
--- @tparam function next_values what to hand out; nil and perhaps an error at the end. It returns nil after `close`
+-- @tparam function next_values returns the next values, or nil and perhaps an error at the end; nil after `close`
 -- @tparam function close called once
 function M.new(client, next_values, close)
   local it = setmetatable({ next_values = next_values, on_close = close }, iterator)
@@ -46,8 +46,8 @@ iterator.__gc = iterator.close
 -- Made in advance: when it is needed, there is no memory to make it.
 local no_memory = errors.new("memory", "the polls ended: " .. errors.NO_MEMORY, { retryable = true })
 
---- Runs what polls for an iterator. Memory that runs out in it may be there again a second later: then it is run again.
--- If it is not, the iterator ends, rather than wait for ever.
+--- Runs a function that polls for an iterator. When it runs out of memory it is run again a second later. If memory is
+-- still short then, the iterator ends, rather than wait for ever.
 -- @tparam table loop
 -- @tparam function finish ends the iterator, with an error if there is one
 -- @tparam function body
@@ -65,8 +65,8 @@ function M.run_poll(loop, finish, body, ...)
   end
 end
 
---- Ends a task of an iterator. The task that is running is left alone: the collector came to the iterator there, and
--- the task sees by itself that the iterator has ended.
+--- Ends a task of an iterator. The task that is running is left alone: the collector ran there, and
+-- the task notices by itself that the iterator has ended.
 function M.stop(task)
   if not task:is_running() then task:cancel() end
 end

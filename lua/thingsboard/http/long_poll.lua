@@ -28,8 +28,8 @@ function long_poll.new(client, what, path, check)
   }, long_poll)
 end
 
---- Whether another poll is of no use: the server knows no device of this token, nor is there another token, or the
--- device was closed. All else may pass: a clock that is not set yet, somebody who answers in the server's place.
+--- Whether another poll is pointless: the server knows no device with this token, and there is no other token, or the
+-- device was closed. Other errors may pass: a clock that is not set yet, somebody who answers in the server's place.
 function long_poll.is_final(err)
   return err.kind == "http" and err.status == 401 and not err.retryable or err.kind == "closed"
 end
@@ -37,7 +37,7 @@ end
 --- Sends the poll. From now on `opened_at` says when it was sent and `ends_at` when the server will end it, in seconds
 -- of the monotonic clock.
 -- @tparam number seconds that the server is asked to wait; below 30, which no server exceeds
--- @treturn[1] userdata the exchange, to be handed to `receive` and closed
+-- @treturn[1] userdata the exchange, to be passed to `receive` and closed
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function long_poll:send(seconds)
@@ -79,7 +79,7 @@ function long_poll:receive(exchange)
   return nil, err
 end
 
---- After a failure: waits for a while, ever longer, or until the server answers another call.
+--- After a failure: waits longer each time, or until the server answers another call.
 function long_poll:recover()
   self.client.server:wait(self.backoff)
 end

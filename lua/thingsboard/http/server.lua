@@ -1,4 +1,4 @@
---- What the clients of one server share: any success of one of them ends the waiting of all others.
+--- What the clients of one server share: when a call of one of them succeeds, all others that wait try again.
 -- @module thingsboard.http.server
 local core = require "thingsboard.core"
 
@@ -34,7 +34,7 @@ function server:answered()
 end
 
 --- Waits after a failure: as long as the backoff says, or until the server answers another request. If the next try
--- fails all the same, an answer to others ends the wait after 1 s at the earliest, then after 2 s, 4 s and so on.
+-- fails nevertheless, an answer to others ends the wait after 1 s at the earliest, then after 2 s, 4 s and so on.
 -- @tparam backoff pause
 -- @tparam ?signal signal one that ends the wait when it is raised meanwhile
 function server:wait(pause, signal)

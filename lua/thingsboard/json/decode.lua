@@ -1,6 +1,6 @@
---- Reads JSON, exactly: integers are integers to the last of 64 bits, 42.0 is a float, and an empty array is marked as
--- one. lua-cjson does the parsing; where it is not exact by itself, it is given every number, and every empty array, as
--- a string with a leading U+0001.
+--- Decodes JSON exactly: integers keep all 64 bits, 42.0 is a float, and an empty array is marked as one. lua-cjson
+-- parses. Where a build of it is not exact, numbers and empty arrays are first turned into strings that begin with
+-- U+0001, and are converted after parsing.
 -- @module thingsboard.json.decode
 local core = require "thingsboard.core"
 local cjson = require("cjson").new()

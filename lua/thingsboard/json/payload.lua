@@ -1,4 +1,4 @@
---- Builds the bodies of requests, and refuses what the server would refuse, drop, or never answer.
+--- Builds the bodies of requests, and rejects what the server would refuse, drop, or never answer.
 -- @module thingsboard.json.payload
 local core = require "thingsboard.core"
 local errors = require "thingsboard.error"
@@ -6,8 +6,8 @@ local json = require "thingsboard.json.decode"
 
 local payload = {}
 
--- The buffer that all texts are written to. Nil while it is in use: a finalizer that writes meanwhile, or a call after
--- an error, makes another.
+-- The buffer that all texts are written to. Nil while it is in use: a finalizer that writes during that time, or a call
+-- after an error, makes another.
 local spare = core.body()
 local take, write_telemetry, write_values, write_value = spare.take, spare.telemetry, spare.values, spare.value
 

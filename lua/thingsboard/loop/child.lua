@@ -22,7 +22,7 @@ local function write_all(loop, running, text)
   running:close_input()
 end
 
--- Takes what there is to read. Returns whether there may be more later.
+-- Reads what is available. Returns whether there may be more later.
 local function read_some(running, result, most)
   while not result.too_long do
     local text = process.read(running:output())

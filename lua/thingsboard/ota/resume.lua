@@ -154,7 +154,7 @@ function resume.size(path)
   return file and file:seek "end"
 end
 
---- Whether the file is the package, by its length and, if there is one, its checksum. Other tasks run meanwhile.
+--- Whether the file is the package, by its length and, if there is one, its checksum. Other tasks run during the check.
 -- @tparam table self of the update
 -- @tparam table package
 -- @treturn[1] boolean true

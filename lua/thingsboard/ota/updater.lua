@@ -261,7 +261,7 @@ local function work(self)
   if state.phase == "verified" then apply(self) end
 end
 
--- The last run ended while it applied a package: is that version running now?
+-- The last run ended while it applied a package. Checks whether that version is running now.
 local function conclude(self)
   local state, current = self.state, self.given.current
   if state.phase ~= "updating" then return end

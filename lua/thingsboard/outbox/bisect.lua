@@ -5,8 +5,8 @@
 -- | idle | idle | searching: their first half is next | idle: found |
 -- | searching | searching: half of the rest is next; idle when nothing is left | searching, likewise | idle: found |
 --
--- After two refusals in a row one record alone is next, for if it passes the server is well. Batches from elsewhere,
--- which the search did not ask for, change nothing while it is searching.
+-- After two refusals in a row a single record is tried next: if it passes, the server works. While it is searching,
+-- batches that the search did not ask for change nothing.
 -- @module thingsboard.outbox.bisect
 local bisect = {}
 bisect.__index = bisect

@@ -1,9 +1,9 @@
---- Decides when what was answered 200 is stored, by markers.
+--- Decides by markers when records that were answered 200 are stored.
 --
 -- 200 means that the server has put a message into a queue, which is lost when the server stops. The queue keeps the
 -- order of a device's messages. So a marker, a client attribute with a counter, can be read back only when the server
--- has come that far. What was sent is confirmed by two markers: the first is posted behind it and read back, then the
--- second is posted and read back.
+-- has processed everything before it. Two markers confirm a record: the first is posted after it and read back, then
+-- the second is posted and read back.
 --
 -- That proves nothing across a restart: records queued before it are lost, while markers posted to the new process come
 -- back. So from the record to the second marker the chain of exchanges must not break. It breaks
@@ -187,7 +187,7 @@ function confirm:next(now, mode)
   return self.stale[1] and "again" or "mark"
 end
 
---- Takes what has to be sent again.
+--- Removes and returns what has to be sent again.
 -- @treturn table a list of items
 function confirm:take_stale()
   local stale = self.stale

@@ -16,7 +16,7 @@ local RETRY_EVERY = 1 -- seconds, when the disk fails
 
 local files = setmetatable({}, { __mode = "v" }) -- those of this process, by path
 
---- The file of a path: one object for all who ask.
+--- The file of a path: one object for all its users.
 -- @tparam string path
 -- @treturn[1] table
 -- @treturn[2] nil
@@ -40,7 +40,7 @@ function file.of(path)
     has_lost = false, -- records of earlier starts of the system wait for the time, too
     undated = false, -- whether some of its records wait for a date
     users = {}, -- the outboxes, by name
-    in_flight = 0, -- posts: the numbers of their records must not change meanwhile
+    in_flight = 0, -- posts: while there are any, records must not be renumbered
     inside = false, -- in a transaction or another step that no finalizer may interrupt by one of its own
     sync_at = nil, -- when `task` is to write, seconds of the monotonic clock
     task = nil, -- writes in the background, where `sync_every` is used
@@ -69,7 +69,7 @@ function file:is_open()
   return self.state ~= "closed"
 end
 
---- Raises where a finalizer has called this in the midst of another call, which could not go on.
+--- Raises when a finalizer calls this during another call, which could not go on.
 -- @tparam integer level as `error` takes
 function file:check_free(level)
   if self.inside or self.spool:busy() then
@@ -77,7 +77,7 @@ function file:check_free(level)
   end
 end
 
--- Begins what no finalizer may interrupt; the variable that is to be closed ends it.
+-- Begins a section that no finalizer may interrupt; closing the returned variable ends it.
 local function enter(self)
   self:check_free(4)
   self.inside = true
@@ -197,15 +197,15 @@ local function replace(self)
   return ok == true
 end
 
--- Whether SQLite's words told of a file that had to be replaced, and it has been.
+-- Whether SQLite's error meant that the file had to be replaced, and it has been.
 local function mend(self, reason, code)
   if not DAMAGE[code] then return false end
   move(self, "damaged", reason, code)
   return self.in_flight == 0 and replace(self)
 end
 
---- Sees to a damaged file, or one that was taken away: a damaged one gets another name, and a new one is begun with
--- what is in memory.
+--- Replaces a file that is damaged or was removed: a damaged one is renamed, and a new one begins with what is in
+-- memory.
 -- @tparam string reason what is wrong
 -- @tparam ?string code SQLite's name of an error, or `MOVED`
 -- @treturn boolean whether it was so, and is in order now
@@ -214,8 +214,8 @@ function file:mend(reason, code)
   return mend(self, reason, code)
 end
 
--- Times ahead of the clock must not be given again by a process that comes after this one, when their records may have
--- been sent. So they are reserved in the file, a second's worth at once, before any of these records is there.
+-- A later process must not reissue timestamps ahead of the clock, since their records may have been sent. So they are
+-- reserved in the file, a second's worth at a time, before any of these records is written.
 local function take_times(self)
   local last = self.clock:ahead()
   if not last or last <= self.taken then return true end
@@ -225,7 +225,7 @@ local function take_times(self)
   return ok, reason, code
 end
 
--- What has changed beside the records: attributes and counters, of all users in one transaction.
+-- Writes the changed attributes and counters of all users, in one transaction.
 local function write_changes(self)
   local changed = false
   for _, outbox in next, self.users do changed = changed or outbox:has_changes() end
@@ -252,8 +252,8 @@ local function write(self)
   return self.spool:sync()
 end
 
--- Drops some records, by each outbox's `when_full`: of the one that has most. Where none waits on the disk, it is what
--- was set aside that fills the file, and the oldest of that goes.
+-- Drops some records, by each outbox's `when_full`: of the outbox that has most. When no records wait on the disk,
+-- records that were set aside fill the file, and the oldest of them are dropped.
 -- @treturn boolean whether there is more room now
 local function make_room(self)
   local fullest, most = nil, 0
@@ -333,7 +333,7 @@ function file:sync_at_last(at, loop)
   self.sync_at = at
 end
 
--- A process that comes after this one, in this start of the system, shall know the time as well.
+-- Lets a later process know the time, until the system is started again.
 local function note_offset(self, offset)
   if not self:is_open() or self.noted_offset and math.abs(offset - self.noted_offset) <= 1500 then return end
   if self.spool:query(schema.note_offset, self.boot, offset) then self.noted_offset = offset end

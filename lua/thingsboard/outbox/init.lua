@@ -127,7 +127,7 @@ function outbox.new(client, given)
   return self
 end
 
---- Forgets what was known of records by their numbers: those are others from now on.
+--- Forgets everything that is kept by records' numbers: the records get new ones.
 function outbox:renumbered()
   self.held, self.sent_undeleted = ranges.new(), {}
   self.bisect:stop()
@@ -138,7 +138,7 @@ function outbox:renumbered()
   self.backlog_end = 0
 end
 
---- What the file has of this outbox, for `opened`.
+--- Reads what the file holds of this outbox, for `opened`.
 -- @treturn[1] table
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong
@@ -163,7 +163,7 @@ function outbox:read_undated()
   if row and row[1] then self.lost.undated = row[1][1] end
 end
 
---- The file has been opened: what it has joins what is here.
+--- Merges what the opened file holds with what is in memory.
 -- @tparam table found
 function outbox:opened(found)
   self.file_number, self.backlog_end = found.file_number, found.following
@@ -189,7 +189,7 @@ function outbox:has_changes()
   return self.lost_changed or self.attributes_changed
 end
 
---- Writes what has changed beside the records, within a transaction.
+--- Writes the changed counters and attributes, within a transaction.
 function outbox:write_changes()
   local ok, reason, code = true, nil, nil
   for cause, count in next, self.lost do
@@ -212,7 +212,7 @@ function outbox:changes_written()
   self.lost_changed, self.attributes_changed = false, false
 end
 
---- Notes how late it is, for records that are found undated after another start.
+--- Stores the current time: undated records are dated after it once the system has been started again.
 function outbox:note_time()
   local file = self.file
   if not file:is_open() or not file.clock:offset_now() then return end
@@ -297,7 +297,7 @@ function outbox:expire()
   end
 end
 
--- Sees to it that what was put gets to the disk: now, or when its time has come.
+-- Writes what was put to the disk: now, or at the next commit of `sync_every`.
 local function settle(self)
   local file = self.file
   if self.sync_every and not file.trouble then
@@ -311,7 +311,7 @@ local function settle(self)
   return file:sync()
 end
 
---- What has been lost is counted on disk, too, though nothing is put.
+--- Writes the counts of losses to the disk even if nothing is put.
 function outbox:write_losses()
   if self.lost_changed then settle(self) end
 end
@@ -321,7 +321,7 @@ local function is_full(self, more)
   return count - self.confirm:count() + more > self.max_records or bytes >= self.max_bytes
 end
 
---- Whether so much of the room is taken that what is sent had better be confirmed.
+--- Whether the file is so full that sent records should be confirmed soon, to make room.
 function outbox:is_tight()
   local count, bytes = self.spool:counts(self.number)
   return count > self.max_records // 2 or bytes > self.max_bytes // 2
@@ -448,7 +448,7 @@ function outbox:attributes_sent(sent)
   end
 end
 
---- Sets records aside that the server will not take.
+--- Sets aside records that the server does not accept.
 -- @tparam integer first number of the first
 -- @tparam integer last number of the last
 -- @tparam integer records how many
@@ -466,7 +466,7 @@ function outbox:reject(first, last, records, body, reason)
   return true
 end
 
---- What was set aside, because the server would not take it: the last thousand posts.
+--- The posts that were set aside because the server does not accept them: the last thousand.
 -- @treturn[1] table a list, oldest first: `body` (JSON text of a list of records), `reason`, `at` (milliseconds)
 -- @treturn[2] nil
 -- @treturn[2] table the error
@@ -480,7 +480,7 @@ function outbox:rejected()
   return rows
 end
 
---- How it stands.
+--- The outbox's state and counters.
 -- @treturn table `records` and `attributes`: how many wait to be sent; `unconfirmed`: records that are sent and not yet
 -- confirmed; `bytes`: of all of these; `sent`, since it was opened: `records`, `attributes`, `posts`, `confirmed`
 -- (records), `again` (records that were sent once more, for they could not be confirmed); `lost`, since the file was
@@ -537,7 +537,7 @@ function outbox:close()
   check_self(self, 3)
   if self.closed then return true end
   self.file:check_free(3)
-  -- Closed it is, though memory is short, or this a forked child.
+  -- It counts as closed even if memory is short, or in a forked child.
   pcall(self.file.date, self.file)
   local well, ok, reason = pcall(self.file.sync, self.file)
   pcall(self.note_time, self)

@@ -1,4 +1,4 @@
---- Learns how much the server takes, where nobody has told by a budget: additive increase, multiplicative decrease.
+--- Learns how much the server accepts, if no budget is given: additive increase, multiplicative decrease.
 -- @module thingsboard.outbox.pace
 local pace = {}
 pace.__index = pace

@@ -1,4 +1,4 @@
---- A set of records' numbers, as ranges: those that no batch may take.
+--- A set of record numbers, stored as ranges: the records that no batch may include.
 -- @module thingsboard.outbox.ranges
 local ranges = {}
 ranges.__index = ranges
@@ -8,7 +8,7 @@ function ranges.new()
   return setmetatable({}, ranges)
 end
 
--- The place of the first range that ends at a number or behind it.
+-- The index of the first range that ends at a number or after it.
 local function find(self, number)
   local low, high = 1, #self + 1
   while low < high do

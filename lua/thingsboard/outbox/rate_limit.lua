@@ -1,4 +1,4 @@
---- How much may be sent in how much time: the server's rate limits, kept by the one that sends.
+--- Rate limits of the server that the sender keeps to: how much may be sent in how much time.
 -- @module thingsboard.outbox.rate_limit
 local core = require "thingsboard.core"
 
@@ -55,8 +55,8 @@ function budget:free_at(amount)
   return at
 end
 
---- Notes what is being sent. The time counts from when `done` is called on, that is, from the server's answer: it has
--- counted by then.
+--- Counts what is being sent. Its interval begins when `done` is called, that is, with the server's answer: the server
+-- has counted it by then.
 -- @tparam integer amount
 -- @treturn function done
 function budget:spend(amount)

@@ -1,9 +1,9 @@
---- What time it is, for the records of an outbox.
+--- Decides what time the records of an outbox get, and when the time is known.
 --
 -- A device without a battery starts with a clock that is years or hours behind, and looks right. So the system's clock
 -- is not believed before somebody confirms it: the script, a file that a hook of NTP makes, or the `Date` of an answer
--- of ThingsBoard, to within a minute. Where the `Date` differs by more, it gives the time itself, unless the outbox
--- refuses that. Until then records have the time since the system's start.
+-- of ThingsBoard, to within a minute. If the `Date` differs by more, it is taken for the time, unless `server_time`
+-- is false. Until the time is known, records have the time since the system's start.
 -- @module thingsboard.outbox.record_clock
 local core = require "thingsboard.core"
 
@@ -76,7 +76,7 @@ function clock.new(spool)
     spool = spool,
     offset = nil, -- what was confirmed, or a server has said, or another process knew: to be added to an uptime
     by_server = false, -- the server has given it, not the system's clock
-    refused_at = nil, -- the wall's offset when a server told another time, which was not to be believed
+    refused_at = nil, -- the wall clock's offset when a server's time was refused
     check_at = 0, -- when a `Date` is to be looked at again, seconds of the monotonic clock
     to_follow = {}, -- times that were found while nobody knew the time, and how far ahead they may lie
   }, clock)
@@ -104,14 +104,14 @@ function clock:wants_date()
   return not override and (core.monotonic() >= self.check_at or not self:offset_now())
 end
 
---- Whether a server may be asked for the time: not one that has told another, before the clock was set.
+--- Whether to ask a server for the time: not again after its time was refused, unless the clock has been set since.
 -- @tparam integer uptime milliseconds since the system's start
 -- @treturn boolean
 function clock:may_ask(uptime)
   return not self.refused_at or math.abs(core.now() - uptime - self.refused_at) > MINUTE
 end
 
---- Hears from a server what time it is.
+--- Learns the time from a server's `Date`.
 -- @tparam string date of HTTP
 -- @tparam integer uptime milliseconds since the system's start
 -- @tparam boolean believe the server may give the time itself
@@ -140,19 +140,19 @@ function clock:recall(offset)
   update(self)
 end
 
---- What has to be added to the time since the system's start; nil when nobody knows.
+--- The offset from the time since the system's start to the time since 1970; nil when it is unknown.
 -- @treturn ?integer milliseconds
 function clock:offset_now()
   return self.spool:offset()
 end
 
---- Looks whether the time is known by now, where it was not.
+--- If the time is unknown, checks whether it has become known.
 -- @treturn boolean
 function clock:look()
   return look() or self:offset_now() ~= nil
 end
 
---- Goes on behind a time that was given before, unless that lies too far ahead to have been.
+--- Advances past a timestamp that was given before, unless it is too far ahead to be one.
 -- @tparam integer time milliseconds
 -- @tparam[opt=60000] ?integer most milliseconds that it may lie ahead
 function clock:follow(time, most)
@@ -160,8 +160,8 @@ function clock:follow(time, most)
   self.to_follow[time] = most or MOST_AHEAD
 end
 
---- The last time given, when it is later than the true one: more were asked for than there were milliseconds, or the
--- clock was stepped back.
+--- The last timestamp given, if it is ahead of the true time: there were more records than milliseconds, or the clock
+-- was stepped back.
 -- @treturn ?integer milliseconds since 1970
 function clock:ahead()
   return self.spool:ahead()

@@ -1,8 +1,8 @@
---- Sends what an outbox keeps: in batches, within budgets, at the pace that the server takes.
+--- Sends an outbox's records and attributes: in batches, within budgets, at the pace that the server accepts.
 --
--- Fresh records, those put since the last turn, go in turn with the backlog and with attributes. What a post leaves
--- behind when it fails is backlog. What is in doubt goes when nothing else is left. What is sent stays in the file
--- until it is confirmed, see `thingsboard.outbox.confirm`.
+-- Fresh records (put since the last turn), the backlog, and attributes take turns. The records of a post that failed
+-- join the backlog. Doubtful records are tried when nothing else is left to send. Sent records stay in the file until
+-- they are confirmed, see `thingsboard.outbox.confirm`.
 -- @module thingsboard.outbox.sender
 local core = require "thingsboard.core"
 local answer = require "thingsboard.http.answer"
@@ -13,7 +13,7 @@ local spool = require "thingsboard.spool"
 
 local sender = {}
 
---- Seconds: the first wait after a failure takes this at most, and none takes more than the other.
+--- Seconds: the longest first wait after a failure, and the longest wait of all.
 sender.first_pause, sender.longest_pause = 1, 300
 
 local READ_TIMEOUT = 10 -- seconds for reading a marker: over a rate limit the server does not answer
@@ -35,7 +35,7 @@ local function has_polls(outbox)
   return false
 end
 
---- Lets the outbox hear of answers to other calls of its device: that the server is there again, and what time it is.
+--- Makes the outbox listen to answers to its device's other calls: they show that the server is back, and its time.
 function sender.listen(outbox)
   outbox.client:listen(outbox, function(status, exchange)
     local clock = outbox.file.clock
@@ -93,7 +93,7 @@ local function next_backlog(outbox)
   if first then
     local batch, reason, code = batch_between(outbox, first, last, records)
     if batch or reason then return batch, reason, code end
-    outbox.bisect:stop() -- they are gone, dropped for their age or for want of room
+    outbox.bisect:stop() -- they are gone, dropped for their age or to make room
   end
   return batch_between(outbox, 0, outbox.backlog_end - 1)
 end
@@ -120,7 +120,7 @@ local function next_attributes(outbox)
   return parts[1] and attributes_post(parts, versions, count) or nil
 end
 
--- What is in doubt, and the samples before and after it. What has gone meanwhile is in doubt no longer.
+-- What is in doubt, and the samples before and after it. Records that have since been dropped are no longer in doubt.
 local function next_doubt(outbox)
   local doubts = outbox.doubts
   while true do
@@ -170,7 +170,7 @@ local function next_post(outbox)
   return nil, errors.new("file", "outbox: " .. reason, { retryable = true })
 end
 
--- ---- What comes of a post ----
+-- ---- The outcome of a post ----
 
 -- Records that the server has leave the file. While the disk is full, no log has room for that: later, then.
 local function remove_sent(outbox)
@@ -497,7 +497,7 @@ local function soonest(...)
   return at < math.huge and at or nil
 end
 
--- When the budgets have room for so many points. More points than a budget ever holds go when it is whole.
+-- When the budgets have room for that number of points. More points than a budget can hold are sent when it is full.
 local function budget_at(outbox, points)
   local wanted = points
   for _, band in ipairs(outbox.points) do wanted = math.min(wanted, band.most) end
@@ -534,7 +534,7 @@ local function timed_out(outbox)
   return errors.new("timeout", message, { retryable = true })
 end
 
--- What could not be sent, when nothing is left that can be.
+-- Why records are left, when nothing more can be sent.
 local function leftover(outbox)
   local count = outbox:stats().records
   if count == 0 then return nil end

@@ -1,4 +1,4 @@
---- Shared attributes for all scripts: one poll, from when a script first asks for one.
+--- Shared attributes for all scripts, by one poll that starts when a script first asks for an attribute.
 -- @module thingsboard.service.attributes
 local core = require "thingsboard.core"
 
@@ -64,7 +64,7 @@ function attributes:view()
 end
 
 --- Calls a function with the value of an attribute as soon as there is one, and at each change; with nil when it is
--- deleted. Of values that change while it runs, the last counts.
+-- deleted. If a value changes several times while it runs, it gets the last one.
 -- @tparam table script
 -- @tparam string key
 -- @tparam function call

@@ -1,4 +1,5 @@
---- The service: runs device scripts over one device and one outbox, and never ends for want of something outside.
+--- The service: runs device scripts over one device and one outbox. It keeps running without a network, a server, a
+-- token or a working disk.
 -- @module thingsboard.service
 local attributes = require "thingsboard.service.attributes"
 local check = require "thingsboard.check"
@@ -22,7 +23,7 @@ service.__index = service
 local SILENT <const> = 30 -- seconds without an answer of the server's that are worth a line in the log
 local LAST_WORDS <const> = 5 -- seconds that scripts have for their handlers of SIGTERM
 
--- What a script may do with the device beside what is special to the service; it waits until there is a token.
+-- The device's methods that a script may call in addition to the service's own; they wait until there is a token.
 local of_device = { "send_telemetry", "request_attributes", "send_rpc", "claim", "firmware", "software" }
 
 --- @tparam table values the configuration; mistakes in it raise
@@ -58,7 +59,7 @@ local function provision_anew(self)
   end
 end
 
---- Does something with the device for ever, in a task of its own, from when there is a token.
+--- Runs a function with the device for ever, in a task of its own, once there is a token.
 -- @tparam string what for the log
 -- @tparam function body called with the device; it returns nil and the error that ended it
 function service:keep(what, body)
@@ -196,7 +197,7 @@ local function on_error(self)
   end
 end
 
--- The file is made by who sets the clock: a hook of the time server's.
+-- A hook of the NTP client makes the file once the clock is set.
 local function look_for_clock(self)
   if self.clock_known or not self.values.clock_file or not process.stat(self.values.clock_file) then return end
   self.clock_known = true
@@ -215,7 +216,7 @@ local function on_signals(self)
   }
 end
 
--- Lets the scripts say their last words.
+-- Lets the scripts finish: runs their handlers of the signal.
 local function wait_for_last_words(self)
   local deadline = core.monotonic() + LAST_WORDS
   self.loop:sleep(0)

@@ -5,7 +5,7 @@ log.__index = log
 
 local levels = { error = 1, warning = 2, info = 3, debug = 4 }
 
---- @tparam ?string level `error`, `warning`, `info` or `debug`: what is less important is left out; `info` by default
+--- @tparam ?string level `error`, `warning`, `info` or `debug`: less important lines are left out; `info` by default
 function log.new(level)
   return setmetatable({ level = levels[level or "info"], last_error = nil }, log)
 end

@@ -34,7 +34,7 @@ function measure.run(tb, device, options, own, every, take)
   local given = setmetatable({ root = options.root or "" }, { __index = options })
   while true do
     local values = take(given)
-    if next(values) ~= nil then device:put(values) end -- an outbox that is full or fails tells of it by itself
+    if next(values) ~= nil then device:put(values) end -- the outbox reports by itself that it is full or fails
     tb.sleep(options.every or every)
   end
 end

@@ -1,4 +1,4 @@
---- The service's outbox: there from the start, whether there is a token or not, and tried again while the disk fails.
+--- The service's outbox. It exists from the start, even without a token, and is opened again while the disk fails.
 -- @module thingsboard.service.outbox
 local errors = require "thingsboard.error"
 local tb = require "thingsboard"
@@ -6,7 +6,7 @@ local tb = require "thingsboard"
 local outbox = {}
 outbox.__index = outbox
 
--- Of the device that records until the true one is known; nothing is sent by it.
+-- The token of a stand-in device, which takes records until the real token is known and sends nothing.
 local NO_TOKEN <const> = "unknown"
 
 --- @tparam table service
@@ -28,7 +28,7 @@ function outbox.new(service, wanted)
   return self
 end
 
--- Lets the device have the file. What waits in memory would be lost, so that must be on the disk before.
+-- Passes the file to the device. Records in memory would be lost, so they are written to the disk first.
 local function move(self, device)
   if self.open then
     local ok, err = self.open:sync()
@@ -40,7 +40,7 @@ local function move(self, device)
   return self.open, self.err
 end
 
---- Sends by this device from now on.
+--- Sends through this device from now on.
 function outbox:use(device)
   self.service:keep("outbox", function()
     if self.device ~= device then

@@ -1,4 +1,4 @@
---- What is tried until it works: with pauses that grow, and a line in the log when it fails and when that is over.
+--- Tries something until it works: with growing pauses, and a line in the log when it fails and when it works again.
 -- @module thingsboard.service.patience
 local backoff = require "thingsboard.http.backoff"
 local core = require "thingsboard.core"
@@ -6,10 +6,10 @@ local errors = require "thingsboard.error"
 
 local patience = {}
 
---- Seconds: the first wait takes this at most, and none takes more than the other.
+--- Seconds: the longest first wait, and the longest wait of all.
 patience.first_pause, patience.longest_pause = 1, 300
 
--- What worked for so many seconds before it failed is tried again soon.
+-- What worked for this many seconds before it failed is tried again soon.
 local WORKED <const> = 60
 
 --- Calls a function until it returns something; what it raises counts as a failure.

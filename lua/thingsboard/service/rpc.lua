@@ -1,4 +1,4 @@
---- The server's RPC requests for all scripts: one stream, from when a script first asks for a method.
+--- Passes the server's RPC requests to the scripts, by one iterator that starts when a script first serves a method.
 -- @module thingsboard.service.rpc
 local answer = require "thingsboard.api.rpc_answer"
 local errors = require "thingsboard.error"

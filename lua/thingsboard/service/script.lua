@@ -1,4 +1,4 @@
---- One device script of the service: its tasks, what it has registered, its failures.
+--- One device script of the service: its tasks, its registered handlers, its failures.
 -- @module thingsboard.service.script
 local backoff = require "thingsboard.http.backoff"
 local core = require "thingsboard.core"
@@ -10,7 +10,7 @@ local script = {}
 script.__index = script
 
 local BLOCKED <const>, STUCK <const> = 1, 10 -- seconds without letting others go on: told; ended as a failure
--- Instructions of Lua. The counting costs half of a computing script's speed; one that waits does not feel it.
+-- Instructions of Lua. The counting halves the speed of a script that computes; one that waits is not affected.
 local LOOK_EVERY <const> = 1000000
 local RAN_WELL <const> = 60 -- seconds; who fails after them is started again soon
 local WRITABLE_BY_OTHERS <const> = 2 -- permission bit
@@ -152,7 +152,7 @@ local function clear(self)
   self.service:remove_update_handler(self)
 end
 
---- Starts it, and starts it again whenever it fails, ever less often.
+--- Starts it, and restarts it whenever it fails, after growing pauses.
 function script:start()
   local loop = self.service.loop
   self.supervisor = loop:spawn_background(function()

@@ -39,7 +39,7 @@ local function start(self, name, path)
   new:start()
 end
 
---- Takes up what is new, changed or gone in the folder; the others go on undisturbed.
+--- Starts new scripts, restarts changed ones, ends removed ones; the others go on undisturbed.
 function scripts:reload()
   if not self.folder then return end
   local found = look(self)

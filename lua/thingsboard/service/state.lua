@@ -1,4 +1,4 @@
---- How the service stands: for the log, a file, and the server.
+--- The service's state: for the log, a file, and the server.
 -- @module thingsboard.service.state
 local core = require "thingsboard.core"
 
@@ -54,7 +54,7 @@ local function report(service, as)
   if as == "attributes" then service:send_attributes(values) else service:put(values) end
 end
 
---- Keeps the file fresh, and tells the server of the state as often as the configuration says.
+--- Updates the file, and sends the state to the server as often as the configuration says.
 function state.start(service)
   local wanted = service.values.report
   if service.values.state then

@@ -9,7 +9,7 @@
 ---| "timeout" # no answer in time
 ---| "network" # no connection, or one that broke
 ---| "tls" # the other side is not who it should be, or speaks no TLS
----| "closed" # the device was closed meanwhile
+---| "closed" # the device was closed during the call
 ---| "memory" # there is not enough
 ---| "file" # it cannot be read or written
 ---| "full" # the outbox holds as much as it may
@@ -216,7 +216,7 @@ function thingsboard.clock(known) end
 ---@return thingsboard.task
 function thingsboard.spawn(body, ...) end
 
----Waits for some seconds. Other tasks run meanwhile.
+---Waits for some seconds, while other tasks run.
 ---@param seconds number
 function thingsboard.sleep(seconds) end
 
@@ -251,7 +251,7 @@ function thingsboard.provision(given) end
 
 ---Derives an access token: the first 32 hexadecimal digits of HMAC-SHA256 with the secret as the key and the id as the message, as `printf %s ID | openssl dgst -sha256 -hmac SECRET` prints them.
 ---@param id string what no other device has: a serial number, a MAC address
----@param secret string of the fleet, at least 16 bytes; whoever has it can be any device
+---@param secret string of the fleet, at least 16 bytes; with it anyone can pose as any device
 ---@return string
 function thingsboard.derive_token(id, secret) end
 
@@ -302,7 +302,7 @@ function thingsboard_device:reply_rpc(id, value) end
 
 ---Answers the server's RPC requests by handlers, one after another, until the device is closed. A handler is called with `params` and the request; what it returns is the answer. One that raises is answered `{error = message}`, and so is a method without a handler.
 ---
----One-way requests are answered as well, which costs a post and does no harm. Nothing in a request tells which kind it is; that one does not come again proves nothing either, for a server that hands requests out in sequence brings none twice, and a two-way request without an answer holds up all behind it.
+---One-way requests are answered as well, which costs a post and does no harm. Nothing in a request tells its kind. That a request is not repeated proves nothing either: a server that sends requests in sequence repeats none, and a two-way request without an answer blocks all later ones.
 ---@param handlers table functions by method
 ---@param given? thingsboard.options.rpc_requests
 ---@return nil
@@ -316,7 +316,7 @@ function thingsboard_device:serve_rpc(handlers, given) end
 ---@return thingsboard.error?
 function thingsboard_device:send_rpc(method, params) end
 
----Lets a user claim the device (device API, "claim"). The server answers 200 even where claiming is not allowed, which the user sees. After one wrong secret the server forgets the claim: call this again then.
+---Lets a user claim the device (device API, "claim"). The server answers 200 even if claiming is not allowed; only the user sees that. After one wrong secret the server forgets the claim: call this again then.
 ---@param given? thingsboard.options.claim
 ---@return true?
 ---@return thingsboard.error?
@@ -340,17 +340,17 @@ function thingsboard_device:software(given) end
 ---@return thingsboard.error?
 function thingsboard_device:updates(given) end
 
----An outbox: what is recorded is on disk when `put` returns, and is sent when the server can be reached.
+---Opens an outbox: a record is on disk when `put` returns, and is sent when the server can be reached.
 ---@param given thingsboard.options.outbox
 ---@return thingsboard.outbox?
 ---@return thingsboard.error?
 function thingsboard_device:outbox(given) end
 
----Calls a function whenever a request has come to its end, as long as the device lives.
+---Calls a function whenever a request has ended, as long as the device exists.
 ---@param listener function called with the status of the server's answer; nil when there was none, or it was somebody else's
 function thingsboard_device:listen(listener) end
 
----Ends what is in flight, polls included. Idempotent.
+---Ends all calls in flight, polls included. Idempotent.
 function thingsboard_device:close() end
 
 ---Answers the request.
@@ -377,12 +377,12 @@ function thingsboard_outbox:sync() end
 ---@return thingsboard.error?
 function thingsboard_outbox:attributes(values) end
 
----What was set aside, because the server would not take it: the last thousand posts.
+---The posts that were set aside because the server does not accept them: the last thousand.
 ---@return thingsboard.outbox.rejected[]?
 ---@return thingsboard.error?
 function thingsboard_outbox:rejected() end
 
----How it stands.
+---The outbox's state and counters.
 ---@return thingsboard.outbox.stats
 function thingsboard_outbox:stats() end
 
@@ -428,7 +428,7 @@ function thingsboard_loop:spawn(body, ...) end
 ---@param timeout? number seconds to wait at most; nil for as long as it takes
 function thingsboard_loop:step(timeout) end
 
----Waits for some seconds. Other tasks run meanwhile, for one step at least.
+---Waits for some seconds. Other tasks run during that time, for one step at least.
 ---@param seconds number
 function thingsboard_loop:sleep(seconds) end
 

@@ -1,5 +1,5 @@
--- The main job, start to end, against the emulator of the specs: the thermostat is a process of its own, and this
--- script plays the user of the server.
+-- Runs the thermostat, from provisioning to a firmware update, against the emulator of the specs. The thermostat is a
+-- process of its own, and this script plays the user of the server.
 local emulator = require "spec.support.emulator"
 
 local lua = arg[-1]

@@ -9,7 +9,7 @@ local outbox = assert(dev:outbox { path = file, max_bytes = 64 * 1024 * 1024, on
 
 tb.spawn(function()
   local _, err = outbox:run()
-  if err then print(err) end -- what is put is kept on disk all the same
+  if err then print(err) end -- records are kept on disk nevertheless
 end)
 
 for n = 1, tonumber(times) or math.huge do
@@ -20,4 +20,4 @@ for n = 1, tonumber(times) or math.huge do
 end
 
 tb.sleep(1)
-dev:close() -- what has not been sent is sent by the next start
+dev:close() -- the next start sends the rest

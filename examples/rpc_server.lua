@@ -1,4 +1,4 @@
--- An RPC server: answers requests of the server until the device is gone.
+-- Answers the server's RPC requests until the device is deleted.
 -- Usage: lua5.4 rpc_server.lua URL TOKEN
 local tb = require "thingsboard"
 local dev = tb.device { url = assert(arg[1], "usage: rpc_server.lua URL TOKEN"), token = arg[2] }
@@ -14,7 +14,7 @@ local _, err = dev:serve_rpc {
     return { pin = params.pin, enabled = pins[params.pin] or false }
   end,
 
-  -- A task of its own: the others are answered meanwhile.
+  -- A task of its own, so that other requests are answered while it runs.
   blink = function(params)
     tb.spawn(function()
       for _ = 1, params.times do

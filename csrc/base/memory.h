@@ -1,8 +1,8 @@
-/* When memory runs out. */
+/* The error message when memory has run out. */
 #ifndef TB_MEMORY_H
 #define TB_MEMORY_H
 
-/* What to raise then: the same text as Lua raises, so that it can be recognised. */
+/* The text that Lua itself raises, so that callers recognise both alike. */
 #define TB_NO_MEMORY "not enough memory"
 
 #endif

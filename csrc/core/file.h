@@ -1,4 +1,4 @@
-/* The Lua binding of base/file.h, and two questions about files. */
+/* The Lua binding of base/file.h, and functions that sync a file and return free space. */
 #ifndef TB_CORE_FILE_H
 #define TB_CORE_FILE_H
 

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-typedef EVP_MD_CTX *tb_digest; /* all zeros before it starts and after it ends */
+typedef EVP_MD_CTX *tb_digest; /* all zero before it starts and after it ends */
 
 /* False when the library does not have the algorithm, or memory has run out. To be ended even then. */
 static inline bool tb_digest_start(tb_digest *digest, const char *algorithm) {

@@ -20,7 +20,7 @@ enum {
   /* One HTTP/2 frame: when a frame does not fit, libcurl 7.88 leaves the rest in its own buffer and waits for a socket
    * that has nothing more to read. */
   HTTP2_RECEIVE_BUFFER = 16384,
-  SMALL_POST = 1024, /* bytes: for no more than this does any libcurl send "Expect: 100-continue" */
+  SMALL_POST = 1024, /* bytes: up to this size no libcurl sends "Expect: 100-continue" */
 };
 
 static struct tb_client *check_client(lua_State *L, int index) {
@@ -72,7 +72,7 @@ static int client_new(lua_State *L) {
   client->json = (struct curl_slist){(char *)"Content-Type: application/json",
                                      user_agent != NULL ? &client->user_agent : &no_accept};
   client->no_expect = (struct curl_slist){(char *)"Expect:", &client->json};
-  client->poller = tb_check_poller(L, 1); /* once more: a finalizer may have closed it */
+  client->poller = tb_check_poller(L, 1); /* again: a finalizer may have closed it */
   client->link = &poller->clients;
   client->next = poller->clients;
   if (client->next != NULL) client->next->link = &client->next;
@@ -86,7 +86,7 @@ static int client_new(lua_State *L) {
 /* The arguments of `start`, and where the fields of its table are put. */
 enum { CLIENT = 1, METHOD, PATH, BODY, TIMEOUT, DOWNLOAD, DOWNLOAD_FILE, CHECKSUM, LIMIT, RANGE };
 
-/* Puts the table's fields behind the arguments, nil where there is no table. */
+/* Pushes the table's fields after the arguments; nils when there is no table. */
 static void spread_download(lua_State *L) {
   static const char names[][sizeof "checksum"] = {"file", "checksum", "limit", "range"};
   bool is_table = !lua_isnoneornil(L, DOWNLOAD);
@@ -99,14 +99,14 @@ static void spread_download(lua_State *L) {
   lua_settop(L, RANGE);
 }
 
-/* Lets the exchange keep what it uses alive. */
+/* Makes the exchange keep alive what it uses. */
 static void keep(lua_State *L, int exchange, int user_value, int index) {
   if (lua_isnil(L, index)) return; /* as the user value is already */
   lua_pushvalue(L, index);
   lua_setiuservalue(L, exchange, user_value);
 }
 
-/*** Starts a request. The reactor's `step` carries it on, and returns it when it has ended.
+/*** Starts a request. The reactor's `step` continues it, and returns it when it has ended.
 @function client:start
 @tparam string method `"GET"` or `"POST"`
 @tparam string path what follows the client's prefix in the URL, percent-encoded

@@ -3,9 +3,8 @@
 #include <stddef.h>
 #include <string.h>
 
-/* libcurl can be built without strings, and then has neither names nor texts, so they are here. Listed are the codes
- * that HTTP, HTTPS, and proxies can lead to, by numbers that libcurl never changes: the release that is built against
- * may not know them all. */
+/* The names and texts are here because libcurl can be built without them. The list has the codes that HTTP, HTTPS and
+ * proxies can cause, by number: libcurl never changes the numbers, but an older release may not define all names. */
 #define ERRORS(X)                                                                                                      \
   X(1, UNSUPPORTED_PROTOCOL, "this protocol, of the URL or of the answer, is not known")                               \
   X(2, FAILED_INIT, "libcurl cannot be initialised")                                                                   \
@@ -48,7 +47,7 @@
   X(99, UNRECOVERABLE_POLL, "cannot wait for a socket")                                                                \
   X(100, TOO_LARGE, "something is larger than libcurl takes")
 
-/* Without pointers: each would add 24 bytes to the module, to be relocated by. */
+/* Arrays instead of pointers: each pointer would add a relocation of 24 bytes to the module. */
 static const struct errors {
 #define X(code, name, text) char name[sizeof #name "\0" text];
   ERRORS(X)

@@ -8,7 +8,7 @@
 struct tb_file;
 struct tb_checksum;
 
-/* The exchange's user values. What an exchange in flight uses is kept alive by them. */
+/* The exchange's user values, which keep alive what an exchange in flight uses. */
 enum {
   TB_CLIENT_VALUE = 1,
   TB_EXCHANGE_REACTOR_VALUE,
@@ -18,7 +18,7 @@ enum {
   TB_EXCHANGE_VALUES = TB_CHECKSUM_VALUE,
 };
 
-/* Why an exchange failed, when it was not curl that ended it. */
+/* Why an exchange failed, if not by an error of curl's. */
 enum tb_failure {
   TB_NO_FAILURE,
   TB_CLOSED,
@@ -40,11 +40,11 @@ struct tb_exchange {
   size_t header_bytes;              /* received, with those of interim answers */
   bool challenged;                  /* a header asks for credentials */
   bool new_connection;              /* it was made for this exchange; known once it has ended */
-  bool has_header;                  /* a header came, besides the status line */
+  bool has_header;                  /* a header came after the status line */
   bool closes;                      /* the server closes the connection after this answer */
   bool encoded;                     /* a header says that the body is compressed, or the like */
-  bool interim;                     /* the headers that come are those of a 1xx answer */
-  bool headed;                      /* all headers of the answer came */
+  bool interim;                     /* the current headers belong to a 1xx answer */
+  bool headed;                      /* all headers of the answer have come */
   char *request;                    /* the bytes that are sent, when they were a body's */
   struct tb_buffer body;
   struct tb_file *file;         /* where the body of a 200 goes, or NULL */
@@ -53,7 +53,7 @@ struct tb_exchange {
   uint64_t max_body;            /* bytes that this body may have; set before its first byte */
   uint64_t received;            /* bytes of body that came */
   int64_t deadline;             /* of the whole exchange; TB_NEVER with a file */
-  int64_t overdue_at;           /* when curl must have noticed the deadline */
+  int64_t overdue_at;           /* when curl should have noticed the deadline */
   long status;                  /* 0 before there is one */
   CURLcode code;
   enum tb_failure failure;

@@ -14,7 +14,7 @@ static struct tb_handle *new_handle(lua_State *L, struct tb_client *client) {
     free(handle);
     curl_easy_cleanup(easy);
     luaL_error(L, TB_NO_MEMORY);
-    abort(); /* which it does not come to: compilers do not know that luaL_error never returns */
+    abort(); /* never reached: compilers do not know that luaL_error does not return */
   }
   handle->client = client;
   handle->easy = easy;

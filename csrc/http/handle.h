@@ -26,7 +26,7 @@ struct tb_client {
   /* An exchange that times out without a byte of an answer leaves a dead connection: over HTTP/1.1 it is closed, but
    * over HTTP/2 it stays open for its other streams. The next exchange gets a new connection, and for as long as an
    * idle one may last none uses one that is older than that. */
-  bool unheard;       /* of the last exchange */
+  bool unheard;       /* the last exchange was such a one */
   int64_t unheard_at; /* the time of the last such exchange's end; 0: none */
   size_t max_response;
   long receive_buffer; /* bytes, for an answer that stays in memory */
@@ -50,11 +50,11 @@ struct tb_handle {
   char error[CURL_ERROR_SIZE];
 };
 
-/* A handle for the client at the index, an idle or a new one. It is stored before it is configured, which may raise:
- * somebody must own it by then. */
+/* Stores a handle for the client at the index in *handle: an idle or a new one. It is stored before it is configured,
+ * which may raise, so that it has an owner then. */
 void tb_handle_take(lua_State *L, int client, struct tb_handle **handle);
 
-/* Makes an idle one, so that there is one when memory has run out. May raise. */
+/* Makes an idle handle, to be used when memory has run out. May raise. */
 void tb_handle_prepare(lua_State *L, int client);
 
 /* Puts the handle into the list of idle ones. */
@@ -69,7 +69,7 @@ struct tb_handle *tb_handle_of(CURL *easy);
 /* Frees the client's idle handles. */
 void tb_handle_free_idle(const struct tb_client *client);
 
-/* NULL is none. */
+/* Frees the handle; does nothing for NULL. */
 void tb_handle_free(struct tb_handle *handle);
 
 #endif

@@ -11,16 +11,16 @@
 #include <sys/socket.h>
 
 enum {
-  /* A peer that vanished does not acknowledge: neither what is sent, nor the probes while nothing is. Without them only
-   * a time-out ends a poll, and over HTTP/2 the next one would use the same connection. */
+  /* A peer that has vanished acknowledges neither data nor, while the connection is idle, probes. Without probes only a
+   * time-out would end a poll, and over HTTP/2 the next poll would use the same connection. */
   PROBE_AFTER_SECONDS = 10,
   PROBE_EVERY_SECONDS = 2,
   UNACKNOWLEDGED_MILLISECONDS = 20000,
 };
 
-/* Every option of a connection: a new one needs a line here and one in lua/thingsboard/options.lua. Texts and numbers
- * go to libcurl as they are, a boolean as 0 or 1; an option that is absent is left at libcurl's default, or at that of
- * tb_options_apply. */
+/* Every option of a connection: a new one needs a line here and one in lua/thingsboard/options.lua. Strings and
+ * numbers go to libcurl unchanged, a boolean as 0 or 1; an absent option keeps libcurl's default, or the one that
+ * tb_options_apply sets. */
 static const struct {
   char name[sizeof "client_key_password"];
   signed char type;
@@ -142,7 +142,7 @@ static void drop_defaults(lua_State *L, int options, CURL *easy) {
   curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL);
 }
 
-/* Rounds down, and takes what no `long` of 32 bits holds for the largest that it does. */
+/* Rounds down; what exceeds a `long` of 32 bits becomes the largest one. */
 static long to_long(lua_Number number) {
   return number >= 0 && number < INT32_MAX ? (long)number : INT32_MAX;
 }

@@ -1,4 +1,4 @@
-/* A pool: one curl multi handle, and the connections that some of the clients share in it. */
+/* A pool: one curl multi handle, and the connections that its clients share. */
 #ifndef TB_POOL_H
 #define TB_POOL_H
 
@@ -20,7 +20,7 @@ struct tb_pool {
 /* Makes the poller's next pool. NULL when memory or descriptors have run out. */
 struct tb_pool *tb_pool_add(struct tb_poller *poller);
 
-/* A pool for one more client, which it counts. NULL when memory or descriptors have run out. */
+/* Returns a pool for one more client, and counts the client. NULL when memory or descriptors have run out. */
 struct tb_pool *tb_pool_join(struct tb_poller *poller);
 
 /* False when the pool is broken and there is no memory to repair it. */

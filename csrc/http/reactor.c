@@ -1,4 +1,4 @@
-/* The reactor, as Lua sees the poller: an object that an event loop can poll by pollfd, events, timeout and step. */
+/* The reactor, which is the poller as Lua sees it: an event loop polls it with pollfd, events, timeout and step. */
 #include "http/reactor.h"
 
 #include "base/clock.h"
@@ -44,7 +44,7 @@ static int reactor_new(lua_State *L) {
   return 1;
 }
 
-/*** The descriptor to poll: it is readable when `step` has something to do, also when a time has come.
+/*** The descriptor to poll: it is readable when `step` has something to do, including timers that are due.
 @function reactor:pollfd
 @treturn integer the descriptor, which belongs to the reactor and must not be read or closed */
 static int reactor_pollfd(lua_State *L) {

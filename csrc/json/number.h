@@ -21,7 +21,7 @@ enum tb_number_fault {
 size_t tb_number_integer(int64_t value, char *out);
 
 /* Writes a float as the value of a telemetry or attribute key: with a point, without an exponent, at most 16 decimals.
- * Beyond 2^53 the server would store another integer than what it is told with a point, so there it has none.
+ * Beyond 2^53 the server would store a different integer for a text with a point, so there it has none.
  * *length is set when TB_NUMBER_OK is returned, and only then. */
 enum tb_number_fault tb_number_top(double value, char *out, size_t *length);
 

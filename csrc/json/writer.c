@@ -15,7 +15,7 @@ enum { MOST_LEVELS = 250, MOST_KEY_UNITS = 255, FIRST_BYTES = 512 };
 /* A timestamp below this, taken for milliseconds, lies in the first days of March 1973: it can only be seconds. */
 #define SECONDS 100000000000
 
-/* And those from here on are of the year 5138 or later: they can only be microseconds, or nanoseconds. */
+/* Timestamps from here on lie in the year 5138 or later: they can only be microseconds, or nanoseconds. */
 #define MICROSECONDS 100000000000000
 #define NANOSECONDS 100000000000000000
 
@@ -23,8 +23,8 @@ static const char TS[] = "ts", VALUES[] = "values";
 
 static const char TOO_DEEP[] = "more than 250 levels of tables (or one that contains itself) cannot be sent";
 
-/* What is written lies between out->length and `at`. It counts only once all is well: whatever ends the writing
- * before, a Lua error too, leaves the buffer as it was. */
+/* The text so far lies between out->length and `at`. It is added to the buffer only at the end: when writing fails
+ * before, even by a Lua error, the buffer stays as it was. */
 struct writer {
   lua_State *L;
   struct tb_buffer *out;
@@ -55,7 +55,7 @@ static void add_path(luaL_Buffer *path, lua_State *L, const struct level *level)
   luaL_addvalue(path);
 }
 
-/* Pushes where the value is, or nil for the outermost. */
+/* Pushes the path of the value, or nil for the outermost. */
 static void push_path(lua_State *L, const struct level *level) {
   if (level == NULL) {
     lua_pushnil(L);
@@ -67,7 +67,7 @@ static void push_path(lua_State *L, const struct level *level) {
   luaL_pushresult(&path);
 }
 
-/* Pushes "record n: path: reason", as far as there are such, and the path. Always false. */
+/* Pushes "record n: path: reason", without the parts that do not apply, and the path. Always false. */
 static bool refuse(struct writer *w, const struct level *level, const char *reason) {
   lua_State *L = w->L;
   push_path(L, level);
@@ -83,7 +83,7 @@ static bool refuse(struct writer *w, const struct level *level, const char *reas
   return false;
 }
 
-/* Raises for a programmer's mistake. Returns for the eye only. */
+/* Raises for a programmer's mistake; never returns, whatever its type says. */
 static bool mistake(struct writer *w, const struct level *level, const char *reason) {
   lua_State *L = w->L;
   refuse(w, level, reason);
@@ -127,7 +127,8 @@ static inline bool put_byte(struct writer *w, char byte) {
   return true;
 }
 
-/* 0: goes as it is. 'u' and other letters: goes as an escape of that letter. 'x': begins a longer character, or none.
+/* 0: written unchanged. 'u' and other letters: written as that escape. 'x': begins a longer character, or an invalid
+ * one.
  */
 static const char CLASSES[256] = {
     'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'b', 't', 'n', 'u', 'f',  'r', 'u', 'u', /* 0x00 */
@@ -163,7 +164,7 @@ static size_t utf8_length(const unsigned char *text, const unsigned char *end) {
   return length;
 }
 
-/* A Lua string: behind its last byte is a NUL, which stops the scan as any NUL inside does. */
+/* A Lua string: its last byte is followed by a NUL, which stops the scan like any NUL inside. */
 static bool write_string(struct writer *w, const struct level *level, const char *string, size_t length, bool top) {
   const unsigned char *text = (const unsigned char *)string, *end = text + length;
   if (!room(w, length + 2)) return false;
@@ -232,7 +233,7 @@ static bool write_number(struct writer *w, const struct level *level, bool top) 
                 "(a smaller unit helps)");
 }
 
-/* Whether the server would store another number than a text says which it takes for one. */
+/* Whether the server would take the text for a number, and store a different one. */
 static bool is_changed(lua_State *L, const char *text, size_t length) {
   if ((*text != '-' && *text != '.' && (*text < '0' || *text > '9')) || memchr(text, '.', length) == NULL) return false;
   if (lua_stringtonumber(L, text) != length + 1) return false;
@@ -344,7 +345,7 @@ static bool is_array(lua_State *L) {
   return same;
 }
 
-/* The table on the top of the stack. Nothing but its own keys is looked at: no metamethod runs. */
+/* The table on the top of the stack. Only its own keys are read: no metamethod runs. */
 static bool write_table(struct writer *w, const struct level *up) {
   lua_State *L = w->L;
   struct level level = {.up = up, .depth = up == NULL ? 1 : up->depth + 1};
@@ -574,7 +575,7 @@ void tb_json_open(lua_State *L) {
 }
 
 void tb_json_push_array_mt(lua_State *L) {
-  static const char NAME[] = "thingsboard.array"; /* by its text: the modules that write JSON have one between them */
+  static const char NAME[] = "thingsboard.array"; /* a string key, so that all modules that write JSON share it */
   if (lua_getfield(L, LUA_REGISTRYINDEX, NAME) == LUA_TTABLE) return;
   lua_pop(L, 1);
   lua_createtable(L, 0, 1);

@@ -20,7 +20,7 @@ static const char TB_CHILD[] = "thingsboard.child";
 
 struct tb_child {
   const char *type;
-  pid_t pid; /* 0 before it is started, and once its end has been taken note of */
+  pid_t pid; /* 0 before it is started, and once it has been waited for */
   int pidfd; /* readable when it has ended; -1 where the system has none */
   int input; /* our ends of its standard input and output; -1 once closed */
   int output;
@@ -49,7 +49,7 @@ static bool make_pipe(int ends[2]) {
   return false;
 }
 
-/* Whatever this process has opened, close-on-exec or not, is not the child's. */
+/* Closes in the child all that this process has open, close-on-exec or not. */
 static void inherit_nothing(void) {
 #ifdef SYS_close_range
   const unsigned close_on_exec = 1U << 2;
@@ -88,7 +88,7 @@ static int start(struct tb_child *child, char *const *arguments, const char *dir
   close_one(&output[1]);
   close_one(&failure[1]);
   if (pid > 0) {
-    setpgid(pid, pid); /* here, too: whoever comes first */
+    setpgid(pid, pid); /* in the parent as well, since either may run first */
     ssize_t count;
     do count = read(failure[0], &error, sizeof error);
     while (count < 0 && errno == EINTR);
@@ -116,7 +116,7 @@ static struct tb_child *check_child(lua_State *L) {
   return tb_check(L, 1, TB_CHILD, sizeof(struct tb_child));
 }
 
-/*** Starts a program. No shell is involved, and nothing that is open here is open there, but the standard error.
+/*** Starts a program. No shell is involved. It inherits no open descriptor but the standard error.
 @function spawn
 @tparam table arguments strings; the first is the program, looked for in `PATH` when it holds no slash
 @tparam ?string directory where it runs
@@ -167,21 +167,21 @@ static int child_pidfd(lua_State *L) {
   return push_descriptor(L, check_child(L)->pidfd);
 }
 
-/*** The descriptor that leads to its standard input.
+/*** The descriptor to write its standard input to.
 @function child:input
 @treturn ?integer not blocking; nil once closed */
 static int child_input(lua_State *L) {
   return push_descriptor(L, check_child(L)->input);
 }
 
-/*** The descriptor of what it writes to its standard output.
+/*** The descriptor to read its standard output from.
 @function child:output
 @treturn ?integer not blocking; nil once closed */
 static int child_output(lua_State *L) {
   return push_descriptor(L, check_child(L)->output);
 }
 
-/*** Ends its standard input. Idempotent.
+/*** Closes its standard input. Idempotent.
 @function child:close_input */
 static int child_close_input(lua_State *L) {
   close_one(&check_child(L)->input);
@@ -205,7 +205,7 @@ static int child_wait(lua_State *L) {
   return 2;
 }
 
-/*** Sends a signal to it and to those that it has started, unless it has ended.
+/*** Sends a signal to it and to the processes that it has started, unless it has ended.
 @function child:kill
 @tparam string name as of `poller:catch`, or `"KILL"` */
 static int child_kill(lua_State *L) {

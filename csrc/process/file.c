@@ -101,7 +101,7 @@ static int file_room(lua_State *L) {
   return 2;
 }
 
-/*** Reads what there is from a descriptor.
+/*** Reads what is available from a descriptor.
 @function read
 @tparam integer fd
 @treturn[1] string empty at the end
@@ -123,7 +123,7 @@ static int file_read(lua_State *L) {
   return 2;
 }
 
-/*** Writes what fits to a descriptor. That nobody reads any more is an error, and no signal.
+/*** Writes as much as a descriptor takes at once. If nobody reads any more, it returns an error and raises no signal.
 @function write
 @tparam integer fd
 @tparam string text
@@ -157,7 +157,7 @@ static int file_write(lua_State *L) {
   return 1;
 }
 
-/*** Whether a descriptor is a terminal.
+/*** Tells whether a descriptor is a terminal.
 @function is_terminal
 @tparam integer fd
 @treturn boolean */

@@ -1,4 +1,4 @@
-/* What Lua's own library cannot tell of files: modes, folders, file systems, descriptors. */
+/* File functions that Lua's own library lacks: modes, folders, file systems, descriptors. */
 #ifndef TB_PROCESS_FILE_H
 #define TB_PROCESS_FILE_H
 

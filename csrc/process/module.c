@@ -1,4 +1,4 @@
-/*** What the command and the service need of the operating system: children, signals, files' modes. Nothing of libcurl.
+/*** What the command and the service need from the operating system: child processes, signals, modes of files.
 @module thingsboard.process
 */
 

@@ -45,7 +45,7 @@ static int poller_new(lua_State *L) {
   return 1;
 }
 
-/*** The descriptor to watch: readable while `step` has something to tell.
+/*** The descriptor to watch: readable while `step` has an event to return.
 @function poller:pollfd
 @treturn integer the descriptor; the poller's own, not to be closed or read */
 static int poller_pollfd(lua_State *L) {
@@ -59,7 +59,7 @@ static bool watch(const struct tb_poller *poller, int fd, uint32_t events) {
   return errno == ENOENT && epoll_ctl(poller->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-/*** Watches a descriptor until `step` has told of it once. Closing the descriptor ends that.
+/*** Watches a descriptor until `step` has returned it once, or it is closed.
 @function poller:watch
 @tparam integer fd
 @tparam string what `"r"` or `"w"`
@@ -75,7 +75,7 @@ static int poller_watch(lua_State *L) {
   return 1;
 }
 
-/*** Catches a signal from now on, or leaves it to its default again. A caught signal is blocked in this thread.
+/*** Catches a signal from now on, or restores its default action. A caught signal is blocked in this thread.
 @function poller:catch
 @tparam string name `"HUP"`, `"INT"`, `"TERM"`, `"QUIT"`, `"USR1"`, `"USR2"`, `"PIPE"` or `"CHLD"`
 @tparam boolean on */
@@ -109,7 +109,7 @@ static const char *name_of(uint32_t number) {
   return "";
 }
 
-/*** What has happened, one thing a call. Does not wait.
+/*** Returns the next event. Does not wait.
 @function poller:step
 @return[1] integer a descriptor that is ready, and watched no more
 @return[2] string the name of a signal that has come
@@ -128,7 +128,7 @@ static int poller_step(lua_State *L) {
   return 1;
 }
 
-/*** Closes it; the signals that it has caught are left to their defaults. Idempotent.
+/*** Closes it, and restores the default actions of the signals that it has caught. Idempotent.
 @function poller:close */
 static int poller_close(lua_State *L) {
   struct tb_poller *poller = tb_check(L, 1, TB_POLLER, sizeof(struct tb_poller));

@@ -9,11 +9,11 @@ struct tb_pending {
   struct tb_run run;
   size_t device; /* its index */
   bool undated;  /* its times are uptimes */
-  int64_t saved; /* bytes that it takes less in the file, where it joined a row */
+  int64_t saved; /* bytes that it saves in the file by joining a row */
 };
 
-/* Adds the record whose JSON, an object that is not empty, begins at `json`; the text ends at `end`. Returns what is
- * behind the record; NULL, with nothing added, when memory is short. */
+/* Adds the record whose JSON, an object that is not empty, begins at `json`; the text ends at `end`. Returns the
+ * position after the record; NULL, with nothing added, when memory is short. */
 const char *tb_pending_put(struct tb_spool *spool, struct tb_device *device, int64_t ts, bool undated, const char *json,
                            const char *end);
 
@@ -23,7 +23,7 @@ bool tb_pending_remove(struct tb_spool *spool, struct tb_device *device, int64_t
 /* Removes the first run of the list. */
 void tb_pending_pop(struct tb_spool *spool);
 
-/* Numbers a device's records anew, and counts them, behind those that it has in the file. */
+/* Renumbers a device's records, after those that it has in the file, and counts them. */
 void tb_pending_renumber(struct tb_spool *spool, size_t index);
 
 #endif

@@ -25,20 +25,20 @@ struct tb_record_clock {
 
 int64_t tb_uptime(void);
 
-/* What has to be added to an uptime; false when nobody knows. */
+/* The offset from uptimes to times since 1970; false when it is unknown. */
 bool tb_record_clock_offset(const struct tb_record_clock *clock, int64_t up, int64_t *offset);
 
-/* The next time: never before the last, nor the same. After a step back of the clock it runs at half speed until the
- * clock has come up with it, so that order and spacing stay. */
+/* The next timestamp, always later than the last. If the clock steps back, timestamps advance at half speed until the
+ * clock has caught up, which keeps their order and spacing. */
 int64_t tb_record_clock_next(struct tb_record_clock *clock, int64_t up);
 
-/* The last time was an uptime, and what is put from now on must come behind it once it is dated. */
+/* The last timestamp was an uptime; later timestamps must follow it once it is dated with the offset. */
 void tb_record_clock_became_known(struct tb_record_clock *clock, int64_t offset);
 
-/* Lets the next time come behind one that was given before, unless that lies further ahead than `most`. */
+/* Advances past a timestamp that was given before, unless it is further ahead than `most`. */
 void tb_record_clock_follow(struct tb_record_clock *clock, int64_t time, int64_t most);
 
-/* The last time given, when it is later than the true one. */
+/* The last timestamp given, if it is ahead of the true time. */
 bool tb_record_clock_ahead(const struct tb_record_clock *clock, int64_t *last);
 
 #endif

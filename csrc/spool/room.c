@@ -15,7 +15,8 @@ enum {
   LEAST_FRAMES = 24, /* of the log: half of them until a checkpoint, */
   SMALL_LOG = 96,    /* a quarter where they are fewer than these */
   GROWTH = 16,       /* pages by which the file gets longer */
-  /* Pages that a transaction changes beside those of its rows: the tree above them, the schema's, the free list's. */
+  /* Pages that a transaction changes in addition to those of its rows: the tree above them, the schema, the free list.
+   */
   TOUCHED = 8,
   /* Of these it adds: where the tree gets higher. And as many stay free, for the counters. */
   SPLIT = 3,
@@ -100,7 +101,7 @@ int tb_room_open(struct tb_spool *spool) {
   if (code != SQLITE_OK) return code;
   int64_t most = spool->limit / 4 < MOST_LOG ? spool->limit / 4 : MOST_LOG;
   set_frames(spool, most / (spool->page + FRAME_HEADER));
-  /* Where the disk has not even that the file can be read all the same, and sent. */
+  /* If the disk lacks even that, the file can still be read and sent. */
   if (extend(log, log_size(spool, spool->frames)) != SQLITE_OK) {
     set_frames(spool, LEAST_FRAMES);
     (void)extend(log, log_size(spool, spool->frames));

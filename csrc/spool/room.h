@@ -1,6 +1,6 @@
-/* Room on the disk. What must work on a disk that is full, whoever has filled it: removing records, and moving the
- * log's pages into the file (SQLite's checkpoint), after which the log begins anew. So both have their room before they
- * need it, as zeros that were written:
+/* Room on the disk. Two things must work even on a full disk: removing records, and moving the log's pages into the
+ * file (SQLite's checkpoint), after which the log begins anew. So room for both is reserved before it is needed, by
+ * writing zeros:
  *
  * - The file has every page that SQLite counts, also those that are only in the log still: it gets longer before a
  *   transaction may need that, and max_page_count keeps SQLite within its length. A checkpoint needs no room, then.
@@ -31,13 +31,13 @@ void tb_room_close(struct tb_spool *spool);
 /* The page size for a new file. */
 int tb_room_page_size(const struct tb_spool *spool);
 
-/* Pages that a row of so many bytes takes. */
+/* Pages that a row of this many bytes takes. */
 int64_t tb_room_pages(const struct tb_spool *spool, size_t bytes);
 
 /* Pages, or rows to be removed, that one transaction may have. */
 int64_t tb_room_in_transaction(const struct tb_spool *spool);
 
-/* Sees to it that a transaction which adds so many pages has room. */
+/* Reserves room for a transaction that adds this many pages. */
 int tb_room_for(struct tb_spool *spool, int64_t pages);
 
 #endif

@@ -24,7 +24,8 @@ void tb_run_init(struct tb_run *run, size_t limit);
 void tb_run_free(struct tb_run *run);
 
 /* Splits the values of a record, the object at `json` that the JSON writer has written and that is not empty, into
- * lines of keys and of values, in place of what the buffers hold. Returns what is behind it; NULL when memory is short.
+ * lines of keys and of values, in place of what the buffers hold. Returns the position after it; NULL when memory is
+ * short.
  */
 const char *tb_run_split(const char *json, struct tb_buffer *keys, struct tb_buffer *values);
 

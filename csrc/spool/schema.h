@@ -4,8 +4,8 @@
 
 enum { TB_SCHEMA_VERSION = 2, TB_APPLICATION_ID = 0x74626f78 /* "tbox" */ };
 
-/* TB_MIGRATIONS[n] makes version n + 1 of version n; version 0 is an empty file. An entry that was in a release is
- * never changed, for files of that version are out there: a change is one more entry. */
+/* TB_MIGRATIONS[n] makes version n + 1 of version n; version 0 is an empty file. Never change an entry that was
+ * in a release, since files of that version exist: add another entry. */
 extern const char *const TB_MIGRATIONS[TB_SCHEMA_VERSION];
 
 /* Run when a file is opened. */

@@ -14,7 +14,7 @@
 #endif
 
 enum {
-  TB_ROW_BYTES = 24, /* what a run costs beside its data */
+  TB_ROW_BYTES = 24, /* what a run costs in addition to its data */
   TB_MOST_IN_RUN = 256,
   TB_MOST_RECORD = 64 * 1024 * 1024
 };
@@ -43,7 +43,7 @@ struct tb_spool {
   const char *type; /* as tb_new sets it */
   char *path;       /* NULL once closed */
   unsigned forks;   /* of the process that made it */
-  bool busy;        /* a method runs during which the collector may: a finalizer must change nothing */
+  bool busy;        /* a method is running, and the collector may run: a finalizer must change nothing */
   struct tb_record_clock clock;
   int64_t due; /* while the uptime is below this, records may wait in memory */
   struct tb_device *devices;

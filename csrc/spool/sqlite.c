@@ -10,7 +10,7 @@
 enum {
   /* The data up to which a row takes more records: four fill a page. A record takes 4 bytes at least. */
   MOST_JOINED_BYTES = 900,
-  FREED_PAGES = 8 /* how much goes at once, where the oldest make room */
+  FREED_PAGES = 8 /* how much is removed at once when the oldest records make room */
 };
 
 _Static_assert(MOST_JOINED_BYTES / 4 <= TB_MOST_IN_RUN, "a row takes no more records than a run");
@@ -326,7 +326,7 @@ static int write_pending(struct tb_spool *spool, struct tb_pending *p) {
   return insert(spool, device, &row);
 }
 
-/* Whether nobody will find the file again: it was removed, or has another name. */
+/* Whether the file was removed or renamed, so that the next start would not find it. */
 static bool is_gone(struct tb_spool *spool) {
   int moved = 0;
   return sqlite3_file_control(spool->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved != 0;
@@ -356,7 +356,7 @@ static int write_until(struct tb_spool *spool, const struct tb_pending *end) {
   return code;
 }
 
-/* Where the log could not grow, what is in it may still find room in the file, and it begins anew. */
+/* If the log could not grow, its pages may still fit into the file, and the log begins anew. */
 static bool restarts_log(struct tb_spool *spool, int code) {
   return ((code & 0xFF) == SQLITE_FULL || (code & 0xFF) == SQLITE_IOERR) &&
          sqlite3_wal_checkpoint_v2(spool->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL) == SQLITE_OK;

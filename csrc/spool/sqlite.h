@@ -18,13 +18,13 @@ struct tb_row {
  * the code does. */
 int tb_sqlite_open(struct tb_spool *spool);
 
-/* Closes the file. What waits in memory stays, as all that there is. */
+/* Closes the file. Records in memory stay, and are then the only ones. */
 void tb_sqlite_close(struct tb_spool *spool);
 
 /* Finds a device in the file: its number and what waits there. What waits in memory comes behind that. */
 int tb_sqlite_attach_device(struct tb_spool *spool, size_t index);
 
-/* Writes what waits in memory, in several transactions where it is much: where that fails, the rest stays in memory. */
+/* Writes the records in memory, if there are many in several transactions: on failure the rest stays in memory. */
 int tb_sqlite_sync(struct tb_spool *spool);
 
 /* Removes a device's records from one number to another. */
@@ -45,13 +45,13 @@ struct tb_cursor {
 struct tb_cursor tb_cursor_open(struct tb_spool *spool, const struct tb_device *device, enum tb_statement which,
                                 int64_t first, int64_t last);
 
-/* SQLITE_ROW, or SQLITE_DONE at the end. The row's data is SQLite's, for reading, and holds until the next call; keys
- * it has none. */
+/* SQLITE_ROW, or SQLITE_DONE at the end. The row's data belongs to SQLite: read-only, and valid until the next call. It
+ * has no keys yet. */
 int tb_cursor_next(const struct tb_cursor *cursor, struct tb_row *row);
 
 void tb_cursor_close(const struct tb_cursor *cursor);
 
-/* Gives a row its keys: for reading, until those of another shape are asked for. */
+/* Gives a row its keys: read-only, and valid until keys of another shape are loaded. */
 int tb_sqlite_load_keys(struct tb_spool *spool, struct tb_row *row);
 
 #endif

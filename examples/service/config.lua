@@ -1,5 +1,5 @@
--- A configuration of `thingsboard service`, to be put at /etc/thingsboard/config.lua. It returns a table, and has no
--- function in reach. All but the url and the identity may be left out.
+-- A configuration of `thingsboard service`, for /etc/thingsboard/config.lua. It returns a table, and can call no
+-- function. Only the url and the identity are required.
 return {
   url = "https://thingsboard.example",
 
@@ -31,7 +31,7 @@ return {
     dhcp = {},
   },
 
-  -- Firmware: an executable installs it; see update-sysupgrade and update-dpkg beside this file. Without `apply` a
+  -- Firmware: an executable installs it; see update-sysupgrade and update-dpkg in this folder. Without `apply` a
   -- script does, by device:on_update(function(package) ... end), and `current` tells what runs.
   updates = {
     kind = "firmware", directory = "/var/lib/thingsboard", package_directory = "/tmp", strong = true,

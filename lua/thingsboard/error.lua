@@ -5,16 +5,16 @@
 --
 -- Kinds:
 --
--- - `value`: it cannot be sent as it is
+-- - `value`: the value cannot be sent unchanged
 -- - `http`: the server itself answered with a status that is no success
 -- - `answer`: somebody else answered in the server's place, or the answer makes no sense or is too large
 -- - `timeout`: no answer in time
 -- - `network`: no connection, or one that broke
 -- - `tls`: the other side is not who it should be, or speaks no TLS
 -- - `closed`: the device was closed during the call
--- - `memory`: there is not enough
--- - `file`: it cannot be read or written
--- - `full`: the outbox holds as much as it may
+-- - `memory`: memory has run out
+-- - `file`: a file cannot be read or written
+-- - `full`: the outbox is full
 -- - `clock`: the outbox does not know the time yet
 -- - `package`: the download is not what was announced
 -- - `not_found`: the server knows no such provisioning key and secret
@@ -32,25 +32,25 @@ local M = {}
 local retryable_status = { [408] = true, [429] = true, [500] = true, [502] = true, [503] = true, [504] = true }
 
 local meaning = {
-  [400] = "the server could not make sense of the request",
+  [400] = "the server did not understand the request",
   [401] = "the server knows no device with this token; check it, and that the device's credentials are an access token",
   [403] = "the server forbids it",
-  [404] = "the server has no such address; check the url",
+  [404] = "the server has no such path; check the url",
   [408] = "the server got no result in time",
   [413] = "the request is too large for the server; send less at once",
   [429] = "too many requests; send less often",
-  [500] = "the server failed: it does so for a bad value, for a rate limit, and for trouble of its own",
+  [500] = "the server failed: it answers so for a bad value, for a rate limit, and for failures of its own",
   [502] = "the server behind the gateway does not answer",
   [503] = "the server is not available, or got no result in time",
   [504] = "the server behind the gateway did not answer in time",
 }
 
--- What is known of an answer that is not the server's.
+-- Meanings of statuses in an answer that is not the server's.
 local foreign = {
-  [401] = "somebody on the way asks for credentials",
+  [401] = "a proxy or portal on the way asks for credentials",
   [407] = "a proxy asks for credentials",
-  [413] = "the request is too large for somebody on the way; send less at once",
-  [429] = "somebody on the way says that there are too many requests; send less often",
+  [413] = "the request is too large for a proxy on the way; send less at once",
+  [429] = "a proxy on the way says that there are too many requests; send less often",
   [502] = "a gateway says that the server behind it does not answer",
   [503] = "a gateway says that the server is not available",
   [504] = "a gateway says that the server behind it did not answer in time",
@@ -80,14 +80,14 @@ end
 
 local advice = {
   BODY_TOO_LARGE = "; raise max_response",
-  BAD_FUNCTION_ARGUMENT = "; that is libcurl's word for an answer whose headers make no sense",
+  BAD_FUNCTION_ARGUMENT = "; libcurl says so when the headers of an answer make no sense",
   SSL_CONNECT_ERROR = "; check that the url's port speaks TLS",
   PEER_FAILED_VERIFICATION = "; give the server's authority as ca_file, and check the clock",
   SSL_PINNEDPUBKEYNOTMATCH = "; the server's key is not the pinned one",
   COULDNT_RESOLVE_HOST = "; check the url's host name and the name servers",
   COULDNT_RESOLVE_PROXY = "; check the proxy's name and the name servers",
   PROXY = "; check the proxy, its user and its password",
-  SSL_CERTPROBLEM = "; check client_cert and client_key, and client_key_password where the key has a pass phrase",
+  SSL_CERTPROBLEM = "; check client_cert and client_key, and client_key_password if the key has a pass phrase",
   SSL_CLIENTCERT = "; give client_cert and client_key",
   COULDNT_CONNECT = "; check the url's host and port, or the proxy's, and that the server runs",
 }

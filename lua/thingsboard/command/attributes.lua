@@ -8,14 +8,14 @@ local attributes = {
   usage = "attributes get|set|watch ...",
   help = [[
 get [--client KEYS] [--shared KEYS]    prints attributes as {"client":{...},"shared":{...}}; KEYS as in a,b; all if none
-set KEY=VALUE...                       sets client attributes; a value is JSON where it is JSON, else text
-watch [-C COUNT] [-W SECONDS] [KEY...] prints shared attributes as they are, then each change, a JSON object a line;
-                                       what is deleted is null]],
+set KEY=VALUE...                       sets client attributes; a value is JSON if it is valid JSON, else text
+watch [-C COUNT] [-W SECONDS] [KEY...] prints the shared attributes, then each change, one JSON object per line;
+                                       a deleted attribute is null]],
   options = {
-    { name = "client", value = "KEYS", help = "names of client attributes, with commas between" },
-    { name = "shared", value = "KEYS", help = "names of shared attributes, with commas between" },
-    { name = "count", short = "C", value = "COUNT", help = "watch: end after so many lines" },
-    { name = "wait", short = "W", value = "SECONDS", help = "watch: end after so long; exit code 5 when too few came" },
+    { name = "client", value = "KEYS", help = "names of client attributes, separated by commas" },
+    { name = "shared", value = "KEYS", help = "names of shared attributes, separated by commas" },
+    { name = "count", short = "C", value = "COUNT", help = "watch: end after this many lines" },
+    { name = "wait", short = "W", value = "SECONDS", help = "watch: end after this time; exit code 5 if too few came" },
   },
   endless = true,
 }

@@ -12,15 +12,15 @@ local MOST_BESIDE <const> = 8 -- methods that run at the same time
 local rpc = {
   usage = "rpc call|serve ...",
   help = [[
-call METHOD [PARAMS]  asks the server, whose rule chain answers; prints the answer as JSON. PARAMS are JSON where they
-                      are JSON, else text; - for the standard input.
-serve DIRECTORY       answers the server's calls until it is told to end: a method is an executable of that name in
-                      DIRECTORY, which gets the params as JSON on its standard input. What it writes is the answer,
-                      JSON where it is JSON, else text; an exit code other than 0 makes it {"error": ...}. Its name is
-                      never a path, and others must not be able to write to it.]],
+call METHOD [PARAMS]  asks the server, whose rule chain answers; prints the answer as JSON. PARAMS are JSON if they are
+                      valid JSON, else text; - for the standard input.
+serve DIRECTORY       answers the server's calls until it gets a signal: a method is an executable of that name in
+                      DIRECTORY, which gets the params as JSON on its standard input. Its output is the answer: JSON
+                      if it is valid JSON, else text; an exit code other than 0 makes the answer {"error": ...}. The
+                      name is never a path, and other users must not be able to write to the file.]],
   options = {
-    { name = "wait", short = "W", value = "SECONDS", help = "call: wait for so long; exit code 5" },
-    { name = "timeout", value = "SECONDS", help = "serve: of a method; 9 if absent, for the server waits for 10" },
+    { name = "wait", short = "W", value = "SECONDS", help = "call: wait no longer than this; exit code 5" },
+    { name = "timeout", value = "SECONDS", help = "serve: for a method; 9 if absent, because the server waits for 10" },
     { name = "max-output", value = "COUNT", help = "serve: bytes that a method may write; 65536 if absent" },
     { name = "jobs", short = "j", value = "COUNT", help = "serve: methods at the same time; 8 if absent" },
   },

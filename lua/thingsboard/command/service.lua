@@ -8,9 +8,9 @@ local running
 local subcommand = {
   usage = "service [CONFIG]",
   help = [[
-Runs the scripts of a folder until it is told to end (SIGTERM, SIGINT). A script is a Lua file that gets the library and
-the device: local tb, device = ... What it puts goes through an outbox; one RPC stream and one attribute poll serve all
-scripts; one that fails is started again. SIGHUP loads new and changed files, and stops removed ones; SIGUSR1 writes the
+Runs the scripts of a folder until SIGTERM or SIGINT. A script is a Lua file that gets the library and the device:
+local tb, device = ... What it puts goes through an outbox; all scripts share one RPC stream and one attribute poll; a
+script that fails is started again. SIGHUP loads new and changed files, and stops removed ones; SIGUSR1 writes the
 state into the log. examples/service/config.lua shows a configuration.]],
 }
 

@@ -13,15 +13,15 @@ local LOOK_EVERY <const> = 0.2 -- seconds
 local update = {
   usage = "update --handler EXECUTABLE --directory DIRECTORY [--kind software] [-W SECONDS]",
   help = [[
-Waits for a package, downloads and verifies it, lets the executable install it, and tells the server how it went. Ends
-once that is told. The executable is called with `version` (prints the title and the version of what runs, a line each),
+Waits for a package, downloads and verifies it, runs the executable to install it, reports the result to the server, and
+ends. The executable is called with `version` (prints the title and the version of what runs, a line each),
 `verify FILE` and `apply FILE`; exit code 0 for done, 21 for a later try. DIRECTORY holds the package and the state, so
 that the update goes on after a restart.]],
   options = {
     { name = "handler", value = "EXECUTABLE", help = "installs the package" },
     { name = "directory", value = "DIRECTORY", help = "where the package and the state are" },
     { name = "kind", value = "KIND", help = "firmware, or software; firmware if absent" },
-    { name = "wait", short = "W", value = "SECONDS", help = "end when nothing was installed in so long; exit code 5" },
+    { name = "wait", short = "W", value = "SECONDS", help = "end if nothing was installed in this time; exit code 5" },
   },
   endless = true,
 }

@@ -98,7 +98,7 @@ local function library(self)
     return device, err
   end
   function own.run() error("run: the service runs the script's tasks by itself", 2) end
-  function own.on_error() error("on_error: the service tells of errors by itself", 2) end
+  function own.on_error() error("on_error: the service reports errors itself", 2) end
   return setmetatable(own, { __index = tb })
 end
 

@@ -3,16 +3,16 @@
 
 ---What an error is: one of these words in its field `kind`.
 ---@alias thingsboard.error_kind
----| "value" # it cannot be sent as it is
+---| "value" # the value cannot be sent unchanged
 ---| "http" # the server itself answered with a status that is no success
 ---| "answer" # somebody else answered in the server's place, or the answer makes no sense or is too large
 ---| "timeout" # no answer in time
 ---| "network" # no connection, or one that broke
 ---| "tls" # the other side is not who it should be, or speaks no TLS
 ---| "closed" # the device was closed during the call
----| "memory" # there is not enough
----| "file" # it cannot be read or written
----| "full" # the outbox holds as much as it may
+---| "memory" # memory has run out
+---| "file" # a file cannot be read or written
+---| "full" # the outbox is full
 ---| "clock" # the outbox does not know the time yet
 ---| "package" # the download is not what was announced
 ---| "not_found" # the server knows no such provisioning key and secret

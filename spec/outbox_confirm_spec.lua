@@ -338,6 +338,18 @@ describe("an outbox confirms", function()
     end)
   end
 
+  it("as it did without, where the server keeps no more client attributes and shows the last it has kept", function()
+    confirm.marker_timeout = 0.1
+    local outbox <close> = open { batch_records = 1 }
+    fill(outbox, 1, 1)
+    assert.is_true(outbox:drain { deadline = 20 })
+    e:set { keeps_attributes = false }
+    fill(outbox, 2, 40)
+    assert.is_true(outbox:drain { deadline = 30 })
+    assert.truthy(outbox:stats().confirm:find "does not keep")
+    assert.equal(40, #place:arrived(40))
+  end)
+
   it("by a marker that comes late, when one came before", function()
     confirm.first_timeout, confirm.marker_timeout = 0.2, 10
     local outbox <close> = open()
@@ -498,6 +510,28 @@ describe("the chain of exchanges", function()
     self:take_stale()
     self:marked(1, breaks)
     assert.is_nil(self.outstanding)
+  end)
+
+  it("is not given up for a portal's page that comes in place of some markers", function()
+    send(1)
+    mark(1)
+    local now, waits = 1, {}
+    for n = 2, 10 do
+      for _ = 1, 30 do send(n) end
+      assert.is_nil(self:refuse(now))
+      self:take_stale()
+      waits[#waits + 1] = self.mark_at - now
+      now = self.mark_at
+    end
+    assert.same({ 1, 2, 4, 8, 16, 32, 60, 60, 60 }, waits)
+    for _ = 1, 30 do send(11) end -- no more is in flight than with markers
+    assert.equal("wait", (self:next(now - 1, "more")))
+    assert.is_true(self.on)
+    mark(now)
+    assert.equal(30, #mark(now))
+    send(12)
+    assert.is_nil(self:refuse(now))
+    assert.equal(1, self.mark_at - now)
   end)
 
   it("forgets what is dropped", function()

@@ -25,7 +25,10 @@ local EVERY_POSTS, EVERY_BYTES = 10, 1 << 20 -- between two markers, while a bac
 local SHARE = 0.1 -- markers and reads for each post, when records trickle
 local COST = 4 -- two markers and two reads
 local FIRST_READ, LONGEST_READ = 0.05, 1 -- seconds between two reads for one marker
-local REFUSALS = 5 -- of markers or their reads, before there are none
+-- Refusals of markers or their reads, before there are none: where the server has kept one before, and where it has
+-- not. Each wait for the next marker is twice as long, up to a minute: these are 4 minutes, and 15 seconds.
+local REFUSALS_KEPT, REFUSALS, LONGEST_WAIT = 10, 5, 60
+local TIMES_KEPT = 31 -- times `marker_timeout` without a marker that comes back, before there are none, alike
 -- So many connections that end without notice, and no confirmation between them, are the way of this server or of a
 -- proxy before it. Then only the first after a confirmation is a sign.
 local UNTOLD_ENDS = 10
@@ -61,7 +64,8 @@ function confirm.new(on)
     closing = true, -- the server has said that it closes the connection, or there has been none
     untold_ends = 0, -- connections that ended without notice, since a confirmation
     is_kept = false, -- the server has shown a marker, of this process or of another
-    waited = 0, -- seconds for a marker while the server showed none at all, those of earlier processes too
+    waited = 0, -- seconds for markers since one has come back, those of earlier processes too
+    missed = 0, -- markers since one has come back
     refused = 0, -- markers and reads that the server has refused, while posts passed, since a marker has come back
     passes = 0, passes_before = -1, -- posts, and how many there were at the last refusal
     mark_at = 0, -- when a marker may go after a refusal
@@ -144,9 +148,11 @@ local function is_full(self)
   return is_long(posts, bytes, 2)
 end
 
--- Whether the server was given time enough to show that it keeps client attributes, and has shown none.
+-- Whether the server was given time enough to show that it keeps client attributes, and has not. It may have kept some
+-- before, and still show the last of these.
 local function is_without(self)
-  return not self.is_kept and self.looked_at ~= nil and self.waited >= 2 * confirm.first_timeout
+  local most = self.is_kept and TIMES_KEPT * confirm.marker_timeout or 2 * confirm.first_timeout
+  return self.looked_at ~= nil and self.waited >= most
 end
 
 --- What to do next.
@@ -161,7 +167,7 @@ function confirm:next(now, mode)
   if self.at_once then return "again" end
   if mode ~= "more" then self.in_row = 0 end
   if self.outstanding then
-    local timeout = self.is_kept and confirm.marker_timeout or confirm.first_timeout
+    local timeout = (self.is_kept and confirm.marker_timeout or confirm.first_timeout) * 2 ^ self.missed
     if now - self.posted_at > timeout or is_without(self) then return "missed" end
     if now >= self.read_at then return "read" end
     if mode == "more" and not is_full(self) then return nil end
@@ -170,7 +176,8 @@ function confirm:next(now, mode)
   local open = self.open
   self.second_only = false
   if now < self.mark_at then
-    if mode == "more" or not open.items[1] and not self.stale[1] and not self.behind[1] then return nil end
+    if mode == "more" and not is_full(self) then return nil end
+    if not open.items[1] and not self.stale[1] and not self.behind[1] then return nil end
     return "wait", self.mark_at
   end
   if mode == "more" then
@@ -222,20 +229,17 @@ end
 -- @treturn table the items that are confirmed by it
 function confirm:read(now, value)
   self.credit = math.max(self.credit - 1, -COST)
-  if value ~= nil then
-    self.is_kept, self.waited = true, 0
-  elseif self.outstanding then
-    self.waited = self.waited + now - (self.looked_at or self.posted_at)
-    self.looked_at = now
-  end
+  self.is_kept = self.is_kept or value ~= nil
   local confirmed = {}
   if not self.outstanding then return confirmed end
   if value ~= self.outstanding then
+    self.waited = self.waited + now - (self.looked_at or self.posted_at)
+    self.looked_at = now
     self.read_at = now + self.read_pause
     self.read_pause = math.min(2 * self.read_pause, LONGEST_READ)
     return confirmed
   end
-  self.outstanding, self.refused = nil, 0
+  self.outstanding, self.refused, self.waited, self.missed = nil, 0, 0, 0
   while self.behind[1] and self.behind[1].marker < value do
     for _, item in ipairs(table.remove(self.behind, 1).items) do add(confirmed, item) end
   end
@@ -251,11 +255,12 @@ local function give_up(self, problem)
   return self:take_stale()
 end
 
---- A marker has not come back in time: what is sent is sent again. Where none ever has, though all else passes, markers
--- are given up.
+--- A marker has not come back in time: what is sent is sent again. Where none has for long, though all else passes,
+-- markers are given up.
 -- @treturn ?table then, all that was sent
 function confirm:miss()
   local without = is_without(self)
+  self.missed = self.missed + 1
   self:broke(true)
   if not without then return nil end
   return give_up(self, "the server does not keep client attributes, by which it would show what it has stored")
@@ -267,11 +272,11 @@ end
 -- @treturn ?table then, all that was sent
 function confirm:refuse(now)
   self:broke(true)
-  self.mark_at = now + LONGEST_READ
+  self.mark_at = now + math.min(LONGEST_READ * 2 ^ self.refused, LONGEST_WAIT)
   if self.passes == self.passes_before then return nil end
   self.passes_before = self.passes
   self.refused = self.refused + 1
-  if self.refused < REFUSALS then return nil end
+  if self.refused < (self.is_kept and REFUSALS_KEPT or REFUSALS) then return nil end
   return give_up(self, "the server refuses the client attribute by which it would show what it has stored")
 end
 

@@ -50,9 +50,9 @@ local function decode(line, number)
   context.complain(("line %d is no JSON object with values, and is left out"):format(number))
 end
 
---- Calls a function with each batch, a list of tables, until the input ends or the function returns nothing.
--- @tparam function handle
--- @treturn integer the exit code: 1 when lines were left out
+--- Calls a function with each batch, a list of tables, until the input ends or the function fails.
+-- @tparam function handle returns true, or nil and an error
+-- @treturn integer the exit code: 1 when lines were left out; that of the error when the function failed
 function lines.each_batch(handle)
   local reader, number, code = new_reader(), 0, context.codes.done
   while true do
@@ -69,9 +69,10 @@ function lines.each_batch(handle)
       end
     end
     if batch[1] == nil then return code end
-    if not handle(batch) then
+    local ok, err = handle(batch)
+    if not ok then
       context.complain(("given up at line %d"):format(number))
-      return code
+      return context.fail(err)
     end
   end
 end

@@ -8,7 +8,7 @@ local put = {
   usage = "put [-l] [--ts MILLISECONDS] [--outbox FILE] KEY=VALUE...",
   help = [[
 Records telemetry in the file of an outbox, and returns when it is on the disk. `thingsboard outbox send` sends it. One
-process has the file at a time: while `thingsboard service` runs with this outbox, a script of its own is the way.]],
+process at a time can use the file: while `thingsboard service` uses this outbox, record from one of its scripts.]],
   options = {
     { name = "lines", short = "l", help = "read lines of JSON from the standard input, as `send` does" },
     { name = "ts", value = "MILLISECONDS", help = "the time of the values; now if absent" },
@@ -28,13 +28,7 @@ function put.run(self, arguments)
     local ok, err = outbox:put { ts = self.given.ts or core.now(), values = values }
     return not ok and context.fail(err) or nil
   end
-  local failure
-  local code = require("thingsboard.command.lines").each_batch(function(batch)
-    local ok, err = outbox:put(batch)
-    failure = not ok and err or nil
-    return ok
-  end)
-  return failure and context.fail(failure) or code
+  return require("thingsboard.command.lines").each_batch(function(batch) return outbox:put(batch) end)
 end
 
 return put

@@ -8,12 +8,12 @@ answers.rows = {
   { action = "passed", statuses = { 200 }, said = "200 with an empty body",
     becomes = "it stays in the file until two markers have come back, then it leaves; with `confirm = false` at once",
     counter = "`sent.records`, then `sent.confirmed`" },
-  { said = "a marker does not come back, or the server may have been away",
+  { said = "a marker does not come back, or the server may have been restarted",
     becomes = "what is not confirmed is sent again", counter = "`sent.again`" },
   { action = "refused", statuses = { 400, 403, 415, 500 },
     said = "400, 403, 415, or a 500 that does not speak of a limit",
-    becomes = "the batch is halved until one record is alone. That one waits behind all others, is tried again " ..
-      "between posts that pass, and is set aside once this has proved it bad",
+    becomes = "the batch is halved until one record is alone. That one waits until the others are sent, is tried " ..
+      "again between posts that pass, and is set aside once this has proved it bad",
     counter = "`lost.rejected`" },
   { action = "too_large", statuses = { 413 }, said = "413",
     becomes = "posts get smaller; a record that is too large alone is treated like one that is refused",
@@ -31,7 +31,7 @@ answers.rows = {
     becomes = "`put` fails; with `on_trouble = \"memory\"` it waits in memory, where the oldest beyond 10,000 are " ..
       "dropped",
     counter = "`trouble`, `lost.memory`" },
-  { said = "the file is damaged, or was taken away",
+  { said = "the file is damaged, or was removed",
     becomes = "a damaged file is renamed to `...damaged-` and the time; a new file is begun, with what is in memory",
     counter = "`lost.damaged` (files)" },
   { said = "the outbox is full",
@@ -66,7 +66,7 @@ end
 function answers.action(err)
   if not err then return "passed" end
   if err.kind == "closed" then return "closed" end
-  if err.status == 413 then return "too_large" end -- whoever says so
+  if err.status == 413 then return "too_large" end -- the server's or a proxy's
   if err.kind ~= "http" then return "outage" end
   local action = action_of[err.status] or "outage"
   if action == "refused" and speaks_of_limit(err) then return "limited" end

@@ -205,8 +205,9 @@ torture-soak: ready-for-test
 
 # Processes that are killed, disks whose power is cut, more often than the specs do it.
 torture-outbox: ready-for-test
-	THINGSBOARD_CYCLES=1000 THINGSBOARD_CUTS=5000 THINGSBOARD_KILLS=200 THINGSBOARD_CRASHES=10000 $(PATHS) $(LUA) $(BUSTED) \
-	  spec/outbox_kill_spec.lua spec/outbox_cut_spec.lua spec/outbox_confirm_spec.lua spec/service_spec.lua
+	THINGSBOARD_CYCLES=1000 THINGSBOARD_CUTS=5000 THINGSBOARD_KILLS=200 THINGSBOARD_CRASHES=10000 THINGSBOARD_RECORDS=10000 $(PATHS) $(LUA) $(BUSTED) \
+	  spec/outbox_kill_spec.lua spec/outbox_cut_spec.lua spec/outbox_confirm_spec.lua spec/outbox_story_spec.lua \
+	  spec/service_spec.lua
 
 # Fuzzing: each target for so many seconds, from the seeds of spec/fuzz/corpus; what is found stays in build/fuzz. RUNS=0
 # runs the seeds alone.

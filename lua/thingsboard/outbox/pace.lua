@@ -4,10 +4,11 @@ local pace = {}
 pace.__index = pace
 
 local FIRST_RATE = 20 -- posts a second: the first refusal halves this
+local SLOWEST = 0.1 -- posts a second: what is put meanwhile must not wait for long behind what is refused
 local FREE_RATE = 100 -- posts a second that are as good as no limit
 local RATE_STEP = 1 -- posts a second, for every post that passes
 local POINTS_STEP = 4 -- points of a post, for every post that passes
--- Refusals in a row that are put down to what was posted: a search among ten thousand records meets not more.
+-- Refusals of what was posted, in a row, that do not slow down: a search among ten thousand records meets not more.
 local EXCUSED = 16
 
 --- A pace without any limit.
@@ -34,9 +35,15 @@ end
 -- @treturn boolean whether that may be a limit: the pace has shrunk
 function pace:refused(now, points, for_itself)
   self.in_row = self.in_row + 1
-  if for_itself and self.in_row <= EXCUSED then return false end
+  if for_itself then -- no limit: slower all the same, where a server refuses everything
+    if self.in_row > EXCUSED then
+      self.rate = math.min(self.rate, FIRST_RATE / 2)
+      wait(self, now)
+    end
+    return false
+  end
   self.points = math.max(1, math.min(self.points, points) // 2)
-  self.rate = math.max(1 / self.longest, math.min(self.rate, FIRST_RATE) / 2)
+  self.rate = math.max(1 / self.longest, SLOWEST, math.min(self.rate, FIRST_RATE) / 2)
   wait(self, now)
   return true
 end

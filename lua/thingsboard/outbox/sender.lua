@@ -22,6 +22,7 @@ local NOTE_EVERY = 60 -- seconds between notes of how late it is
 -- Posts that begin with the same record and get answers that are not ThingsBoard's, or speak of a limit, before a
 -- record is suspected to be the cause.
 local STUCK = 3
+local PROBE_AFTER = 4 -- refusals in a row, before records are tried that lie elsewhere
 local SAMPLE_BYTES = 16 * 1024 -- of a post that may be kept as a sample, at most
 -- Short lists that were refused, and whose records passed alone, before lists are given up; and how many objects go
 -- before a list is tried again.
@@ -87,8 +88,18 @@ local function next_fresh(outbox)
   return batch_between(outbox, outbox.backlog_end, math.maxinteger)
 end
 
+-- One record from anywhere in the backlog, by turns with what is next, once several posts in a row were refused: if it
+-- passes, the server is well, and it is bad records that lie together. Else they would be taken for a limit.
+local function probe(outbox)
+  local in_row = outbox.pace.in_row
+  if in_row < PROBE_AFTER or in_row % 2 > 0 or outbox.backlog_end == 0 then return nil end
+  return batch_between(outbox, math.random(0, outbox.backlog_end - 1), outbox.backlog_end - 1, 1)
+end
+
 -- The backlog; while a bad record is searched for, what the search is to look at.
 local function next_backlog(outbox)
+  local probed, problem, kind = probe(outbox)
+  if probed or problem then return probed, problem, kind end
   local first, last, records = outbox.bisect:next()
   if first then
     local batch, reason, code = batch_between(outbox, first, last, records)

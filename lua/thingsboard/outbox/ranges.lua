@@ -54,14 +54,4 @@ function ranges:gap(first, last)
   return first, last
 end
 
---- How many numbers between two are in the set.
-function ranges:overlap(first, last)
-  local count, at = 0, find(self, first)
-  while self[at] and self[at].first <= last do
-    count = count + math.min(last, self[at].last) - math.max(first, self[at].first) + 1
-    at = at + 1
-  end
-  return count
-end
-
 return ranges

@@ -37,7 +37,7 @@ end
 local function note_time(self, task)
   local took = core.monotonic() - task.resumed_at
   if took >= BLOCKED then
-    self.service.log:warning("%s: it blocked everything for %.1f s; wait by tb.sleep, and start programs in the background",
+    self.service.log:warning("%s: it blocked everything for %.1f s; use tb.sleep, and start programs in the background",
       self.name, took)
   end
 end

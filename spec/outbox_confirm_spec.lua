@@ -237,6 +237,29 @@ describe("an outbox confirms", function()
     assert.same({ 0, 0, nil }, { stats.unconfirmed, stats.records, stats.lost.expired })
   end)
 
+  for status, said in pairs { [403] = "<html>blocked</html>", [500] = "Rate limits reached! again" } do
+    it("what goes beside an attribute that never passes, for a " .. status, function()
+      e:fault { method = "POST", request_body = "never", how = "status", status = status, body = said }
+      local outbox <close> = open()
+      fill(outbox, 1, 20)
+      assert(outbox:attributes { a = 1, b = 2, c = "never", d = 4 })
+      while_running(outbox, function()
+        await(function()
+          local stats = outbox:stats()
+          return stats.attributes == 1 and stats.in_doubt == 1
+        end)
+        assert.is_nil(outbox:stats().lost.rejected)
+        for n = 21, 60 do -- what a trickle has to bring for its markers
+          fill(outbox, n, n)
+          await(function() return outbox:stats().records == 0 end)
+        end
+        await(function() return outbox:stats().sent.confirmed >= 20 end)
+      end)
+      local kept = e:attributes(token, "client")
+      assert.same({ "1", "2", "4" }, { kept.a.value, kept.b.value, kept.d.value })
+    end)
+  end
+
   it("at once what takes the room that others need", function()
     local outbox = open { max_records = 3, when_full = "refuse" }
     while_running(outbox, function()

@@ -102,8 +102,9 @@ function outbox.new(client, given)
     retry_at = 0, -- when the next of these is due
     expire_at = 0, -- when the old are to be dropped again
     noted_at = 0, -- when the time is to be noted again
-    stuck_at = nil, -- the first record of the last post that failed for a limit or by somebody else's answer
-    stuck = 0, -- how often in a row posts have failed so at this record
+    -- The first record of the last post that failed for a limit or by somebody else's answer, or `attributes`.
+    stuck_at = nil,
+    stuck = 0, -- how often in a row posts have failed so there
     short_list = nil, -- one that was refused: `first`, `last` and how many are `left` to pass alone
     lists_refused = 0, -- short lists whose records have passed alone, since a list has passed
     objects_only = nil, -- while no lists are sent: how many objects go before a list is tried again

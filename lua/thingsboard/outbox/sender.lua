@@ -128,7 +128,8 @@ local function next_attributes(outbox)
       count = count + 1
     end
   end
-  return parts[1] and attributes_post(parts, versions, count) or nil
+  if parts[1] then return attributes_post(parts, versions, count) end
+  outbox.most_attributes = math.maxinteger
 end
 
 -- What is in doubt, and the samples before and after it. Records that have since been dropped are no longer in doubt.
@@ -270,7 +271,6 @@ end
 
 local function attributes_passed(outbox, post)
   outbox.sent.attributes = outbox.sent.attributes + post.points
-  outbox.most_attributes = math.maxinteger
   for key, version in next, post.versions do
     local attribute = outbox.pending[key]
     if attribute and attribute.version == version then attribute.sent = true end
@@ -361,7 +361,19 @@ local function doubt(outbox, post, err, now)
   end
 end
 
--- The server has refused a post: it goes again in parts, or what is alone is in doubt.
+-- A post goes again in parts, or what is alone is in doubt.
+local function search(outbox, post, err, now)
+  if post.kind == "records" then
+    if outbox.bisect:refused(post.first, post.last, post.records) then doubt(outbox, post, err, now) end
+  elseif post.points > 1 then
+    outbox.most_attributes = post.points // 2
+  else
+    outbox.most_attributes = math.maxinteger
+    doubt(outbox, post, err, now)
+  end
+end
+
+-- The server has refused a post.
 local function refused(outbox, post, err, now)
   if post.doubt then
     outbox.doubts:refused(now, err.message, true)
@@ -374,22 +386,19 @@ local function refused(outbox, post, err, now)
   if outbox.pace:refused(now, post.points, not answers.may_be_limit(err)) then outbox.doubts:disturb(now) end
   if post.kind == "marker" then return without_markers(outbox, outbox.confirm:refuse(now)) end
   learn_form(outbox, post, false)
-  if post.kind == "records" then
-    if outbox.bisect:refused(post.first, post.last, post.records) then doubt(outbox, post, err, now) end
-  elseif post.points > 1 then
-    outbox.most_attributes = post.points // 2
-  else
-    outbox.most_attributes = math.maxinteger
-    doubt(outbox, post, err, now)
-  end
+  search(outbox, post, err, now)
 end
 
--- Whether posts fail again and again at one place of the backlog, so that what stands there must not hold up the rest.
+-- Whether posts fail again and again at one place of the backlog, or those of attributes do, so that what stands there
+-- must not hold up the rest.
 local function is_stuck(outbox, post)
-  if post.kind ~= "records" or post.doubt then return false end
-  outbox.stuck = post.first == outbox.stuck_at and outbox.stuck + 1 or 1
-  outbox.stuck_at = post.first
-  return outbox.stuck >= STUCK or outbox.bisect:next() ~= nil
+  if post.kind == "marker" or post.doubt then return false end
+  local place = post.first or post.kind
+  outbox.stuck = place == outbox.stuck_at and outbox.stuck + 1 or 1
+  outbox.stuck_at = place
+  if outbox.stuck >= STUCK then return true end
+  if post.kind == "attributes" then return outbox.most_attributes < math.maxinteger end
+  return outbox.bisect:next() ~= nil
 end
 
 local function limited(outbox, post, err, now)
@@ -397,7 +406,7 @@ local function limited(outbox, post, err, now)
   outbox.doubts:disturb(now)
   outbox.pace:refused(now, post.points)
   outbox.pace:prove()
-  if is_stuck(outbox, post) and post.records == 1 then doubt(outbox, post, err, now) end
+  if is_stuck(outbox, post) and (post.records or post.points) == 1 then doubt(outbox, post, err, now) end
 end
 
 local failures = {} -- what to do, by action
@@ -419,10 +428,7 @@ local function outage(outbox, post, err, now)
     return without_markers(outbox, outbox.confirm:refuse(now))
   end
   outbox.retry_at = now + outbox.pause:next()
-  if err.kind == "answer" and is_stuck(outbox, post)
-    and outbox.bisect:refused(post.first, post.last, post.records) then
-    doubt(outbox, post, err, now)
-  end
+  if err.kind == "answer" and is_stuck(outbox, post) then search(outbox, post, err, now) end
 end
 
 failures.refused, failures.limited, failures.too_large, failures.outage = refused, limited, too_large, outage

@@ -268,7 +268,7 @@ describe("when memory runs out, the outbox's store", function()
 
   it("dates records, or leaves them without a date", function()
     run_store [[
-      assert(try_store(function(store)
+      try_store(function(store)
         store:set_clock_policy()
         assert(store:open())
         put(store, store:device "x", 1, 300)
@@ -281,7 +281,7 @@ describe("when memory runs out, the outbox's store", function()
         end
         local all = content(store, 1)
         for n = 1, 600 do assert(all:find('"n":' .. n .. "}", 1, true), all) end
-      end) > 0)
+      end) -- newer releases of SQLite need no memory for it
     ]]
   end)
 

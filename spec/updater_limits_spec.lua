@@ -21,6 +21,7 @@ describe("an update", function()
     local script = [[
       local json, tb = require "thingsboard.json.decode", require "thingsboard"
       local directory = os.getenv "DIRECTORY"
+      tb.clock(true) -- states have a time of their own then
       local dev = tb.device { url = os.getenv "URL", token = os.getenv "TOKEN" }
       local function read_state()
         local file <close> = io.open(directory .. "/firmware.state", "rb")

@@ -1,5 +1,6 @@
 --- Runs spec files in lanes: so many at a time, each in a busted of its own, for most of their time they wait. Tells
 -- of each file that passed in a line, shows all that one said that did not, and ends with one summary like busted's.
+-- A file that failed runs once more by itself.
 -- @usage lua5.4 spec/support/lanes.lua 4 lua5.4 /usr/bin/busted spec/a_spec.lua spec/b_spec.lua
 local uv = require "luv"
 
@@ -38,6 +39,7 @@ local function ordered(given)
   return order
 end
 
+local stopped -- by the signal of this name
 local queue = ordered(files)
 local running, broken = {}, {}
 local successes, failures, errors, pendings = 0, 0, 0, 0
@@ -57,6 +59,10 @@ local function kill_session(leader)
   end
 end
 
+-- What failed beside others runs once more, alone: so a machine that is too busy for its deadlines is told from a fault.
+-- Both runs are shown, and the second one counts.
+local again, alone = {}, false
+
 -- Counts what a file said at its end, and tells about it.
 local function report(file, said, code, signal, seconds)
   local passed, failed, erred, pending
@@ -66,6 +72,12 @@ local function report(file, said, code, signal, seconds)
   elseif not passed then how = "ended without a summary"
   elseif failed + erred > 0 then how = "failed"
   elseif code ~= 0 then how = "ended with status " .. code end
+  if how and not alone and not stopped then
+    again[#again + 1] = file
+    print(said)
+    print(("%6.1f s  %s: %s beside others; it runs again, alone"):format(seconds, file, how))
+    return io.stdout:flush()
+  end
   successes, failures = successes + (passed or 0), failures + (failed or 0)
   errors, pendings = errors + (erred or 0), pendings + (pending or 0)
   if how then
@@ -103,7 +115,6 @@ local function start_next()
   if queue[1] then start(table.remove(queue, 1), start_next) end
 end
 
-local stopped
 for _, name in ipairs { "sigint", "sigterm", "sighup" } do
   local signal = uv.new_signal()
   signal:start(name, function()
@@ -114,6 +125,9 @@ for _, name in ipairs { "sigint", "sigterm", "sighup" } do
 end
 
 for _ = 1, lanes do start_next() end
+uv.run()
+queue, alone = again, true
+start_next()
 uv.run()
 
 for _, line in ipairs(broken) do print(line) end

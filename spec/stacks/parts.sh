@@ -5,16 +5,16 @@
 once() {
   [ -f "$stack/built/$1" ] && return
   echo "  BUILD $stack/$1"
-  mkdir -p "$stack/built" "$stack/work"
-  rm -rf "$stack/work/$1"
-  cp -r "$sources/${2:-$1}" "$stack/work/$1"
+  mkdir -p "$stack/built" "$stack/trees"
+  rm -rf "$stack/trees/$1"
+  cp -r "$sources/${2:-$1}" "$stack/trees/$1"
   set +e # or the subshell would go on after what fails
-  (set -e; cd "$stack/work/$1"; "build_$(echo "$1" | tr -cd a-z0-9)") >"$stack/work/$1.log" 2>&1
+  (set -e; cd "$stack/trees/$1"; "build_$(echo "$1" | tr -cd a-z0-9)") >"$stack/trees/$1.log" 2>&1
   status=$?
   set -e
   if [ $status != 0 ]; then
-    tail -n 40 "$stack/work/$1.log" >&2
-    echo "$1 failed: $stack/work/$1.log" >&2
+    tail -n 40 "$stack/trees/$1.log" >&2
+    echo "$1 failed: $stack/trees/$1.log" >&2
     exit 1
   fi
   touch "$stack/built/$1"

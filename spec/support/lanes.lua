@@ -59,7 +59,7 @@ local function kill_session(leader)
   end
 end
 
--- What failed beside others runs once more, alone: so a machine that is too busy for its deadlines is told from a fault.
+-- What failed beside others runs once more, alone: so a machine that is too busy for deadlines is told from a fault.
 -- Both runs are shown, and the second one counts.
 local again, alone = {}, false
 

@@ -119,7 +119,8 @@ end
 -- @treturn string the file
 function Network:start(program)
   local log = self.folder .. "/device"
-  sh("nsenter --target %s --net --mount --wd=. %s >%s 2>&1 %s", self.holder, program, log, CLOSED)
+  -- By its path: this process's own folder has none there, for which glibc 2.41's loader waits for ever.
+  sh("nsenter --target %s --net --mount --wdns=\"$PWD\" %s >%s 2>&1 %s", self.holder, program, log, CLOSED)
   return log
 end
 

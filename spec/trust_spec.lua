@@ -118,7 +118,7 @@ describe("a device", function()
     local command = "sleep 3 | timeout 20 script -qec 'lua5.4 %s/post.lua' /dev/null 2>&1"
     local process <close> = assert(io.popen(command:format(folder)))
     local said = process:read "a"
-    assert.truthy(said:find("client_key_password where the key has a pass phrase", 1, true), said)
+    assert.truthy(said:find("client_key_password if the key has a pass phrase", 1, true), said)
     assert.is_nil(said:find("Enter", 1, true), said)
   end)
 

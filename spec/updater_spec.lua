@@ -98,7 +98,11 @@ describe("updates", function()
   it("give each state a time of its own, later than the one before, though the clock is set back", function()
     local core = require "thingsboard.core"
     local now, ahead = core.now, core.now() + 3600000
-    finally(function() core.now = now end)
+    finally(function()
+      core.now = now
+      tb.clock "/nonexistent" -- as nobody had said anything
+    end)
+    tb.clock(true)
     core.now = function() -- luacheck: ignore 122
       ahead = ahead - 1000
       return ahead

@@ -21,6 +21,7 @@ local strong = { SHA256 = true, SHA384 = true, SHA512 = true }
 
 local FIRST_PAUSE, LAST_PAUSE = 1, 300 -- seconds between tries, after failures that are retryable
 local MOST_TRIES = 6 -- without progress, when the server refuses or sends something else
+local APART = 0.002 -- seconds between two states that have no time of their own
 local TOLD_BEFORE_APPLY = 10 -- seconds to wait for UPDATING to be reported before `apply` is called
 local MISSING_FOR = 5 -- seconds until an attribute that is missing is a failure: an assignment can be two messages
 
@@ -131,6 +132,8 @@ local function tell(self)
       if ok or not err.retryable and err.kind ~= "closed" and err.status ~= 401 then
         table.remove(self.state.untold, 1)
         save(self)
+        -- Without a time of its own a state gets the server's: of two in one millisecond the server would keep one.
+        if not record.ts then self.loop:sleep(APART) end
         pause:reset()
       else
         self.loop:sleep(pause:next())

@@ -10,9 +10,16 @@
 
 enum { NANOSECONDS = 1000000000 };
 
+/* The system call that fills a struct timespec of this width. */
+#ifdef SYS_clock_gettime64
+enum { GETTIME = sizeof(time_t) > sizeof(long) ? SYS_clock_gettime64 : SYS_clock_gettime };
+#else
+enum { GETTIME = SYS_clock_gettime };
+#endif
+
 static int64_t true_time(clockid_t clock) {
   struct timespec time;
-  syscall(SYS_clock_gettime, clock, &time);
+  syscall(GETTIME, clock, &time);
   return (int64_t)time.tv_sec * NANOSECONDS + time.tv_nsec;
 }
 

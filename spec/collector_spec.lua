@@ -2,6 +2,7 @@
 local command = require "spec.support.command"
 local emulator = require "spec.support.emulator"
 local scratch = require "spec.support.scratch"
+local until_true = require "spec.support.until_true"
 local tb = require "thingsboard"
 
 describe("collectors", function()
@@ -40,16 +41,6 @@ describe("collectors", function()
     ]]):format(root, e.url, command.write(directory .. "/token", token), directory .. "/outbox", collectors)
     process, pid = command.start({ "service", command.write(directory .. "/config.lua", config) },
       { errors = directory .. "/log" })
-  end
-
-  local function until_true(condition)
-    local deadline = tb.now() + 15000
-    repeat
-      local value = condition()
-      if value then return value end
-      tb.sleep(0.05)
-    until tb.now() > deadline
-    error("in vain", 2)
   end
 
   local function last(key)

@@ -5,6 +5,7 @@ local command = require "spec.support.command"
 local emulator = require "spec.support.emulator"
 local processes = require "spec.support.processes"
 local scratch = require "spec.support.scratch"
+local until_true = require "spec.support.until_true"
 local tb = require "thingsboard"
 
 local DONE, OTHER, USAGE, REFUSED, AGAIN, NOTHING, FILE = 0, 1, 2, 3, 4, 5, 6
@@ -46,16 +47,6 @@ describe("thingsboard", function()
   local function done(code, out, err)
     assert.same({ DONE, "" }, { code, err })
     return out
-  end
-
-  local function until_true(condition)
-    local deadline = tb.now() + 15000
-    repeat
-      local value = condition()
-      if value then return value end
-      tb.sleep(0.05)
-    until tb.now() > deadline
-    error("in vain", 2)
   end
 
   describe("by itself", function()

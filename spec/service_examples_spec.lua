@@ -4,6 +4,7 @@ local command = require "spec.support.command"
 local config = require "thingsboard.command.config"
 local emulator = require "spec.support.emulator"
 local scratch = require "spec.support.scratch"
+local until_true = require "spec.support.until_true"
 local tb = require "thingsboard"
 
 describe("of the examples for the service,", function()
@@ -19,16 +20,6 @@ describe("of the examples for the service,", function()
   end)
 
   after_each(function() scratch.remove(directory) end)
-
-  local function until_true(condition)
-    local deadline = tb.now() + 15000
-    repeat
-      local value = condition()
-      if value then return value end
-      tb.sleep(0.05)
-    until tb.now() > deadline
-    error("in vain", 2)
-  end
 
   local function ask(method, params)
     return cjson.decode(e:rpc_result(e:rpc(token, { method = method, params = params or "{}" }), 15).body)

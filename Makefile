@@ -275,12 +275,13 @@ doc: all
 	mkdir -p build/reference
 	$(PATHS) $(LUA) packaging/manual/reference.lua build/reference
 	cd packaging/manual && ldoc --fatalwarnings --testing -q -c config.ld . >/dev/null
-	@grep -q '<table>' build/doc/guide/8-errors.md.html || { echo "lua-discount is missing"; exit 1; }
+	@grep -q '<table>' build/doc/guide/errors.md.html || { echo "lua-discount is missing"; exit 1; }
 	$(LUA) packaging/manual/index.lua build/doc
 
-# The command's man page, written from what its subcommands say of themselves.
+# The command's man page, written from what its subcommands say of themselves, and the guide's page of options.
 man: all
 	$(PATHS) $(LUA) packaging/manual/man.lua packaging/manual/thingsboard.1
+	$(PATHS) $(LUA) packaging/manual/options.lua packaging/manual/guide/options.md
 
 format:
 	clang-format -i $(SOURCES) $(HEADERS)

@@ -73,19 +73,31 @@ describe("options", function()
   end)
 end)
 
-describe("the README shows every option, with its default, of", function()
+describe("the guide shows every option, with its default, of", function()
   local options = require "thingsboard.options"
-  local readme = require "spec.support.readme"
+  local manual = require "spec.support.manual"
 
-  for heads, list in pairs {
+  for title, list in pairs {
     ["`tb.device`"] = options.device, ["`tb.provision`"] = options.credentials,
     ["`dev:request_attributes`"] = options.request_attributes,
     ["`dev:attribute_updates`"] = options.attribute_updates,
     ["`dev:rpc_requests` and `dev:serve_rpc`"] = options.rpc_requests, ["`dev:claim`"] = options.claim,
     ["`dev:firmware` and `dev:software`"] = options.package, ["`dev:updates`"] = options.updates,
+    ["`dev:outbox`"] = require "thingsboard.outbox.options",
   } do
-    it(heads, function()
-      assert.same(readme.options(list), readme.rows("| option of " .. heads .. " | default | what it does |"))
+    it(title, function()
+      local rows = manual.rows("options", "## " .. title)
+      assert.equal(#list, #rows)
+      for number, option in ipairs(list) do
+        local name, default, doc = rows[number]:match "^| `([%w_]+)` | [^|]+ | ([^|]+) | (.+) |$"
+        assert.equal(option.name, name)
+        assert.equal(option.doc, doc)
+        local plain = default:gsub("[`\",]", ""):gsub("^(%d+) ([KM])iB$", function(number_of, unit)
+          return ("%d"):format(number_of * (unit == "M" and 1 << 20 or 1 << 10))
+        end)
+        assert.equal(option.type:find "!$" and "required" or option.default == nil and "none"
+          or tostring(option.default), plain, name)
+      end
     end)
   end
 end)

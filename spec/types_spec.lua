@@ -1,4 +1,5 @@
 -- The types for editors: they say what lua/ says, and a checker finds mistakes by them.
+local manual = require "spec.support.manual"
 local scratch = require "spec.support.scratch"
 
 local function read(path)
@@ -39,6 +40,8 @@ describe("the types for editors #host", function()
   it("are found stale, and what is public and not documented is found", function()
     assert.truthy(said_of("lua/thingsboard/options.lua", "default = 35,", "default = 36,")
       :find "packaging/types/ is stale")
+    assert.truthy(said_of("lua/thingsboard/options.lua", "default = 35,", "default = 36,")
+      :find "guide/options.md is stale")
     assert.truthy(said_of("lua/thingsboard/command/claim.lua", "how long it may", "how long it must")
       :find "packaging/manual/thingsboard.1 is stale")
     assert.truthy(said_of("lua/thingsboard/device.lua", "%-%-%- Publishes client", "-- Publishes client")
@@ -75,10 +78,10 @@ describe("the types for editors #host", function()
   local PRELUDE = 'local tb = require "thingsboard"\n'
     .. 'local dev = tb.device { url = "https://thingsboard.example", token = "A1_TEST_TOKEN" }\n'
 
-  it("fit the README's pieces and the examples", function()
-    local files, number = {}, 0
-    for code in read("README.md"):gmatch "```lua\n(.-)```" do
-      number = number + 1
+  it("fit the pieces of README and the guide, and the examples", function()
+    local files = {}
+    for number, piece in ipairs(manual.pieces()) do
+      local code = piece.code
       if not code:find("local dev =", 1, true) then code = PRELUDE .. code end
       if not code:find "cqueues" then files["piece" .. number] = code end
     end

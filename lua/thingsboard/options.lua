@@ -1,5 +1,5 @@
 --- The options of all functions, except `outbox` (see `thingsboard.outbox.options`): name, type, default and meaning.
--- Checks and defaults follow from these lists, and specs compare the README's tables with them. The types are those of
+-- Checks, defaults, the guide's page of options and the types for editors follow from these lists. The types are those of
 -- `thingsboard.check`.
 -- @module thingsboard.options
 local options = {}

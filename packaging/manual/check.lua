@@ -58,14 +58,16 @@ end
 
 local folder = os.tmpname()
 os.remove(folder)
-local command = "mkdir '%s' && %s packaging/manual/types.lua '%s/types' && %s packaging/manual/man.lua '%s/man'"
-assert(os.execute(command:format(
-  folder, arg[-1], folder, arg[-1], folder)))
-if not os.execute(("diff -r packaging/types '%s/types' >&2"):format(folder)) then
-  complain "packaging/types/ is stale: make types"
-end
-if not os.execute(("diff packaging/manual/thingsboard.1 '%s/man' >&2"):format(folder)) then
-  complain "packaging/manual/thingsboard.1 is stale: make man"
+assert(os.execute(("mkdir '%s'"):format(folder)))
+for _, written in ipairs {
+  { "types.lua", "packaging/types/", "types" }, { "man.lua", "packaging/manual/thingsboard.1", "man" },
+  { "options.lua", "packaging/manual/guide/options.md", "man" },
+} do
+  local writer, path, target = table.unpack(written)
+  assert(os.execute(("%s packaging/manual/%s '%s/%s'"):format(arg[-1], writer, folder, writer)))
+  if not os.execute(("diff -r %s '%s/%s' >&2"):format(path, folder, writer)) then
+    complain("%s is stale: make %s", path, target)
+  end
 end
 os.execute(("rm -r '%s'"):format(folder))
 

@@ -56,9 +56,11 @@ for path in io.popen(("find '%s' -name '*.html' | sort"):format(folder)):lines()
   local scripts = ('<script src="%sindex.js"></script><script src="%ssearch.js"></script></body>'):format(root, root)
   html = html:gsub("</body>", scripts, 1):gsub('<div id="about">.-</div>', "", 1)
     :gsub("</head>", ('<link rel="stylesheet" href="%smanual.css"></head>'):format(root), 1)
-  for name, title in pairs(titles) do
+  for name, title in pairs(titles) do -- in LDoc's lists of pages, and in links from page to page
     local escaped = name:gsub("%p", "%%%0")
-    html = html:gsub(">" .. escaped .. "<", ">" .. title .. "<"):gsub(">" .. escaped .. "%.md<", ">" .. title .. "<")
+    html = html:gsub('(%.html">)' .. escaped .. "%.?m?d?<", "%1" .. title .. "<")
+      :gsub("<li><strong>" .. escaped .. "</strong>", "<li><strong>" .. title .. "</strong>")
+      :gsub('href="' .. escaped .. '%.md"', 'href="' .. name .. '.md.html"')
   end
   write(path, html)
 end

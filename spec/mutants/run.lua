@@ -20,7 +20,7 @@ local SPECS = {
   ["lua/thingsboard/json"] = "decode telemetry numbers body", ["lua/thingsboard/loop"] = "loop process fleet",
   ["lua/thingsboard/ota"] = "download updater updater_limits",
   ["lua/thingsboard/outbox"] = "outbox outbox_bisect outbox_clock outbox_sending outbox_disk outbox_migration "
-    .. "outbox_readme",
+    .. "outbox_answers",
 }
 
 local LONGEST = touching_only and 300 or 1800 -- seconds of the specs: a mutant may never end

@@ -1,9 +1,9 @@
---- What the server or the disk says about a record, and what becomes of the record. The README shows the same table.
+--- What the server or the disk says about a record, and what becomes of the record. The guide shows the same table.
 -- @module thingsboard.outbox.answers
 local answers = {}
 
 --- Each row: `action`, what the sender does; `statuses`, of answers that are ThingsBoard's own; `said`, `becomes` and
--- `counter`, in the README's words.
+-- `counter`, in the guide's words.
 answers.rows = {
   { action = "passed", statuses = { 200 }, said = "200 with an empty body",
     becomes = "it stays in the file until two markers have come back, then it leaves; with `confirm = false` at once",

@@ -1,4 +1,4 @@
---- The options of an outbox: name, type, default and meaning. The README shows the same table.
+--- The options of an outbox: name, type, default and meaning. The guide shows them.
 -- @module thingsboard.outbox.options
 return {
   { name = "path", type = "text!", doc = "the file; one process at a time can use it" },

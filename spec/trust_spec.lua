@@ -43,6 +43,15 @@ describe("a device", function()
     assert(post { ca_file = e.ca_file, ca_path = "/etc/ssl/certs" })
   end)
 
+  it("says which host the certificate is not for", function()
+    local liar <close> = emulator.start { certificate = "other_name" }
+    local ok, err = post { url = liar.tls_url, ca_file = liar.ca_file }
+    assert.is_nil(ok)
+    assert.same({ "tls", "PEER_FAILED_VERIFICATION", false }, { err.kind, err.code, err.retryable })
+    local words = ("the certificate is not for %s: check the url's host"):format(liar.tls_url:match "//(.*)$")
+    assert.truthy(err.message:find(words, 1, true), err.message)
+  end)
+
   it("does not show a proxy's password", function()
     for _, url in ipairs { e.url, e.tls_url } do
       local ok, err = post { url = url, proxy = "http://somebody:S3CRET@127.0.0.1:9" }

@@ -13,6 +13,7 @@
 #include "http/redact.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -200,10 +201,22 @@ static bool exceeded_libcurls_headers(const struct tb_exchange *exchange, CURLco
   return (int)code == TOO_LARGE || (code == CURLE_OUT_OF_MEMORY && exchange->received == 0);
 }
 
+/* A copy of libcurl's text of a failure. Where a libcurl without strings has only "Error" to say of a code, our text of
+ * the code stands instead. */
+static char *copy_error(char text[CURL_ERROR_SIZE], CURLcode code) {
+  static const char no_string[] = ": Error";
+  size_t length = strlen(text), tail = sizeof no_string - 1;
+  if (length >= tail && strcmp(text + length - tail, no_string) == 0) {
+    size_t at = length - tail + 2;
+    snprintf(text + at, CURL_ERROR_SIZE - at, "%s", tb_curl_error_text((int)code));
+  }
+  return strdup(text);
+}
+
 void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   struct tb_poller *poller = exchange->client->poller;
   if (send_again(exchange, code)) return;
-  const struct tb_handle *handle = exchange->handle;
+  struct tb_handle *handle = exchange->handle;
   curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
   exchange->sent = (code == CURLE_OK && exchange->failure == TB_NO_FAILURE) || was_sent(exchange);
   /* Before the request, this is what libcurl 8 says of a client's key that it cannot read. */
@@ -216,7 +229,7 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
     exchange->client->unheard = true;
     exchange->client->unheard_at = tb_monotonic();
   }
-  if (code != CURLE_OK && handle->error[0] != '\0') exchange->error = strdup(handle->error);
+  if (code != CURLE_OK && handle->error[0] != '\0') exchange->error = copy_error(handle->error, code);
   if (exchange->failure == TB_NO_FAILURE && exceeded_libcurls_headers(exchange, code))
     exchange->failure = TB_HEADERS_TOO_LARGE;
   /* curl takes a connection that ends within the headers for the end of the answer. */

@@ -119,23 +119,33 @@ end
 
 --- The error for an answer that is not the server's own: an outage, whatever it says.
 -- @tparam string what was tried
--- @tparam integer status
+-- @tparam ?integer status nil when the answer was not read to its end
 -- @tparam string text what it says, without secrets
 -- @tparam ?string reason why it cannot be the server's
 function M.of_foreign(what, status, text, reason)
   local message = ("%s: %s; check the url, and any proxy, firewall or portal on the way: this is no answer of " ..
-    "ThingsBoard's (status %d)%s"):format(what, reason or foreign[status] or "somebody else answered", status,
-    text ~= "" and (": " .. text) or "")
+    "ThingsBoard's%s%s"):format(what, reason or foreign[status] or "somebody else answered",
+    status and (" (status %d)"):format(status) or "", text ~= "" and (": " .. text) or "")
   return M.new("answer", message, { status = status, retryable = true })
+end
+
+-- Whether libcurl says that a certificate is for another host: in the words of OpenSSL's part of it, or of mbed TLS's.
+local function is_other_host(text)
+  return text:find "match[es]* target" or text:find("CN_MISMATCH", 1, true)
 end
 
 --- The error for an exchange that came to no answer.
 -- @tparam string what was tried
 -- @tparam string code libcurl's name, or one of the core's
 -- @tparam string text
-function M.of_code(what, code, text)
+-- @tparam string host the url's host and port
+function M.of_code(what, code, text, host)
   local kind = code_kinds[code] or (code:find("^SSL_") and "tls") or "network"
-  local message = ("%s: %s (%s)%s"):format(what, text, code, advice[code] or "")
+  local advised = advice[code] or ""
+  if kind == "tls" and is_other_host(text) then
+    advised = ("; the certificate is not for %s: check the url's host"):format(host)
+  end
+  local message = ("%s: %s (%s)%s"):format(what, text, code, advised)
   return M.new(kind, message, { code = code, retryable = may_pass(kind, code, text) })
 end
 

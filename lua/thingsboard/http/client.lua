@@ -189,7 +189,7 @@ function client:outcome(what, exchange, expected)
     for _, listener in next, self.listeners do listener(own and status or nil, exchange) end
   end
   if value ~= nil then return value end
-  if not status then return nil, errors.of_code(what, body, text) end
+  if not status then return nil, errors.of_code(what, body, text, self:host()) end
   if not own then
     local encoded = exchange:encoded() -- nobody can read it
     if encoded then
@@ -201,6 +201,9 @@ function client:outcome(what, exchange, expected)
   if status == 401 and self.renewal then err.retryable = is_renewed(self, exchange) end
   return nil, err
 end
+
+--- The url's host and port, for messages.
+function client:host() return self.server.base:match "://(.*)$" end
 
 -- The words in the body of an error: the server's own JSON has them as `message`, the separate transport's as `error`.
 local function words(body)

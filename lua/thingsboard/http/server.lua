@@ -20,6 +20,7 @@ function server.of(loop, base)
   base = base:lower()
   local found = known[base] or setmetatable({
     loop = loop,
+    base = base,
     waiting = false, -- the set of signals of those that wait; false when nobody does
   }, server)
   known[base] = found

@@ -81,7 +81,7 @@ local function fetch_piece(self, package, from)
   if status == 416 and first > 0 then return "" end
   if status == 200 or status == 416 or not status and body == "BODY_TOO_LARGE" then return "whole" end
   if status then return nil, errors.of_status("updates", status, from:quote(body), answer.file.meanings) end
-  return nil, errors.of_code("updates", body, text)
+  return nil, errors.of_code("updates", body, text, from:host())
 end
 
 -- Fetches all pieces. Returns true, "whole" when the server does not support ranges, or nil and the error.

@@ -361,6 +361,25 @@ describe("a package", function()
     end
   end)
 
+  it("is not what somebody else says in its place, whatever its size and form", function()
+    assign(bytes_of(50))
+    local page = "\xEF\xBB\xBF <!doctype html><title>Log in</title>"
+    for _, body in ipairs { "", '{"login":"required"}', ("x"):rep(50), ("x"):rep(2000), page } do
+      for _, more in ipairs { {}, { path = path }, { size = 50 }, { size = 50, path = path },
+        { size = 50, chunk_size = 50 } } do
+        local careful <close> = tb.device { url = e.url, token = "T", max_response = 1000 }
+        e:fault { how = "status", status = 200, body = body, count = 1,
+          headers = { ["Content-Type"] = "application/octet-stream", ["Content-Disposition"] = "inline" } }
+        local result, err = download(more, careful)
+        assert.is_nil(result)
+        assert.same({ "answer", true }, { err.kind, err.retryable })
+        assert.truthy(err.message:find("check the url, and any proxy, firewall or portal", 1, true), err.message)
+        assert.same({}, names())
+      end
+    end
+    assert(download { size = 50 })
+  end)
+
   it("that does not come whole leaves what was there, and the next call works", function()
     local data <const> = bytes_of(50000)
     assign(data)
@@ -434,7 +453,8 @@ describe("a package", function()
 
     it("in chunks of HTTP comes to a file when its size is given", function()
       local data = bytes_of(5000)
-      local raw = ("HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"):format(#data, data)
+      local raw = ("HTTP/1.1 200 \r\nContent-Disposition: attachment\r\nTransfer-Encoding: chunked\r\n\r\n"
+        .. "%x\r\n%s\r\n0\r\n\r\n"):format(#data, data)
       e:fault { how = "raw", raw = raw, count = 1 }
       assert(download({ path = path, size = 5000 }, small))
       assert_bytes(data, read(path))
@@ -472,7 +492,8 @@ describe("a package", function()
   it("that comes compressed is refused in words that say so, unless it is what was expected", function()
     local data = bytes_of(200)
     local function answer(encoding)
-      local head = "HTTP/1.1 200 \r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n"
+      local head = "HTTP/1.1 200 \r\nContent-Disposition: attachment\r\nContent-Encoding: %s\r\n"
+        .. "Content-Length: %d\r\n\r\n"
       e:fault { how = "raw", raw = head:format(encoding, #data) .. data, count = 1 }
     end
     for _, target in ipairs { path, false } do

@@ -208,6 +208,21 @@ describe("the core", function()
       assert.is_false(exchange:challenged())
     end)
 
+    it("tells whether an answer is a file to be kept", function()
+      local function answered(header)
+        e:fault { path = "/attributes", how = "raw", count = 1,
+          raw = "HTTP/1.1 200 OK\r\n" .. header .. "Content-Length: 2\r\n\r\n{}" }
+        local exchange = client:start("GET", "/attributes", nil, 10000)
+        assert.is_false(exchange:is_attachment())
+        assert.equal(200, (finish(exchange)))
+        return exchange:is_attachment()
+      end
+      assert.is_true(answered "Content-Disposition: attachment;filename=fw.bin\r\nX-A: b\r\n")
+      assert.is_true(answered "x-a: b\r\ncontent-disposition:  Attachment\r\n")
+      assert.is_false(answered "Content-Disposition: inline; filename=attachment\r\nDisposition: attachment\r\n")
+      assert.is_false(answered "")
+    end)
+
     it("follows no redirect", function()
       e:fault { path = "/attributes", how = "redirect", count = 1, headers = { Location = "file:///etc/passwd" } }
       assert.equal(302, (get "/attributes"))

@@ -279,12 +279,26 @@ describe("updates", function()
   end)
 
   it("survive a server that answers nothing in the middle, and errors", function()
-    e:fault { path = "chunk=1", how = "status", status = 200, body = "", count = 1 }
+    e:fault { path = "chunk=1", how = "status", status = 200, body = "", count = 1,
+      headers = { ["Content-Disposition"] = "attachment;filename=fw.bin" } }
     e:fault { path = "chunk=2", how = "status", status = 500, body = "", count = 1 }
     e:fault { path = "chunk=3", how = "close", count = 1 }
     run()
     assign()
     await(ended, 30)
+    assert.equal(DONE, states())
+  end)
+
+  it("wait for the end of somebody else's answers, however many there are", function()
+    local random = math.random
+    finally(function() math.random = random end) -- luacheck: ignore 122
+    math.random = function(...) return select("#", ...) == 0 and 0.0001 or random(...) end -- luacheck: ignore 122
+    for _, body in ipairs { '{"login":"required"}', "", "Please log in.", ("x"):rep(1000), ("x"):rep(1 << 21) } do
+      e:fault { path = "chunk=[02]", how = "status", status = 200, body = body, count = 5 }
+    end
+    run()
+    assign()
+    await(ended, 60)
     assert.equal(DONE, states())
   end)
 

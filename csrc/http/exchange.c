@@ -48,6 +48,8 @@ static void keep_header(struct tb_exchange *exchange, const char *line) {
       exchange->closes = true;
     else if (strncasecmp(line, "Content-Encoding:", 17) == 0)
       exchange->encoded = strncasecmp(line + 17, " identity", 9) != 0;
+    else if (strncasecmp(line, "Content-Disposition:", 20) == 0)
+      exchange->attachment = strncasecmp(line + 20 + strspn(line + 20, " \t"), "attachment", 10) == 0;
     return;
   case 'w':
   case 'p':
@@ -168,8 +170,8 @@ static bool hit_end_of_connection(const struct tb_exchange *exchange, CURLcode c
 static void forget_answer(struct tb_exchange *exchange) {
   exchange->header_bytes = 0;
   exchange->date[0] = '\0';
-  exchange->challenged = exchange->closes = exchange->encoded = exchange->has_header = exchange->interim =
-      exchange->headed = false;
+  exchange->challenged = exchange->closes = exchange->encoded = exchange->attachment = exchange->has_header =
+      exchange->interim = exchange->headed = false;
   exchange->body.length = 0;
   exchange->received = 0;
   exchange->status = 0;
@@ -473,6 +475,14 @@ static int exchange_encoded(lua_State *L) {
   return 1;
 }
 
+/*** Whether the answer's body is a file to be kept, as each package of ThingsBoard's is.
+@function exchange:is_attachment
+@treturn boolean true when it has a header `Content-Disposition: attachment` */
+static int exchange_is_attachment(lua_State *L) {
+  lua_pushboolean(L, check_exchange(L)->attachment);
+  return 1;
+}
+
 /*** The connection that the exchange used, once it has ended.
 @function exchange:connection
 @treturn boolean whether it was made for this exchange
@@ -555,6 +565,7 @@ static const luaL_Reg methods[] = {{"done", exchange_done},
                                    {"date", exchange_date},
                                    {"challenged", exchange_challenged},
                                    {"encoded", exchange_encoded},
+                                   {"is_attachment", exchange_is_attachment},
                                    {"connection", exchange_connection},
                                    {"received", exchange_received},
                                    {"close", exchange_close},

@@ -54,7 +54,8 @@ function Faults:take(method, target, body, connection)
 end
 
 local HELLO = '{"hello":"w"}'
-local HEAD = "HTTP/1.1 200 \r\nContent-Type: application/json\r\n"
+-- The second header marks a package, and means nothing elsewhere.
+local HEAD = "HTTP/1.1 200 \r\nContent-Type: application/json\r\nContent-Disposition: attachment\r\n"
 
 local function pour(wire, bytes, limit)
   local poured = 0

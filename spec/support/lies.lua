@@ -1,6 +1,8 @@
 --- How a server can lie, and what comes of it.
 local TOKEN <const> = "S3CR3T-T0K3N"
+-- As ThingsBoard marks its packages; elsewhere the second header means nothing.
 local HEAD <const> = "HTTP/1.1 200 " .. TOKEN .. "\r\nContent-Type: application/json\r\n"
+  .. "Content-Disposition: attachment;filename=package.bin\r\n"
 local BODY <const> = '{"shared":{}}'
 
 local function raw(...)
@@ -25,7 +27,7 @@ end
 local ANY_CODE <const> = {}
 
 -- What comes of a lie: kind, code or status, whether it may pass, and words. A post does not believe a 200 that has a
--- body; a file is held to its size.
+-- body; a file is held to its mark and its size.
 local GONE <const> = { "network", ANY_CODE, true, "" }
 local CUT <const> = { "network", "PARTIAL_FILE", true, "ended within the answer's headers" }
 local LATE <const> = { "timeout", "OPERATION_TIMEDOUT", true, "" }
@@ -37,6 +39,8 @@ local NO_VALUES <const> = { "answer", 200, true, "no attributes" }
 local BODY_OF_POST <const> = { "answer", 200, true, "check the url, and any proxy, firewall or portal on the way" }
 local PAGE <const> = { "answer", 200, true, "a page of HTML" }
 local PACKAGE <const> = { "package", nil, false, "where 50 were expected" }
+local NO_PACKAGE <const> = { "answer", 200, true, "not marked as a package" }
+local NO_PACKAGE_LARGE <const> = { "answer", nil, true, "more than 50 bytes; check the url" }
 local PACKAGE_LARGE <const> = { "package", nil, false, "more bytes than the 50 expected" }
 
 local function status(code, words)
@@ -111,20 +115,20 @@ local lies = {
   { "redirects to a file", { how = "redirect", status = 301, headers = { Location = "file:///etc/passwd" } },
     all = status(301, "the server redirects") },
   { "says 200 with a page of HTML", says("\r\n<!doctype html><html>" .. TOKEN), post = PAGE, get = NO_JSON,
-    file = PACKAGE },
-  { "says nothing", says "", post = true, get = NO_JSON, file = PACKAGE },
-  { "says null", says "null", post = BODY_OF_POST, get = NO_VALUES, file = PACKAGE },
-  { "says half of it", says '{"shared":{"a":1}', post = BODY_OF_POST, get = NO_JSON, file = PACKAGE },
-  { "says an array", says "[]", post = BODY_OF_POST, get = NO_VALUES, file = PACKAGE },
-  { "says a list", says '[{"a":1}]', post = BODY_OF_POST, get = NO_VALUES, file = PACKAGE },
-  { "says lists for objects", says '{"shared":[1,2]}', post = BODY_OF_POST, get = NO_VALUES, file = PACKAGE },
-  { "says a value for objects", says '{"client":5}', post = BODY_OF_POST, get = NO_VALUES, file = PACKAGE },
+    file = NO_PACKAGE },
+  { "says nothing", says "", post = true, get = NO_JSON, file = NO_PACKAGE },
+  { "says null", says "null", post = BODY_OF_POST, get = NO_VALUES, file = NO_PACKAGE },
+  { "says half of it", says '{"shared":{"a":1}', post = BODY_OF_POST, get = NO_JSON, file = NO_PACKAGE },
+  { "says an array", says "[]", post = BODY_OF_POST, get = NO_VALUES, file = NO_PACKAGE },
+  { "says a list", says '[{"a":1}]', post = BODY_OF_POST, get = NO_VALUES, file = NO_PACKAGE },
+  { "says lists for objects", says '{"shared":[1,2]}', post = BODY_OF_POST, get = NO_VALUES, file = NO_PACKAGE },
+  { "says a value for objects", says '{"client":5}', post = BODY_OF_POST, get = NO_VALUES, file = NO_PACKAGE },
   { "says arrays in arrays, 10,000 of them", says(("["):rep(10000) .. ("]"):rep(10000)),
-    post = BODY_OF_POST, get = NO_JSON, file = PACKAGE_LARGE },
+    post = BODY_OF_POST, get = NO_JSON, file = NO_PACKAGE_LARGE },
   { "says objects in objects, 10,000 of them", says(('{"a":'):rep(10000) .. "1" .. ("}"):rep(10000)),
-    post = BODY_OF_POST, get = NO_JSON, file = PACKAGE_LARGE },
-  { "says NaN", says '{"shared":{"a":NaN}}', post = BODY_OF_POST, get = NO_JSON, file = PACKAGE },
-  { "says a NUL", says '{"shared":{"a\0b":1}}', post = BODY_OF_POST, get = NO_JSON, file = PACKAGE },
+    post = BODY_OF_POST, get = NO_JSON, file = NO_PACKAGE_LARGE },
+  { "says NaN", says '{"shared":{"a":NaN}}', post = BODY_OF_POST, get = NO_JSON, file = NO_PACKAGE },
+  { "says a NUL", says '{"shared":{"a\0b":1}}', post = BODY_OF_POST, get = NO_JSON, file = NO_PACKAGE },
 }
 
 return lies

@@ -7,9 +7,9 @@ local json = require "thingsboard.json.decode"
 
 local answer = {}
 
--- What an endpoint may answer. Each has `read`, which gets the body of a 200 and returns its value, or nil and why it
--- cannot be ThingsBoard's. Some have `bare`, the set of statuses that ThingsBoard sends without a body, and `meanings`,
--- texts by status.
+-- What an endpoint may answer. Each has `read`, which gets the body of a 200 and the core's exchange, and returns the
+-- body's value, or nil and why it cannot be ThingsBoard's. Some have `bare`, the set of statuses that ThingsBoard sends
+-- without a body, `meanings`, texts by status, and `attachment`, whether its 200 is marked as an attachment.
 
 -- 401: unknown token. 408: a request that took too long. 406: an Accept header without JSON. 500: a bad value, a rate
 -- limit or an internal failure. The others are a gateway's, which says only that it could not deliver.
@@ -76,15 +76,19 @@ answer.provisioning = {
   end,
 }
 
-local function bytes(body) return body end
-
---- A package of ThingsBoard's: any bytes.
+--- A package of ThingsBoard's: any bytes, which only a header tells from somebody else's.
 function answer.package(meanings)
-  return { read = bytes, bare = bare_of_package, meanings = meanings }
+  return {
+    read = function(body, exchange)
+      if exchange:is_attachment() then return body end
+      return nil, "the answer is not marked as a package, as ThingsBoard's packages are"
+    end,
+    attachment = true, bare = bare_of_package, meanings = meanings,
+  }
 end
 
 --- A file of another server, whose answers may have any form.
-answer.file = { read = bytes, any = true, meanings = {} }
+answer.file = { read = function(body) return body end, any = true, meanings = {} }
 for _, status in ipairs { 301, 302, 303, 307, 308 } do
   answer.file.meanings[status] =
     "the package's server redirects, which is not followed: as the package's url, give the url that it redirects to"

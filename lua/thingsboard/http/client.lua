@@ -179,7 +179,7 @@ function client:outcome(what, exchange, expected)
   local status, body, text = exchange:result()
   local value, reason, own
   if status == 200 then
-    value, reason = expected.read(body)
+    value, reason = expected.read(body, exchange)
     own = value ~= nil
   else
     own = status and answer.is_own(expected, status, body, exchange:challenged())
@@ -189,7 +189,12 @@ function client:outcome(what, exchange, expected)
     for _, listener in next, self.listeners do listener(own and status or nil, exchange) end
   end
   if value ~= nil then return value end
-  if not status then return nil, errors.of_code(what, body, text, self:host()) end
+  if not status then
+    if body == "BODY_TOO_LARGE" and expected.attachment and not exchange:is_attachment() then
+      return nil, errors.of_foreign(what, nil, "", text)
+    end
+    return nil, errors.of_code(what, body, text, self:host())
+  end
   if not own then
     local encoded = exchange:encoded() -- nobody can read it
     if encoded then

@@ -119,7 +119,6 @@ function download.chunk(from, what, package, chunk_size, chunk)
   local length = math.min(chunk_size, package.size - chunk * chunk_size)
   if #body == length then return body end
   local message = ("chunk %d has %d bytes where %d were expected"):format(chunk, #body, length)
-  if answer.is_html(body) then return nil, errors.of_foreign(what, 200, from:quote(body), message) end
   -- Retryable: the server's cache may have dropped the package, and loads it for the next request.
   return nil, errors.new("package", what .. ": " .. message .. "; ask again, and check the size", { retryable = true })
 end

@@ -9,8 +9,10 @@
 -- Stories run in processes of their own, which may end by SIGFPE, and by nothing else:
 -- libcurl 7.88 empties a table that it has no memory to add to, and divides by its size when it looks into it later.
 -- What the story has not tried by then stays untried, and a line says so. When all are tried, "many at once over TLS"
--- is known to fail by SIGSEGV, near the 4814th: nghttp2 1.52 has no memory for a frame of SETTINGS, libcurl gives it
--- more bytes all the same, and it writes to where the frame should be. That is not let pass.
+-- is known to fail by SIGSEGV, near the 4810th: nghttp2 1.52 has no memory for the entries of a SETTINGS frame, and says
+-- so by NGHTTP2_ERR_NOMEM, after which a session is not to be used. libcurl's h2_process_pending_input, in 7.88 as in
+-- 8.22, fails one transfer, and keeps the session and the bytes; the next transfer on the connection passes them again,
+-- and nghttp2_session_mem_recv stores the first entry through a null pointer. That is not let pass.
 --
 -- Over TLS a buffer that libssl gets no memory for may leave libcurl waiting for the server: the time-out ends the call
 -- then, with an error as it must. What libssl needs to read is spared: when a session ticket comes, and OpenSSL 3.0 has
@@ -23,7 +25,7 @@ local emulator = require "spec.support.emulator"
 local socket = require "socket"
 local oom = package.loadlib(os.getenv "OOM", "luaopen_oom")()
 
-local ONCE = 8 -- blocks that a story may make once and keep, OpenSSL's most of all: who loses any loses one a run
+local ONCE = 16 -- blocks that a story may make once and keep, OpenSSL's most of all: who loses any loses one a run
 local LATE = 5 -- seconds: no story takes so long, unless something is waited for that has been forgotten
 local TIMEOUT = LATE + 1 -- seconds, of a device: over TLS it may be what ends a call (see above)
 local TRIES = 150 -- of a story, at least, where it has as many allocations: those that fail are spread over them
@@ -334,7 +336,7 @@ local stories = {
   end) },
 }
 
-local failures, runs = 0, 0
+local failures, runs, found = 0, 0, false
 
 local function complain(name, n, mode, what)
   failures = failures + 1
@@ -422,7 +424,10 @@ end
 for _, story in ipairs(stories) do
   local name, body = story[1], story[2]
   if not os.getenv "TRIED_LAST" then
-    if not only or only == name then run_apart(name) end
+    if not only or only == name then
+      found = true
+      run_apart(name)
+    end
   elseif only == name then
     local from = socket.gettime()
     for _ = 1, 5 do
@@ -453,6 +458,6 @@ end
 e:stop()
 stranger:stop()
 os.execute("rm -r " .. directory)
-if only and runs == 0 then error("no such story: " .. only) end
+if not (found or os.getenv "TRIED_LAST") then error("no such story: " .. only) end
 print(("%d runs, %d failures"):format(runs, failures))
 os.exit(failures == 0, true)

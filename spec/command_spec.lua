@@ -59,6 +59,7 @@ describe("thingsboard", function()
         assert.equal(DONE, own_code, name)
         assert.truthy(own:find("usage: thingsboard " .. name, 1, true), name)
         assert.truthy(own:find("Exit codes: 0 done", 1, true), name)
+        assert.matches("\n\n%a+ .+\n\nOptions:\n", own) -- what it does
       end
       assert.same({ DONE, "thingsboard " .. tb.version .. "\n", "" }, { command.run { "--version" } })
     end)

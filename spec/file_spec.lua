@@ -26,6 +26,13 @@ describe("file", function()
     assert.equal("600", io.popen("stat -c %a " .. path()):read "l")
   end)
 
+  it("has each byte, however few are written at once", function()
+    local file = assert(core.file(path()))
+    for byte in ("1234"):gmatch "." do assert.is_true(file:write(byte)) end
+    assert.is_true(file:commit())
+    assert.equal("1234", content())
+  end)
+
   it("leaves the path as it was until commit, and when it is closed instead", function()
     io.open(path(), "w"):write("old"):close()
     local file = assert(core.file(path()))

@@ -9,10 +9,10 @@
 -- Stories run in processes of their own, which may end by SIGFPE, and by nothing else:
 -- libcurl 7.88 empties a table that it has no memory to add to, and divides by its size when it looks into it later.
 -- What the story has not tried by then stays untried, and a line says so. When all are tried, "many at once over TLS"
--- is known to fail by SIGSEGV, near the 4810th: nghttp2 1.52 has no memory for the entries of a SETTINGS frame, and says
--- so by NGHTTP2_ERR_NOMEM, after which a session is not to be used. libcurl's h2_process_pending_input, in 7.88 as in
--- 8.22, fails one transfer, and keeps the session and the bytes; the next transfer on the connection passes them again,
--- and nghttp2_session_mem_recv stores the first entry through a null pointer. That is not let pass.
+-- is known to fail by SIGSEGV, near the 4810th: nghttp2 1.52 has no memory for the entries of a SETTINGS frame, and
+-- says so by NGHTTP2_ERR_NOMEM, after which a session is not to be used. libcurl's h2_process_pending_input, in 7.88 as
+-- in 8.22, fails one transfer, and keeps the session and the bytes; the next transfer on the connection passes them
+-- again, and nghttp2_session_mem_recv stores the first entry through a null pointer. That is not let pass.
 --
 -- Over TLS a buffer that libssl gets no memory for may leave libcurl waiting for the server: the time-out ends the call
 -- then, with an error as it must. What libssl needs to read is spared: when a session ticket comes, and OpenSSL 3.0 has

@@ -264,6 +264,17 @@ lint: all
 	strip -s -o $(BUILD)/gcc/stripped.so $(BUILD)/gcc/thingsboard/core.so
 	@test $$(wc -c <$(BUILD)/gcc/stripped.so) -le 65536 || { echo "the stripped core has more than 64 KiB"; exit 1; }
 	$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang CFLAGS="-O2 -Werror"
+	@if command -v emmylua_check cargo >/dev/null; then $(MAKE) --no-print-directory types-test; else \
+	  echo "neither emmylua_check nor cargo is there: no sample was held against the editors' types"; fi
+
+# Samples and examples against the editors' types. The checker takes some minutes to build, once.
+EMMYLUA = $(BUILD)/emmylua
+types-test: ready-for-test $(if $(shell command -v emmylua_check),,$(EMMYLUA)/bin/emmylua_check)
+	PATH="$(CURDIR)/$(EMMYLUA)/bin:$$PATH" $(PATHS) $(LUA) $(BUSTED) spec/types_spec.lua
+
+$(EMMYLUA)/bin/emmylua_check:
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+	  cargo install --quiet --locked --root $(EMMYLUA) --version 0.25.1 emmylua_check
 
 # The types for editors, written from the comments and the lists of options; `make lint` holds them against those.
 types: all
@@ -309,5 +320,5 @@ clean:
 deps:
 	@./.ci/deps
 
-.PHONY: all install install-emulator uninstall demo test page-test emulator memcheck sanitize collect torture torture-memory torture-network \
+.PHONY: all install install-emulator uninstall demo test types-test page-test emulator memcheck sanitize collect torture torture-memory torture-network \
   torture-soak torture-outbox fuzz mutants coverage lint types man doc format bench clean deps

@@ -1,6 +1,6 @@
 --- The options of all functions, except `outbox` (see `thingsboard.outbox.options`): name, type, default and meaning.
--- Checks, defaults, the guide's page of options and the types for editors follow from these lists. The types are those of
--- `thingsboard.check`.
+-- Checks, defaults, the guide's page of options and the types for editors follow from these lists. The types are those
+-- of `thingsboard.check`.
 -- @module thingsboard.options
 local options = {}
 

@@ -21,8 +21,8 @@ local lists = {
 local lines = {
   "# Options", "",
   "<!-- Written by packaging/manual/options.lua from the lists of options: `make man` writes it anew. -->", "",
-  "An option is a field of the table that a function takes. One that is unknown, missing or of another type raises an error",
-  "at the script's line, which names it. Times are in seconds, sizes in bytes, unless the option says otherwise.",
+  "An option is a field of the table that a function takes. One that is unknown, missing or of another type raises an",
+  "error at the script's line, which names it. Times are in seconds, sizes in bytes, unless the option says otherwise.",
 }
 local function out(line) lines[#lines + 1] = line end
 

@@ -74,12 +74,12 @@ for request in dev:rpc_requests() do
   if request.method == "stop" then break end
 end]],
   ["dev:reply_rpc"] = [[
-local first
+local waiting = {}
 for request in dev:rpc_requests() do
-  first = request.id
+  waiting[#waiting + 1] = request.id
   break
 end
-assert(dev:reply_rpc(first, { ok = true })) -- later than the loop that brought it]],
+assert(dev:reply_rpc(waiting[1], { ok = true })) -- later than the loop that brought it]],
   ["dev:serve_rpc"] = [[
 local _, err = dev:serve_rpc {
   getState = function() return { heating = true } end,

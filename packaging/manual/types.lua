@@ -3,8 +3,8 @@ local public = require "packaging.manual.public"
 
 -- What LDoc's types cannot say.
 local returned = {
-  ["dev:rpc_requests"] = { "fun(): thingsboard.rpc_request" },
-  ["dev:attribute_updates"] = { "fun(): table<string, any>, string[]" },
+  ["dev:rpc_requests"] = { "thingsboard.rpc_requests" },
+  ["dev:attribute_updates"] = { "thingsboard.attribute_updates" },
   ["dev:request_attributes"] = { "thingsboard.attributes?", "thingsboard.error?" },
   ["dev:outbox"] = { "thingsboard.outbox?", "thingsboard.error?" },
   ["tb.device"] = { "thingsboard.device", "thingsboard.error?" }, -- nil only with `token_file`
@@ -14,6 +14,15 @@ local returned = {
   ["dev:send_rpc"] = { "any", "thingsboard.error?" },
   ["task:join"] = { "true?", "any" },
   ["loop_module.default"] = { "thingsboard.loop" },
+  ["tb.on_signal"] = { "{ close: fun(self: any) }" },
+}
+local parameter_types = {
+  ["outbox:drain given"] = "thingsboard.options.drain",
+  ["dev:attribute_updates keys"] = "string[]",
+  ["dev:serve_rpc handlers"] = "table<string, fun(params: any, request: thingsboard.rpc_request): any>",
+  ["dev:listen listener"] = "fun(status: integer?)",
+  ["tb.on_signal handler"] = "fun(name: string)",
+  ["tb.on_error handler"] = "fun(task: thingsboard.task, message: string)",
 }
 
 local HEAD = [[
@@ -63,6 +72,33 @@ local SHAPES = [[
 ---@field body string JSON text of a list of records
 ---@field reason string the server's words
 ---@field at integer milliseconds since 1970
+
+---The iterator over RPC requests.
+---@class thingsboard.rpc_requests
+---@field error? thingsboard.error why the loop ended by itself
+---@field close fun(self: thingsboard.rpc_requests)
+---@overload fun(): thingsboard.rpc_request
+
+---The iterator over the values of shared attributes, and the keys that were deleted.
+---@class thingsboard.attribute_updates
+---@field error? thingsboard.error why the loop ended by itself
+---@field close fun(self: thingsboard.attribute_updates)
+---@overload fun(): table<string, any>, string[]
+
+---What `apply` is called with.
+---@class thingsboard.package
+---@field title string
+---@field version string
+---@field tag? string
+---@field size integer bytes
+---@field path string of the verified file
+
+---@class (exact) thingsboard.options.current
+---@field title string
+---@field version string
+
+---@class (exact) thingsboard.options.drain
+---@field deadline? number seconds after which it gives up
 
 ---An RPC request of the server.
 ---@class thingsboard.rpc_request
@@ -122,7 +158,11 @@ local function type_of(name, doc)
 end
 
 -- Tables of which more is known.
-local option_classes = { url_options = "thingsboard.options.elsewhere", outbox = "thingsboard.outbox" }
+local option_classes = {
+  url_options = "thingsboard.options.elsewhere", outbox = "thingsboard.outbox", current = "thingsboard.options.current",
+  client = "string[]", shared = "string[]", progress = "fun(received: integer, total: integer?)",
+  apply = 'fun(package: thingsboard.package): boolean|"again"|nil, string?, any',
+}
 
 local function write_options(out, name, list)
   out(("\n---@class (exact) thingsboard.options.%s"):format(name))
@@ -157,7 +197,7 @@ local function write_function(out, entry)
   for _, param in ipairs(entry.params) do
     local optional = param.type:find "^%?" ~= nil or param.name ~= "..." and param.doc:find "nil goes as null" ~= nil
     local kind = param.options and "thingsboard.options." .. param.options
-      or type_of(param.type:gsub("^%?", ""), param.doc)
+      or parameter_types[entry.call .. " " .. param.name] or type_of(param.type:gsub("^%?", ""), param.doc)
     parameters[#parameters + 1] = param.name
     local doc = param.doc:gsub("see `[%w_.]+`;?%s*", "")
     out((("---@param %s%s %s %s"):format(param.name, optional and "?" or "", kind, doc):gsub("%s+$", "")))

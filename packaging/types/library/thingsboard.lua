@@ -57,6 +57,33 @@
 ---@field reason string the server's words
 ---@field at integer milliseconds since 1970
 
+---The iterator over RPC requests.
+---@class thingsboard.rpc_requests
+---@field error? thingsboard.error why the loop ended by itself
+---@field close fun(self: thingsboard.rpc_requests)
+---@overload fun(): thingsboard.rpc_request
+
+---The iterator over the values of shared attributes, and the keys that were deleted.
+---@class thingsboard.attribute_updates
+---@field error? thingsboard.error why the loop ended by itself
+---@field close fun(self: thingsboard.attribute_updates)
+---@overload fun(): table<string, any>, string[]
+
+---What `apply` is called with.
+---@class thingsboard.package
+---@field title string
+---@field version string
+---@field tag? string
+---@field size integer bytes
+---@field path string of the verified file
+
+---@class (exact) thingsboard.options.current
+---@field title string
+---@field version string
+
+---@class (exact) thingsboard.options.drain
+---@field deadline? number seconds after which it gives up
+
 ---An RPC request of the server.
 ---@class thingsboard.rpc_request
 ---@field id integer
@@ -154,7 +181,7 @@ local thingsboard = {}
 ---@field checksum_algorithm? string as in the shared attribute `fw_checksum_algorithm`
 ---@field path? string a file to write; without it the package is returned as a string of `max_response` bytes at most
 ---@field chunk_size? integer bytes to ask for in one request; without it one request asks for the whole package
----@field progress? function called with the bytes received so far and the total, which is nil when the server does not tell it
+---@field progress? fun(received: integer, total: integer?) called with the bytes received so far and the total, which is nil when the server does not tell it
 
 ---@class (exact) thingsboard.options.provision
 ---@field key string the device profile's provision device key
@@ -185,20 +212,20 @@ local thingsboard = {}
 ---@field user_agent? string the value of the header `User-Agent`; default: "thingsboard-lua"
 
 ---@class (exact) thingsboard.options.request_attributes
----@field client? table list of keys of client attributes
----@field shared? table list of keys of shared attributes
+---@field client? string[] list of keys of client attributes
+---@field shared? string[] list of keys of shared attributes
 
 ---@class (exact) thingsboard.options.rpc_requests
 ---@field period? number seconds from one end of a poll to its next; two polls run, half a period apart; default: 18
 
 ---@class (exact) thingsboard.options.updates
 ---@field kind "firmware"|"software" `"firmware"` or `"software"`
----@field current table `title` and `version` of what is running now
+---@field current thingsboard.options.current `title` and `version` of what is running now
 ---@field directory string folder for the state and the package
 ---@field package_directory? string another folder for the package, such as `/tmp` in memory
----@field apply function called with a table of `title`, `version`, `tag`, `size` and the `path` of the verified file
+---@field apply fun(package: thingsboard.package): boolean|"again"|nil, string?, any called with a table of `title`, `version`, `tag`, `size` and the `path` of the verified file
 ---@field chunk_size? integer bytes to ask for in one request, the most that an interruption costs; at most the device's `max_response`; default: 262144
----@field progress? function called with the bytes received so far and the total, which is nil when the server does not tell it
+---@field progress? fun(received: integer, total: integer?) called with the bytes received so far and the total, which is nil when the server does not tell it
 ---@field strong? boolean refuse MD5, CRC32 and MURMUR3; default: false
 ---@field unverified? "https" `"https"`: take packages by URL that have no checksum, by https
 ---@field allow_http? boolean take packages by URL without TLS; default: false
@@ -222,8 +249,8 @@ function thingsboard.sleep(seconds) end
 
 ---Calls a function, in a task of its own, whenever the process gets a signal; `run` does not wait for signals. Several functions may be called for one signal.
 ---@param name string `"HUP"`, `"INT"`, `"TERM"`, `"QUIT"`, `"USR1"`, `"USR2"`, `"PIPE"` or `"CHLD"`
----@param handler function called with the name
----@return table
+---@param handler fun(name: string) called with the name
+---@return { close: fun(self: any) }
 function thingsboard.on_signal(name, handler) end
 
 ---Runs until no task is left.
@@ -234,7 +261,7 @@ function thingsboard.run() end
 function thingsboard.max_connections(count) end
 
 ---Sets the handler of errors in tasks. Without one they are written to the standard error. The other tasks go on; if the handler raises, `run` ends with its error.
----@param handler function called with the task and the message with its traceback
+---@param handler fun(task: thingsboard.task, message: string) called with the task and the message with its traceback
 function thingsboard.on_error(handler) end
 
 ---A device.
@@ -283,14 +310,14 @@ function thingsboard_device:send_attributes(values) end
 function thingsboard_device:request_attributes(keys) end
 
 ---Iterates over the changes of shared attributes, beginning with their values (device API, "attributes/updates"). No lasting change is missed, none is returned twice; changes while the script is busy are returned together.
----@param keys? table names; all when absent
+---@param keys? string[] names; all when absent
 ---@param given? thingsboard.options.attribute_updates
----@return fun(): table<string, any>, string[]
+---@return thingsboard.attribute_updates
 function thingsboard_device:attribute_updates(keys, given) end
 
 ---Iterates over the server's RPC requests (device API, "rpc"), each with `id`, `method`, `params` and `reply(value)`. No request is lost between two polls, none is returned twice. Reply to every two-way request: until then the server holds back the requests behind it.
 ---@param given? thingsboard.options.rpc_requests
----@return fun(): thingsboard.rpc_request
+---@return thingsboard.rpc_requests
 function thingsboard_device:rpc_requests(given) end
 
 ---Answers an RPC request of the server (device API, "rpc/{id}").
@@ -303,7 +330,7 @@ function thingsboard_device:reply_rpc(id, value) end
 ---Answers the server's RPC requests by handlers, one after another, until the device is closed. A handler is called with `params` and the request; what it returns is the answer. One that raises is answered `{error = message}`, and so is a method without a handler.
 ---
 ---One-way requests are answered as well, which costs a post and does no harm. Nothing in a request tells its kind. That a request is not repeated proves nothing either: a server that sends requests in sequence repeats none, and a two-way request without an answer blocks all later ones.
----@param handlers table functions by method
+---@param handlers table<string, fun(params: any, request: thingsboard.rpc_request): any> functions by method
 ---@param given? thingsboard.options.rpc_requests
 ---@return nil
 ---@return thingsboard.error?
@@ -347,7 +374,7 @@ function thingsboard_device:updates(given) end
 function thingsboard_device:outbox(given) end
 
 ---Calls a function whenever a request has ended, as long as the device exists.
----@param listener function called with the status of the server's answer; nil when there was none, or it was somebody else's
+---@param listener fun(status: integer?) called with the status of the server's answer; nil when there was none, or it was somebody else's
 function thingsboard_device:listen(listener) end
 
 ---Ends all calls in flight, polls included. Idempotent.
@@ -392,7 +419,7 @@ function thingsboard_outbox:stats() end
 function thingsboard_outbox:run() end
 
 ---Sends what waits.
----@param given? table `deadline`: seconds after which it gives up
+---@param given? thingsboard.options.drain `deadline`: seconds after which it gives up
 ---@return true?
 ---@return thingsboard.error?
 function thingsboard_outbox:drain(given) end

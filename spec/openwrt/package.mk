@@ -26,5 +26,6 @@ $(OUT)/$(1).tar.gz: $(OUT)/.compiled
 	rm -rf $(OUT)/packages/$(1)
 	mkdir -p $(OUT)/packages/$(1)
 	$$(call Package/$(1)/install,$(OUT)/packages/$(1))
+	find $(OUT)/packages/$(1) -type f -exec lua5.4 $(TOPDIR)/sstrip.lua {} +
 	tar -C $(OUT)/packages/$(1) --numeric-owner --owner=0 --group=0 --sort=name -cf - . | gzip -9n >$$@
 endef

@@ -6,7 +6,8 @@
 STAGING_DIR := $(STACK)/root
 INCLUDE_DIR := $(TOPDIR)
 TARGET_CC := $(STACK)/bin/cc
-TARGET_CFLAGS := -Os -pipe
+# clang writes tables for unwinding where OpenWrt's gcc does not.
+TARGET_CFLAGS := -Os -pipe -fno-unwind-tables
 TARGET_CPPFLAGS := -isystem $(STAGING_DIR)/usr/include
 TARGET_LDFLAGS := -L$(STAGING_DIR)/usr/lib -s
 FPIC := -fPIC

@@ -85,4 +85,13 @@ describe("telemetry is converted as measured:", function()
       end
     end)
   end
+
+  it("a whole number just beyond 64 bits becomes a text of its digits", function()
+    local token = e:create_device()
+    local body = '{"a":-9223372036854775808,"b":-9223372036854775809,"c":"-9223372036854775809",'
+      .. '"d":9223372036854775808}'
+    assert.equal(200, wire.request(e.port, "POST", "/api/v1/" .. token .. "/telemetry", body).status)
+    assert.equal("[a:LONG=-9223372036854775808, b:STRING=-9223372036854775809, c:STRING=-9223372036854775809, "
+      .. "d:STRING=9223372036854775808]", stored(e, token))
+  end)
 end)

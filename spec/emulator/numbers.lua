@@ -62,12 +62,17 @@ function numbers.plain(decimal)
   return (decimal.negative and "-" or "") .. digits
 end
 
+-- The integer of these digits, if 64 bits hold it: math.tointeger would round "-9223372036854775809" to -2^63.
+local function integer_of(digits)
+  local value = tonumber(digits)
+  return math.type(value) == "integer" and value or nil
+end
+
 --- The digits of a whole decimal if 64 bits hold it.
 function numbers.long(decimal)
   if decimal.digits == "0" then return "0" end
   if #decimal.digits - decimal.scale > 19 then return nil end
-  local plain = numbers.plain(decimal):match("^[^.]*")
-  local value = math.tointeger(plain)
+  local value = integer_of(numbers.plain(decimal):match("^[^.]*"))
   return value and tostring(value)
 end
 
@@ -117,7 +122,7 @@ function numbers.parse_long(string)
   local sign, digits = numbers.ascii_digits(string):match("^([+-]?)(%d+)$")
   if not digits then return nil end
   digits = digits:gsub("^0+(%d)", "%1")
-  return math.tointeger((sign == "-" and "-" or "") .. digits)
+  return integer_of((sign == "-" and "-" or "") .. digits)
 end
 
 --- A number of a JSON tree as Jackson prints it: doubles in Java's way.

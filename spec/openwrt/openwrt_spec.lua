@@ -153,6 +153,17 @@ describe("OpenWrt's packages", function()
       ["'outbox'"] = { server = { enabled = 1, url = url, token = "T" }, outbox = { path = "/tmp/o", max_bytes = 1 } },
       ["'service'"] = { server = { enabled = 1, url = url, token = "T" }, service = { log = "loud" } },
       ["cannot be printed"] = { server = { enabled = 1, url = url, token = "T\1" } },
+      ["derive.id_file is missing"] = { server = { enabled = 1, url = url }, derive = { secret = ("s"):rep(16) } },
+      ["derive.secret has less than 16"] = { server = { enabled = 1, url = url },
+        derive = { id_file = "/etc/passwd", secret = "short" } },
+      ["'derive'"] = { server = { enabled = 1, url = url },
+        derive = { id_file = "/nothing", secret = ("s"):rep(16) } },
+      ["'updates'"] = { server = { enabled = 1, url = url, token = "T" },
+        updates = { enabled = 1, kind = "hardware" } },
+      ["updates.apply cannot be executed"] = { server = { enabled = 1, url = url, token = "T" },
+        updates = { enabled = 1, apply = "/etc/passwd" } },
+      ["give updates.apply"] = { server = { enabled = 1, url = url, token = "T" },
+        updates = { enabled = 1, title = "gateway" } },
     } do
       uci(sections)
       local said = init "start"
@@ -189,6 +200,47 @@ describe("OpenWrt's packages", function()
     assert.equal("thingsboard\n", read(RECORD .. ".triggers"))
   end)
 
+  it("derive the token before provisioning, from a secret that none but the service's user reads", function()
+    local secret = [[a 'fleet' "secret"]]
+    uci {
+      server = { enabled = 1, url = "https://thingsboard.example" },
+      derive = { id_file = "/etc/hardware", secret = secret }, provision = { key = "key", secret = "secret" },
+    }
+    write("/etc/hardware", "00:11:22:33:44:55\n")
+    init "start"
+    local written = configuration()
+    assert.is_nil(written.provision)
+    assert.same({ id_file = "/etc/hardware", secret_file = "/var/run/thingsboard/fleet" }, written.derive)
+    assert.equal(secret .. "\n", read "/var/run/thingsboard/fleet")
+    assert.equal("600 453\n", must "stat -c '%a %u' /var/run/thingsboard/fleet")
+    assert.is_nil(read(WRITTEN):find("fleet' ", 1, true))
+    local before = read(WRITTEN)
+    uci { server = { enabled = 1, url = "https://thingsboard.example" },
+      derive = { id_file = "/etc/hardware", secret = secret .. "!" } }
+    init "reload"
+    assert.not_equal(before, read(WRITTEN)) -- by which procd knows that it has to start the service anew
+    uci { server = { enabled = 1, url = "https://thingsboard.example", token = "T" } }
+    init "reload"
+    assert.is_nil(read "/var/run/thingsboard/fleet")
+  end)
+
+  it("tell the service what installs updates, as root, or what runs now", function()
+    local server = { enabled = 1, url = "https://thingsboard.example", token = "T" }
+    uci { server = server, updates = { enabled = 1, apply = "/usr/lib/thingsboard/update-sysupgrade", strong = 1 } }
+    init "start"
+    assert.same({ kind = "firmware", directory = "/etc/thingsboard", package_directory = "/tmp", strong = true,
+      apply = "/usr/lib/thingsboard/update-sysupgrade" }, configuration().updates)
+    assert.equal("root", told().user)
+    uci { server = server, updates = { enabled = 1, kind = "software", title = "gateway", version = "1.0" } }
+    init "reload"
+    assert.same({ kind = "software", directory = "/etc/thingsboard", package_directory = "/tmp",
+      current = { title = "gateway", version = "1.0" } }, configuration().updates)
+    assert.equal("thingsboard", told().user)
+    uci { server = server, updates = { kind = "software" } }
+    init "reload"
+    assert.is_nil(configuration().updates)
+  end)
+
   describe("with a server", function()
     local e, process
 
@@ -198,9 +250,9 @@ describe("OpenWrt's packages", function()
     -- Does as procd would.
     local function run()
       local parameters = told()
-      assert.equal("thingsboard", parameters.user)
-      process = io.popen(("echo $$; exec chroot --userspec=453:453 %s /usr/bin/env -i PATH=/usr/bin:/sbin:/bin "
-        .. "%s >%s/tmp/service.log 2>&1"):format(ROOT, parameters.command, ROOT))
+      local user = parameters.user == "root" and "0:0" or "453:453"
+      process = io.popen(("echo $$; exec chroot --userspec=%s %s /usr/bin/env -i PATH=/usr/bin:/sbin:/bin "
+        .. "%s >%s/tmp/service.log 2>&1"):format(user, ROOT, parameters.command, ROOT))
       local pid = process:read "l"
       write(RECORD .. ".pid", pid)
       return pid
@@ -239,10 +291,87 @@ describe("OpenWrt's packages", function()
       write("/etc/thingsboard/scripts/second.lua", "local _, device = ... device:put { second = 1 }")
       init "reload"
       until_true("second", function() return e:series(e.token).second end)
+      assert.equal("thingsboard", told().user)
       must "ACTION=step . /etc/hotplug.d/ntp/40-thingsboard"
       assert.is_nil(read "/var/run/thingsboard/clock")
       must "ACTION=stratum . /etc/hotplug.d/ntp/40-thingsboard"
       until_true("the clock", function() return read "/tmp/service.log":find "clock" end)
     end)
+
+    it("run the example of a device script, as the device of a derived token", function()
+      must "sh /etc/uci-defaults/80_thingsboard"
+      local file <close> = assert(io.open "examples/service/scripts/gateway.lua")
+      write("/etc/thingsboard/scripts/gateway.lua", file:read "a")
+      write("/etc/hardware", "00:11:22:33:44:55\n")
+      local token = tb.derive_token("00:11:22:33:44:55", "a secret of the fleet")
+      e:create_device { name = "router", token = token }
+      e:set_shared(token, '{"name":"hall","interval":1}')
+      uci { server = { enabled = 1, url = e.url },
+        derive = { id_file = "/etc/hardware", secret = "a secret of the fleet" },
+        outbox = { path = "/etc/thingsboard/outbox-of-hall" } }
+      init "start"
+      run()
+      until_true("telemetry", function() return e:series(token).load and #e:series(token).load > 1 end)
+      until_true("an attribute", function() return read "/tmp/service.log":find("hall", 1, true) end)
+      local answer = e:rpc_result(e:rpc(token, { method = "ping", params = "7" }), 30).body
+      assert.truthy(answer:find('"pong":7', 1, true), answer)
+      assert.is_nil(read "/tmp/service.log":find(token, 1, true))
+    end)
+
+    it("install a package by an executable", function()
+      must "sh /etc/uci-defaults/80_thingsboard"
+      write("/etc/handler", [[
+#!/bin/sh
+case $1 in
+version) echo gateway; cat /etc/version ;;
+apply) wc -c <"$2" >/etc/size; echo 2.0 >/etc/version ;;
+esac
+]])
+      must "chmod +x /etc/handler; echo 1.0 >/etc/version"
+      e:set { ota_delay = 0 }
+      uci { server = { enabled = 1, url = e.url, token = e.token }, service = { scripts = "/tmp/none" },
+        updates = { enabled = 1, kind = "software", apply = "/etc/handler" }, outbox = { path = "/tmp/outbox" } }
+      must "mkdir -p /tmp/none"
+      init "start"
+      run()
+      e:assign(e.token, "software", { title = "gateway", version = "2.0", size = 50000 })
+      until_true("the state", function()
+        local states = e:series(e.token).sw_state
+        return states and states[#states].value == "UPDATED"
+      end)
+      assert.equal("50000", read "/etc/size":match "%d+")
+    end)
+  end)
+
+  -- The last: it takes away what the others need.
+  it("are upgraded and removed: changed configuration stays, and nothing else", function()
+    local function opkg(action, name)
+      assert(os.execute(("spec/openwrt/opkg %s %s %s"):format(action, ROOT, name)))
+    end
+    local packages = { "lua-thingsboard", "lua-thingsboard-outbox", "thingsboard", "thingsboard-collectors" }
+    must "rm -rf /etc/thingsboard"
+    must "sh /etc/uci-defaults/80_thingsboard"
+    uci { server = { enabled = 1, url = "https://mine.example", token = "T" } }
+    must "echo mine >>/etc/init.d/thingsboard; touch /etc/thingsboard/outbox"
+    local mine = read(CONFIG)
+    for _, name in ipairs(packages) do opkg("install", ("%s/%s.tar.gz"):format(PACKAGES, name)) end
+    assert.equal(mine, read(CONFIG))
+    assert.equal(shipped, read(CONFIG .. "-opkg"))
+    must "sh -n /etc/init.d/thingsboard; ! grep mine /etc/init.d/thingsboard; ls /etc/thingsboard/outbox"
+    init "start"
+    assert.is_table(told())
+    must "rm /etc/config/thingsboard-opkg"
+
+    for at = #packages, 1, -1 do opkg("remove", packages[at]) end
+    assert.is_nil(told())
+    local found = [[find / -xdev -path /proc -prune -o -path /tmp/procd -prune -o \( -name '*thingsboard*' -o -path ]]
+      .. [['*opkg/info/*' \) -print | sort]]
+    assert.equal(CONFIG .. "\n/etc/thingsboard\n", must(found)) -- changed, and with a file in it
+    must "rm -r /etc/thingsboard /etc/config/thingsboard"
+
+    for _, name in ipairs(packages) do opkg("install", ("%s/%s.tar.gz"):format(PACKAGES, name)) end
+    must "sh /etc/uci-defaults/80_thingsboard"
+    for at = #packages, 1, -1 do opkg("remove", packages[at]) end
+    assert.equal("", must(found))
   end)
 end)

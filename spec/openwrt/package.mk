@@ -26,6 +26,8 @@ $(OUT)/$(1).tar.gz: $(OUT)/.compiled
 	rm -rf $(OUT)/packages/$(1)
 	mkdir -p $(OUT)/packages/$(1)
 	$$(call Package/$(1)/install,$(OUT)/packages/$(1))
+	$$(file >$(OUT)/$(1).conffiles,$$(Package/$(1)/conffiles))
+	$$(file >$(OUT)/$(1).postrm,$$(Package/$(1)/postrm))
 	find $(OUT)/packages/$(1) -type f -exec lua5.4 $(TOPDIR)/sstrip.lua {} +
 	tar -C $(OUT)/packages/$(1) --numeric-owner --owner=0 --group=0 --sort=name -cf - . | gzip -9n >$$@
 endef

@@ -39,6 +39,14 @@ describe("an outbox", function()
     outbox:close()
   end)
 
+  it("has room for all that is set aside, though nothing is put meanwhile", function()
+    local outbox <close> = assert(open())
+    fill(outbox, 1, 1000)
+    for n = 0, 999 do assert.is_true(outbox:reject(n, n, 1, ("x"):rep(300), "refused")) end
+    assert.equal(1000, #outbox:rejected())
+    assert.equal(0, outbox:stats().records)
+  end)
+
   describe("that is full", function()
     it("drops the oldest, and counts them, across restarts", function()
       for _, sync_every in ipairs { false, 3600 } do

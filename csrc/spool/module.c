@@ -662,9 +662,15 @@ static int spool_query(lua_State *L) {
   }
   if (spool->db == NULL) return failure(L, spool, SQLITE_CANTOPEN);
   sqlite3_stmt *statement = NULL;
-  int code = (int64_t)bytes <= spool->page ? SQLITE_OK : tb_room_for(spool, tb_room_pages(spool, bytes));
-  if (code == SQLITE_OK) code = sqlite3_prepare_v2(spool->db, lua_tostring(L, 2), -1, &statement, NULL);
-  if (code != SQLITE_OK) return failure(L, spool, code);
+  int code = sqlite3_prepare_v2(spool->db, lua_tostring(L, 2), -1, &statement, NULL);
+  if (code == SQLITE_OK && !sqlite3_stmt_readonly(statement)) {
+    code = tb_room_for(spool, tb_room_pages(spool, bytes));
+    if (code == SQLITE_FULL && (int64_t)bytes <= spool->page) code = SQLITE_OK; /* it may need none */
+  }
+  if (code != SQLITE_OK) {
+    sqlite3_finalize(statement);
+    return failure(L, spool, code);
+  }
   lua_pushcfunction(L, read_rows);
   lua_insert(L, 3);
   lua_pushlightuserdata(L, statement);

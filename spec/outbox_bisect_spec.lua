@@ -17,7 +17,7 @@ describe("the search for a bad record", function()
       for n = first, last do refused = refused or bad[n] end
       if not refused then
         for n = first, last do done[n] = true end
-        self:passed(first, last)
+        self:passed(first, last, last - first + 1)
       elseif self:refused(first, last, last - first + 1) then
         found[#found + 1] = first
         done[first] = true
@@ -28,7 +28,7 @@ describe("the search for a bad record", function()
       if first then
         post(first, math.min(records, last - first + 1))
       else
-        post(from, batch)
+        post(from, math.min(batch, self:room()))
       end
       while done[from] do from = from + 1 end
     end
@@ -55,23 +55,35 @@ describe("the search for a bad record", function()
     end
   end)
 
+  it("takes four posts for each where every third is bad, and few more for some that lie far apart", function()
+    local third, far = {}, {}
+    for n = 3, 3000, 3 do third[n] = true end
+    local found, posts = search(3000, third, 3000)
+    assert.equal(1000, #found)
+    assert.is_true(posts <= 4 * 1000 + 40, posts)
+    for n = 1000, 4000, 1000 do far[n] = true end
+    found, posts = search(4000, far, 4000)
+    assert.equal(4, #found)
+    assert.is_true(posts <= 4 * 40, posts)
+  end)
+
   it("goes from state to state as its table says", function()
     local self = bisect.new()
     assert.is_nil((self:next()))
-    assert.is_false(self:passed(1, 8)) -- idle
+    assert.is_false(self:passed(1, 8, 8)) -- idle
     assert.is_false(self:refused(1, 8, 8)) -- searching: the first half
     assert.same({ 1, 8, 4 }, { self:next() })
-    assert.is_false(self:passed(1, 4)) -- half of the rest
+    assert.is_false(self:passed(1, 4, 4)) -- half of the rest
     assert.same({ 5, 8, 2 }, { self:next() })
-    assert.is_false(self:passed(20, 30)) -- from elsewhere
+    assert.is_false(self:passed(20, 30, 11)) -- from elsewhere
     assert.same({ 5, 8, 2 }, { self:next() })
     assert.is_false(self:refused(5, 6, 2))
     assert.same({ 5, 6, 1 }, { self:next() })
     assert.is_true(self:refused(5, 5, 1)) -- found
     assert.is_nil((self:next()))
     self:refused(1, 2, 2)
-    assert.is_false(self:passed(1, 1))
-    assert.is_true(self:passed(2, 2)) -- all that was refused has passed
+    assert.is_false(self:passed(1, 1, 1))
+    assert.is_true(self:passed(2, 2, 1)) -- all that was refused has passed
     self:refused(1, 64, 64)
     self:refused(1, 32, 32)
     assert.same({ 1, 32, 1 }, { self:next() }) -- after two refusals one alone
@@ -84,8 +96,21 @@ describe("what is in doubt", function()
   before_each(function()
     self, now = doubts.new(1, 300), 0
     entry = self:add("records", 7, 2, 30, false, "refused", now)
-    self:keep_sample("records", { text = '{"n":1}', records = 1, points = 1, bytes = 7 })
+    self:keep_sample("records", { text = '{"n":1}', records = 1, points = 1, bytes = 7 }, now)
   end)
+
+  -- Whatever is due next is posted, and passes or is refused. Returns the step and the verdict.
+  local function post(passes, wanted)
+    local due, step = self:next(now)
+    if wanted and step ~= wanted then return step end
+    local body, points = ("x"):rep(due.bytes), due.points
+    if step == "before" or step == "after" then body, points = self:sample_for(due) end
+    local sent = { doubt = due, step = step, points = points, bytes = #body }
+    self:posted(sent)
+    local verdict
+    if passes then verdict = self:passed(sent, now) else self:refused(sent, now, "refused", true) end
+    return step, verdict
+  end
 
   -- One trial; whether its samples and the record itself pass. Returns the verdict and how long it took to come up.
   local function trial(before, itself, after)
@@ -93,9 +118,9 @@ describe("what is in doubt", function()
     while not self:next(now) do now = self:due() end
     local verdict
     for _, step in ipairs { { "before", before }, { "itself", itself }, { "after", after } } do
-      local _, due = self:next(now)
+      local due, said = post(step[2], step[1])
       if due ~= step[1] then return verdict, now - from end
-      if step[2] then verdict = self:passed(now) else self:refused(now, "refused", true) end
+      verdict = said
     end
     return verdict, now - from
   end
@@ -117,6 +142,7 @@ describe("what is in doubt", function()
   it("begins anew when a sample is refused, or anything else, minutes apart", function()
     for _ = 1, 3 do trial(true, false, true) end
     trial(true, false, false)
+    self:posted { kind = "records" }
     local from = now
     for _ = 1, 3 do assert.is_nil((trial(true, false, true))) end
     assert.is_true(now - from >= 180)
@@ -135,9 +161,71 @@ describe("what is in doubt", function()
 
   it("gets a sample of its size, by copies of what has passed", function()
     while not self:next(now) do now = self:due() end
-    local body, points = self:control()
+    local body, points = self:sample_for(entry)
     assert.equal('[{"n":1},{"n":1},{"n":1},{"n":1},{"n":1}]', body)
     assert.equal(5, points)
+  end)
+
+  it("shares the sample between two trials where nothing else is posted between them", function()
+    self:add("records", 9, 1, 20, false, "refused", now)
+    now = self:due() + 1
+    local steps = {}
+    for _, passes in ipairs { true, false, true, false, true } do steps[#steps + 1] = post(passes) end
+    assert.same({ "before", "itself", "after", "itself", "after" }, steps)
+    now = self:due() + 1
+    assert.equal("before", post(true)) -- that sample passed long before
+    post(false)
+    post(true)
+    self:posted { kind = "records" } -- anything else
+    assert.equal("before", post(true))
+    post(false)
+    post(true)
+    self:add("records", 11, 9, 200, false, "refused", now - 1) -- larger than the sample
+    assert.equal("before", (select(2, self:next(now))))
+  end)
+
+  it("shares no sample that was refused", function()
+    self:add("records", 9, 1, 20, false, "refused", now)
+    now = self:due() + 1
+    for _, passes in ipairs { true, false, false } do post(passes) end
+    assert.equal("before", (select(2, self:next(now))))
+  end)
+
+  it("comes up in the order in which it is due, and not when it is gone", function()
+    math.randomseed(5)
+    local due = {}
+    self:remove(entry)
+    for n = 1, 200 do
+      now = now + math.random()
+      due[n] = self:add("records", n, 1, 7, false, "refused", now)
+    end
+    for n = 1, 200, 3 do self:remove(due[n]) end
+    assert.equal(133, self.count)
+    local last = 0
+    while self:due() do
+      now = self:due()
+      assert.is_true(now >= last)
+      last = now
+      local next_one = self:next(now)
+      assert.not_equal(1, next_one.id % 3)
+      post(true)
+      if self.trial then post(true) end -- it passes
+    end
+    assert.equal(0, self.count)
+  end)
+
+  it("is tried without a sample until there is one, one at a time when the server is there again", function()
+    self:drop_sample "records"
+    self:add("records", 9, 1, 20, false, "refused", now)
+    now = now + 1
+    assert.equal("alone", post(false))
+    assert.equal("alone", post(false))
+    assert.is_nil((self:next(now)))
+    self:hurry(now)
+    assert.equal("alone", post(false))
+    assert.is_nil((self:next(now)))
+    self:keep_sample("records", { text = '{"n":1}', records = 1, points = 1, bytes = 7 }, now)
+    assert.equal("before", (select(2, self:next(now))))
   end)
 end)
 

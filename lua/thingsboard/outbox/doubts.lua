@@ -7,7 +7,11 @@
 -- proof, and before the last of them a minute or more has passed. While nothing else is refused they are 2, 4, 8 and 65
 -- seconds apart. Once anything else is refused, or the server is out of reach, they begin anew, a minute apart, then
 -- two, up to fifteen. Until there is a sample, what is in doubt is tried without.
+--
+-- The sample after one trial is the sample before the next one, where nothing else is posted between them.
 -- @module thingsboard.outbox.doubts
+local heap = require "thingsboard.loop.timer_heap"
+
 local doubts = {}
 doubts.__index = doubts
 
@@ -24,11 +28,30 @@ local MOST_COPIES = 1000
 function doubts.new(first, longest)
   return setmetatable({
     first = first, longest = longest,
-    entries = {}, -- see `add`
+    count = 0, -- how many entries there are, see `add`
+    waiting = heap.new(), -- those that have a sample, by when they are due
+    alone = heap.new(), -- those that have none
     samples = {}, -- what has passed, by kind
-    trial = nil, -- the entry that is on trial
+    trial = nil, -- the entry that is on trial, which is in no heap
     step = nil, -- the post of the trial that is next: `alone`, `before`, `itself`, `after`
+    control = nil, -- the sample that was posted last and has passed; nil once anything else is posted
+    disturbances = 0, -- how often something else was refused, and when that was last
+    disturbed_at = 0,
   }, doubts)
+end
+
+-- How many copies of the sample are as large as an entry; nil where that cannot be.
+local function copies(self, entry)
+  local sample = self.samples[entry.kind]
+  if not sample then return nil end
+  if entry.any_size or entry.kind == "attributes" then return 1 end
+  local count = math.max(math.ceil(entry.points / sample.points), math.ceil(entry.bytes / sample.bytes))
+  return count <= MOST_COPIES and count or nil
+end
+
+local function put(self, entry)
+  local entries = copies(self, entry) and self.waiting or self.alone
+  entries:add(entry)
 end
 
 --- Adds what was refused alone.
@@ -43,11 +66,14 @@ end
 function doubts:add(kind, id, points, bytes, any_size, said, now)
   local entry = {
     kind = kind, id = id, points = points, bytes = bytes, any_size = any_size, said = said,
-    wait = self.first, due = now + self.first, -- before the next try
+    wait = self.first, at = now + self.first, -- before the next try, and when that is due
     counted = 0, -- trials in a row that count
     disturbed = false, -- something else was refused since its first trial
+    seen = self.disturbances, -- those that are taken into account
+    gone = false, -- it is not in doubt any more; its heap drops it when it comes up
   }
-  table.insert(self.entries, entry)
+  self.count = self.count + 1
+  put(self, entry)
   return entry
 end
 
@@ -55,79 +81,133 @@ end
 -- @tparam string kind
 -- @tparam table sample `text` of the records between the brackets of a list, or of an object of attributes; `records`,
 -- `points`, `bytes`
-function doubts:keep_sample(kind, sample)
+-- @tparam number now seconds of the monotonic clock
+function doubts:keep_sample(kind, sample, now)
   local kept = self.samples[kind]
-  if not kept or sample.bytes <= kept.bytes then self.samples[kind] = sample end
+  if kept and sample.bytes > kept.bytes then return end
+  self.samples[kind] = sample
+  if self.alone.n == 0 then return end
+  local alone = self.alone
+  self.alone = heap.new()
+  for i = 1, alone.n do
+    local entry = alone[i]
+    if copies(self, entry) then entry.at = math.min(entry.at, now) end
+    if not entry.gone then put(self, entry) end
+  end
 end
 
 --- Forgets a sample.
 function doubts:drop_sample(kind)
-  self.samples[kind] = nil
+  self.samples[kind], self.control = nil, nil
 end
 
--- How many copies of the sample are as large as an entry; nil where that cannot be.
-local function copies(self, entry)
-  local sample = self.samples[entry.kind]
-  if not sample then return nil end
-  if entry.any_size or entry.kind == "attributes" then return 1 end
-  local count = math.max(math.ceil(entry.points / sample.points), math.ceil(entry.bytes / sample.bytes))
-  return count <= MOST_COPIES and count or nil
+--- Whether there is a sample.
+-- @tparam string kind
+-- @treturn ?table as given to `keep_sample`
+function doubts:sample(kind)
+  return self.samples[kind]
 end
 
---- The sample for the entry on trial.
+--- The sample for an entry.
+-- @tparam table entry that `next` has returned with `before` or `after`
 -- @treturn string its body
 -- @treturn integer its points
-function doubts:control()
-  local sample, count = self.samples[self.trial.kind], copies(self, self.trial)
-  if self.trial.kind == "attributes" or count * sample.records == 1 then return sample.text, sample.points end
+function doubts:sample_for(entry)
+  local sample, count = self.samples[entry.kind], copies(self, entry)
+  if entry.kind == "attributes" or count * sample.records == 1 then return sample.text, sample.points end
   return "[" .. sample.text .. ("," .. sample.text):rep(count - 1) .. "]", sample.points * count
 end
 
---- What to post next.
+-- Takes into account what was disturbed since the entry was looked at last. It is due later then, never earlier.
+local function disturb(self, entry)
+  entry.seen = self.disturbances
+  if entry.counted == 0 and not entry.disturbed then return end
+  entry.counted, entry.disturbed = 0, true
+  entry.wait = math.max(entry.wait, doubts.doubtful_wait)
+  entry.at = self.disturbed_at + entry.wait
+end
+
+-- The entry of a heap that is due next.
+local function first(self, entries)
+  local entry = entries[1]
+  while entry and (entry.gone or entry.seen ~= self.disturbances) do
+    entries:remove_first()
+    if not entry.gone then
+      disturb(self, entry)
+      entries:add(entry)
+    end
+    entry = entries[1]
+  end
+  return entry
+end
+
+-- Whether the sample that has just passed is one for this entry, too, which was due by then.
+local function has_passed(control, entry)
+  return control and control.kind == entry.kind and control.at >= entry.at
+    and (entry.any_size or control.points >= entry.points and control.bytes >= entry.bytes)
+end
+
+--- What to post next: of the trial that is on, or else of the first that is due.
 -- @tparam number now seconds of the monotonic clock
 -- @treturn ?table an entry; nil when nothing is due
--- @treturn ?string `before` or `after`: its control; `alone` or `itself`: what is in doubt
+-- @treturn ?string `before` or `after`: its sample; `alone` or `itself`: what is in doubt
 function doubts:next(now)
-  if not self.trial then
-    for _, entry in ipairs(self.entries) do
-      if entry.due <= now and (not self.trial or entry.due < self.trial.due) then self.trial = entry end
-    end
-    if self.trial then self.step = copies(self, self.trial) and "before" or "alone" end
+  if self.trial then return self.trial, self.step end
+  local entry = first(self, self.waiting)
+  while entry and entry.at <= now and not copies(self, entry) do -- its sample has been dropped
+    self.waiting:remove_first()
+    self.alone:add(entry)
+    entry = first(self, self.waiting)
   end
-  return self.trial, self.step
+  if entry and entry.at <= now then return entry, has_passed(self.control, entry) and "itself" or "before" end
+  entry = first(self, self.alone)
+  if entry and entry.at <= now then return entry, "alone" end
 end
 
 --- When something is due.
 -- @treturn ?number seconds of the monotonic clock
 function doubts:due()
-  local at = self.trial and 0 or nil
-  for _, entry in ipairs(self.entries) do at = math.min(at or entry.due, entry.due) end
-  return at
+  if self.trial then return 0 end
+  local waiting, alone = first(self, self.waiting), first(self, self.alone)
+  if waiting and alone then return math.min(waiting.at, alone.at) end
+  return waiting and waiting.at or alone and alone.at
+end
+
+--- Anything is posted.
+-- @tparam table post where `next` has asked for it, it has its entry as `doubt` and its `step`
+function doubts:posted(post)
+  if not post.doubt then
+    self.control = nil
+  elseif not self.trial then
+    self.trial, self.step = post.doubt, post.step
+    local entries = post.step == "alone" and self.alone or self.waiting
+    entries:remove_first()
+  end
 end
 
 --- Takes out what is not in doubt any more.
 function doubts:remove(entry)
-  for i, one in ipairs(self.entries) do
-    if one == entry then
-      table.remove(self.entries, i)
-      break
-    end
-  end
+  if entry.gone then return end
+  entry.gone = true
+  self.count = self.count - 1
   if self.trial == entry then self.trial, self.step = nil, nil end
 end
 
 --- Forgets all of a kind.
 function doubts:forget(kind)
-  for i = #self.entries, 1, -1 do
-    if self.entries[i].kind == kind then self:remove(self.entries[i]) end
+  for _, entries in ipairs { self.waiting, self.alone, { self.trial } } do
+    for i = 1, entries.n or #entries do
+      if entries[i].kind == kind then self:remove(entries[i]) end
+    end
   end
 end
 
 -- Ends a trial; the next one of its entry comes after a while.
 local function finish(self, wait, now)
   local entry = self.trial
-  entry.wait, entry.due = wait, now + wait
+  entry.wait, entry.at, entry.seen = wait, now + wait, self.disturbances
   self.trial, self.step = nil, nil
+  put(self, entry)
 end
 
 local function wait_in_doubt(entry)
@@ -137,11 +217,16 @@ local function wait_in_doubt(entry)
   return math.min(wait, doubts.longest_wait)
 end
 
---- The post that `next` asked for has passed.
+--- A post of the trial has passed.
+-- @tparam table post with its entry as `doubt`, its `points` and `bytes`
 -- @tparam number now seconds of the monotonic clock
 -- @treturn ?string `passed`: what was in doubt has passed; `proved`: the server refuses it, and nothing else
-function doubts:passed(now)
-  local entry, step = self.trial, self.step
+function doubts:passed(post, now)
+  local entry, step = post.doubt, self.step
+  if entry ~= self.trial then return nil end
+  if step == "before" or step == "after" then
+    self.control = { kind = entry.kind, points = post.points, bytes = post.bytes, at = now }
+  end
   if step == "before" then
     self.step = "itself"
   elseif step == "after" then
@@ -154,12 +239,15 @@ function doubts:passed(now)
   end
 end
 
---- The post that `next` asked for was refused.
+--- A post of the trial was refused.
+-- @tparam table post with its entry as `doubt`
 -- @tparam number now seconds of the monotonic clock
 -- @tparam string said the server's words
 -- @tparam boolean may_count whether these do not speak of a limit
-function doubts:refused(now, said, may_count)
-  local entry, step = self.trial, self.step
+function doubts:refused(post, now, said, may_count)
+  local entry, step = post.doubt, self.step
+  self.control = nil
+  if entry ~= self.trial then return end
   if step == "itself" and may_count then
     entry.said = said
     self.step = "after"
@@ -175,22 +263,18 @@ end
 --- Something else was refused, or the server is out of reach: trials begin anew.
 -- @tparam number now seconds of the monotonic clock
 function doubts:disturb(now)
-  if self.trial then finish(self, self.trial.wait, now) end
-  for _, entry in ipairs(self.entries) do
-    if entry.counted > 0 or entry.disturbed then
-      entry.counted, entry.disturbed = 0, true
-      entry.wait = math.max(entry.wait, doubts.doubtful_wait)
-      entry.due = now + entry.wait
-    end
-  end
+  self.disturbances, self.disturbed_at, self.control = self.disturbances + 1, now, nil
+  if not self.trial then return end
+  local entry = self.trial
+  disturb(self, entry)
+  finish(self, entry.wait, now)
 end
 
---- The server is there again: what has not been on trial yet is tried at once.
+--- The server is there again: what has no sample, and was never on trial, is tried at once.
 -- @tparam number now seconds of the monotonic clock
 function doubts:hurry(now)
-  for _, entry in ipairs(self.entries) do
-    if entry.counted == 0 and not entry.disturbed and not copies(self, entry) then entry.due = now end
-  end
+  local entry = first(self, self.alone)
+  if entry and entry.counted == 0 and not entry.disturbed then entry.at = math.min(entry.at, now) end
 end
 
 return doubts

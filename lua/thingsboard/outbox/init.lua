@@ -88,7 +88,7 @@ function outbox.new(client, given)
     most_attributes = math.maxinteger, -- of a post
     turn = 0, -- the kind of post that was sent last
     backlog_end = 0, -- records from this number on are fresh
-    held = ranges.new(), -- records that no batch may take: those of `sent_undeleted`, and those in doubt
+    held = ranges.new(), -- records that no batch may take: those that are sent, in doubt, or removed after either
     sent_undeleted = {}, -- ranges of records: they are sent and could not be removed yet
     bisect = bisect.new(), -- searches for the record for which a batch was refused
     doubts = doubts.new(sender.first_pause, sender.longest_pause), -- what was refused alone
@@ -493,7 +493,7 @@ end
 function outbox:stats()
   check_self(self, 3)
   local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.file.trouble,
-    err = self.err, confirm = self.confirm.problem or self.confirm.on, in_doubt = #self.doubts.entries,
+    err = self.err, confirm = self.confirm.problem or self.confirm.on, in_doubt = self.doubts.count,
     limits = self.pace:found() }
   if not self.closed then stats.records, stats.bytes = self.spool:counts(self.number) end
   for _, range in ipairs(self.sent_undeleted) do stats.records = stats.records - range.records end

@@ -49,7 +49,7 @@ function sender.listen(outbox)
       outbox.retry_at = 0
       outbox.doubts:hurry(core.monotonic())
       outbox.wake:raise()
-      if outbox.doubts.entries[1] then outbox.news:raise() end
+      if outbox.doubts.count > 0 then outbox.news:raise() end
     end
   end)
 end
@@ -88,11 +88,17 @@ local function next_fresh(outbox)
   return batch_between(outbox, outbox.backlog_end, math.maxinteger)
 end
 
--- One record from anywhere in the backlog, by turns with what is next, once several posts in a row were refused: if it
--- passes, the server is well, and it is bad records that lie together. Else they would be taken for a limit.
+-- By turns with what is next, once several posts in a row were refused, what should pass: the sample, or a record from
+-- anywhere in the backlog. If it does, the server is well, and it is bad records that lie together. Else they would be
+-- taken for a limit.
 local function probe(outbox)
   local in_row = outbox.pace.in_row
   if in_row < PROBE_AFTER or in_row % 2 > 0 or outbox.backlog_end == 0 then return nil end
+  local sample = outbox.doubts:sample "records"
+  if sample then
+    local body = sample.records == 1 and sample.text or "[" .. sample.text .. "]"
+    return { kind = "sample", path = "/telemetry", body = body, bytes = #body, points = sample.points }
+  end
   return batch_between(outbox, math.random(0, outbox.backlog_end - 1), outbox.backlog_end - 1, 1)
 end
 
@@ -106,7 +112,7 @@ local function next_backlog(outbox)
     if batch or reason then return batch, reason, code end
     outbox.bisect:stop() -- they are gone, dropped for their age or to make room
   end
-  return batch_between(outbox, 0, outbox.backlog_end - 1)
+  return batch_between(outbox, 0, outbox.backlog_end - 1, outbox.bisect:room())
 end
 
 local function attributes_post(parts, versions, count)
@@ -139,15 +145,15 @@ local function next_doubt(outbox)
     local entry, step = doubts:next(core.monotonic())
     if not entry then return nil end
     if step == "before" or step == "after" then
-      local body, points = doubts:control()
+      local body, points = doubts:sample_for(entry)
       local path = entry.kind == "records" and "/telemetry" or "/attributes"
-      return { kind = "control", path = path, body = body, bytes = #body, points = points, doubt = entry }
+      return { kind = "sample", path = path, body = body, bytes = #body, points = points, doubt = entry, step = step }
     end
     if entry.kind == "attributes" then
       local attribute = outbox.pending[entry.id]
       if attribute and attribute.in_doubt == entry then
         local post = attributes_post({ entry.id .. ":" .. attribute.value }, { [entry.id] = attribute.version }, 1)
-        post.doubt = entry
+        post.doubt, post.step = entry, step
         return post
       end
     else
@@ -157,9 +163,8 @@ local function next_doubt(outbox)
       if body == nil then return nil, from, to end
       if body then
         return { kind = "records", path = "/telemetry", body = body, bytes = #body, first = from, last = to,
-          records = records, points = points, doubt = entry }
+          records = records, points = points, doubt = entry, step = step }
       end
-      outbox.held:remove(entry.id, entry.id)
     end
     doubts:remove(entry)
   end
@@ -189,7 +194,6 @@ local function remove_sent(outbox)
   while outbox.sent_undeleted[1] do
     local range = outbox.sent_undeleted[1]
     if not outbox.spool:remove(outbox.number, range.first, range.last) then return end
-    outbox.held:remove(range.first, range.last)
     table.remove(outbox.sent_undeleted, 1)
   end
 end
@@ -202,7 +206,7 @@ local function note_time(outbox)
 end
 
 local function is_searching(outbox)
-  return outbox.bisect:next() or outbox.most_attributes < math.maxinteger or outbox.doubts.entries[1]
+  return outbox.bisect:next() or outbox.most_attributes < math.maxinteger or outbox.doubts.count > 0
 end
 
 -- What the post carries as text, where it may become a sample: its body is gone once it has been sent. A lone record
@@ -215,11 +219,12 @@ local function prepare(outbox, post)
   end
 end
 
-local function keep_sample(outbox, post)
+local function keep_sample(outbox, post, now)
   if not is_searching(outbox) then return end
   local inner = post.kind == "attributes" and post.bytes <= SAMPLE_BYTES and post.body or post.inner
   if not inner then return end
-  outbox.doubts:keep_sample(post.kind, { text = inner, records = post.records, points = post.points, bytes = #inner })
+  outbox.doubts:keep_sample(post.kind, { text = inner, records = post.records, points = post.points, bytes = #inner },
+    now)
 end
 
 -- Notes whether the server takes lists: some plans are said to take objects only.
@@ -319,7 +324,6 @@ local function set_aside(outbox, entry, now)
     if body and not outbox:reject(entry.id, entry.id, 1, body:take(), entry.said) then
       return outbox.doubts:disturb(now) -- the disk cannot keep it
     end
-    outbox.held:remove(entry.id, entry.id)
   end
   outbox.doubts:remove(entry)
 end
@@ -329,10 +333,10 @@ local function passed(outbox, post, now)
   outbox.err = nil
   outbox.pause:reset()
   outbox.pace:passed(now, outbox.batch.points)
-  keep_sample(outbox, post)
+  keep_sample(outbox, post, now)
   learn_form(outbox, post, true)
   if post.doubt then
-    local verdict = outbox.doubts:passed(now)
+    local verdict = outbox.doubts:passed(post, now)
     if verdict == "proved" then set_aside(outbox, post.doubt, now) end
     if verdict == "passed" then outbox.pace:prove() end
   else
@@ -340,7 +344,7 @@ local function passed(outbox, post, now)
   end
   if post.kind == "records" then
     records_passed(outbox, post)
-    if outbox.bisect:passed(post.first, post.last) then outbox.pace:prove() end
+    if outbox.bisect:passed(post.first, post.last, post.records) then outbox.pace:prove() end
   elseif post.kind == "attributes" then
     attributes_passed(outbox, post)
   elseif post.kind == "marker" then
@@ -375,14 +379,12 @@ end
 
 -- The server has refused a post.
 local function refused(outbox, post, err, now)
-  if post.doubt then
-    outbox.doubts:refused(now, err.message, true)
-    if post.kind == "control" then
-      outbox.doubts:disturb(now)
-      outbox.pace:refused(now, post.points)
-    end
-    return
+  if post.doubt then outbox.doubts:refused(post, now, err.message, true) end
+  if post.kind == "sample" then
+    outbox.doubts:disturb(now)
+    outbox.pace:refused(now, post.points)
   end
+  if post.doubt or post.kind == "sample" then return end
   if outbox.pace:refused(now, post.points, not answers.may_be_limit(err)) then outbox.doubts:disturb(now) end
   if post.kind == "marker" then return without_markers(outbox, outbox.confirm:refuse(now)) end
   learn_form(outbox, post, false)
@@ -392,7 +394,7 @@ end
 -- Whether posts fail again and again at one place of the backlog, or those of attributes do, so that what stands there
 -- must not hold up the rest.
 local function is_stuck(outbox, post)
-  if post.kind == "marker" or post.doubt then return false end
+  if post.kind == "marker" or post.kind == "sample" or post.doubt then return false end
   local place = post.first or post.kind
   outbox.stuck = place == outbox.stuck_at and outbox.stuck + 1 or 1
   outbox.stuck_at = place
@@ -402,7 +404,7 @@ local function is_stuck(outbox, post)
 end
 
 local function limited(outbox, post, err, now)
-  if post.doubt and outbox.doubts.trial then outbox.doubts:refused(now, err.message, false) end
+  if post.doubt then outbox.doubts:refused(post, now, err.message, false) end
   outbox.doubts:disturb(now)
   outbox.pace:refused(now, post.points)
   outbox.pace:prove()
@@ -422,7 +424,7 @@ end
 -- The server is out of reach, or somebody on the way answers in its place. Where somebody does so again and again, it
 -- may be for what one record holds: that is searched for as well, so that it holds up nothing. It is never proved.
 local function outage(outbox, post, err, now)
-  if post.doubt and err.kind == "answer" then outbox.doubts:refused(now, err.message, false) end
+  if post.doubt and err.kind == "answer" then outbox.doubts:refused(post, now, err.message, false) end
   outbox.doubts:disturb(now)
   if post.kind == "marker" and err.kind == "answer" then
     return without_markers(outbox, outbox.confirm:refuse(now))
@@ -455,6 +457,7 @@ end
 local function send(outbox, post, deadline)
   prepare(outbox, post)
   post.breaks = outbox.confirm.breaks
+  outbox.doubts:posted(post)
   local body, err = exchange_with(outbox, "POST", post.path, post.body, post.points, time_for(outbox, deadline),
     answer.nothing)
   local action, now = answers.action(not body and err or nil), core.monotonic()

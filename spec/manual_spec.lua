@@ -72,6 +72,9 @@ describe("the manual #host", function()
     for _, name in ipairs { "device: send_telemetry", "outbox: put", "tb: provision", "Losing nothing" } do
       assert.truthy(index:find(name, 1, true), name)
     end
+    for library, name in pairs { core = "client:start", spool = "put", process = "spawn" } do
+      assert.truthy(index:find(("thingsboard.%s: %s"):format(library, name), 1, true), name)
+    end
     local page = assert(io.open(doc .. "reference/device.html")):read "a"
     assert.truthy(page:find("search.js", 1, true))
     assert.truthy(page:find("POST /api/v1/TOKEN/telemetry", 1, true))

@@ -11,7 +11,9 @@ local documented = {}
 for _, entry in ipairs(public.functions()) do
   documented[entry.class .. "." .. entry.name] = true
   if entry.text == "" then complain("%s has no description", entry.call) end
-  if not samples[entry.call] then complain("%s has no example in packaging/manual/samples.lua", entry.call) end
+  if not (samples[entry.call] or ""):find(entry.name, 1, true) then
+    complain("%s has no example in packaging/manual/samples.lua", entry.call)
+  end
   local names = {}
   for _, param in ipairs(entry.params) do
     names[param.name] = true
@@ -35,6 +37,18 @@ for class, methods in pairs { ["thingsboard.device"] = require "thingsboard.devi
   for name in pairs(methods) do
     if not name:find "^__" and name ~= "new" and not documented[class .. "." .. name] then
       complain("%s:%s is not documented", class, name)
+    end
+  end
+end
+
+for _, library in ipairs(public.c_libraries()) do
+  for _, entry in ipairs(library.functions) do
+    local comment = entry.comment or ""
+    local text, name = comment:match "^(.-)%s*@", comment:match "@function ([%w_:]+)"
+    if not text or text == "" or not name then
+      complain("%s: %s has no comment with @function", entry.file, entry.name or comment)
+    elseif entry.name and name:gsub("^.*:", "") ~= entry.name then
+      complain("%s: the comment of %s names %s", entry.file, entry.name, name)
     end
   end
 end

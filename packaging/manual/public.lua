@@ -149,4 +149,42 @@ function public.error_kinds()
   return kinds
 end
 
+-- The C libraries, by their folders; see the Makefile.
+local libraries = {
+  { "thingsboard.core", "csrc/core csrc/http csrc/json csrc/digest" }, { "thingsboard.spool", "csrc/spool" },
+  { "thingsboard.process", "csrc/process" },
+}
+
+-- Adds the functions of a C file: those with a comment of three stars, and those that are registered without one.
+local function collect_c(path, functions)
+  local text, has_comment = read_file(path), {}
+  for comment, behind in text:gmatch "/%*%*%*%s*(.-)%s*%*/()" do
+    local c_name = text:match("^%s*static int ([%w_]+)%(lua_State", behind)
+    if c_name then
+      has_comment[c_name] = true
+      local registered = text:match('{"([%w_]+)", ' .. c_name .. "}") -- some are set by themselves
+      functions[#functions + 1] = { name = registered, file = path, comment = comment }
+    end
+  end
+  for name, c_name in text:gmatch '{"([%a][%w_]*)", ([%w_]+)}' do
+    if not has_comment[c_name] then functions[#functions + 1] = { name = name, file = path } end
+  end
+  return text
+end
+
+--- What C gives to Lua: a list of libraries, each with its `name`, its text `about` and a list `functions` of `file`,
+-- `name`, by which it is registered, if so, and `comment`, nil where there is none.
+function public.c_libraries()
+  local list = {}
+  for _, pair in ipairs(libraries) do
+    local library = { name = pair[1], functions = {} }
+    for path in io.popen(("ls $(find %s -name '*.c')"):format(pair[2])):lines() do
+      local text = collect_c(path, library.functions)
+      if path:find "/module%.c$" then library.about = text:match "^/%*%*%*%s*(.-)%s*%*/" end
+    end
+    list[#list + 1] = library
+  end
+  return list
+end
+
 return public

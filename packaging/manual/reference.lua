@@ -101,7 +101,19 @@ for at, module in ipairs(modules) do
   for _, entry in ipairs(public.functions()) do
     if entry.class == class then write_function(out, entry) end
   end
-  write(("%s/%d_%s.lua"):format(folder, at, name), lines)
+  write(("%s/%02d_%s.lua"):format(folder, at, name), lines)
+end
+
+-- The C side: its comments are in LDoc's form already.
+for at, library in ipairs(public.c_libraries()) do
+  local lines = {}
+  local function out(comment)
+    lines[#lines + 1] = "--- " .. comment:gsub("\n", "\n-- "):gsub(" +\n", "\n") .. "\n"
+  end
+  out((library.about:gsub("@module [^\n]*%s*", "")) .. "\n\nA library in C behind `tb` and `device`. It knows no "
+    .. "endpoint. Scripts do not need it, and it may change with any release.\n@module " .. library.name)
+  for _, entry in ipairs(library.functions) do out(entry.comment) end
+  write(("%s/%02d_%s.lua"):format(folder, #modules + 1 + at, library.name), lines)
 end
 
 local errors = {
@@ -111,4 +123,4 @@ local errors = {
 }
 for _, kind in ipairs(public.error_kinds()) do errors[#errors + 1] = ("-- - `%s`: %s"):format(kind[1], kind[2]) end
 errors[#errors + 1] = "-- @module error"
-write(folder .. "/8_error.lua", errors)
+write(folder .. "/08_error.lua", errors)

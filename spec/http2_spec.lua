@@ -230,25 +230,31 @@ describe("connections", function()
         print((select(2, listener:getsockname())))
         io.stdout:flush()
         listener:settimeout(20)
-        local page = "<html><body><h1>408 Request Time-out</h1>\n</body></html>\n"
-        for number = 1, 3 do
+        local unasked = {
+          "HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\n<html><h1>408 Request Time-out</h1></html>\n",
+          "HTTP/1.0 408 Request Time-out\r\n\r\n",
+          "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+          "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
+          'HTTP/1.1 408 Request Timeout\r\nContent-Length: 16\r\nConnection: close\r\n\r\n{"error":"late"}',
+        }
+        for number = 1, #unasked + 1 do
           local connection = assert(listener:accept())
           repeat local line = connection:receive "*l" until line == ""
           connection:send "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-          if number < 3 then
+          if unasked[number] then
             socket.sleep(0.1)
-            connection:send("HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\n" .. page)
+            connection:send(unasked[number])
           end
           connection:close()
         end
-        print "three connections"
+        print "six connections"
       ]]
       local dev <close> = tb.device { url = "http://127.0.0.1:" .. server:read "l", token = "T" }
-      for _ = 1, 3 do
+      for _ = 1, 6 do
         assert(dev:request_attributes())
         tb.sleep(0.2)
       end
-      assert.equal("three connections", server:read "l")
+      assert.equal("six connections", server:read "l")
     end)
 
     it("that die under a request are replaced, when nothing of the answer came", function()

@@ -147,24 +147,33 @@ static bool was_sent(const struct tb_exchange *exchange) {
   return bytes > 0;
 }
 
+/* Whether the answer began so soon after the request that it was on its way before. */
+static bool came_at_once(const struct tb_exchange *exchange) {
+  enum { AT_ONCE = 50000 }; /* microseconds */
+  curl_off_t sent = 0, began = 0;
+  curl_easy_getinfo(exchange->handle->easy, CURLINFO_PRETRANSFER_TIME_T, &sent);
+  curl_easy_getinfo(exchange->handle->easy, CURLINFO_STARTTRANSFER_TIME_T, &began);
+  return began - sent < AT_ONCE;
+}
+
+/* Whether a 408 is not about the request: a proxy says so of its own accord before it closes an idle connection. The
+ * server's own is never due at once, and has no body or a JSON object. */
+static bool is_unasked(const struct tb_exchange *exchange, CURLcode code) {
+  long status = 0;
+  curl_easy_getinfo(exchange->handle->easy, CURLINFO_RESPONSE_CODE, &status);
+  if (status != 408) return false;
+  if (came_at_once(exchange)) return true;
+  return code == CURLE_OK && exchange->closes && exchange->body.length > 0 && exchange->body.data[0] != '{';
+}
+
 /* Whether what came is not about the request, but about a kept connection that ended just when the request went out on
- * it. curl itself sends again when such a connection just ends, but not after an HTTP/2 GOAWAY, nor when the server
- * says by 408 that it closes an idle connection. */
+ * it. curl itself sends again when such a connection just ends, but not after an HTTP/2 GOAWAY, nor after an unasked
+ * answer. */
 static bool hit_end_of_connection(const struct tb_exchange *exchange, CURLcode code) {
-  if (exchange->failure != TB_NO_FAILURE) return false;
-  CURL *easy = exchange->handle->easy;
-  if (code == CURLE_OK) {
-    long status = 0;
-    if (exchange->closes) curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-    /* The server's own 408 has no body or a JSON object, and is about the request. */
-    if (status != 408 || exchange->body.length == 0 || exchange->body.data[0] == '{') return false;
-  } else {
-    if (code != CURLE_HTTP2 && code != CURLE_HTTP2_STREAM && code != CURLE_PARTIAL_FILE && code != CURLE_GOT_NOTHING &&
-        code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR)
-      return false;
-    if (exchange->header_bytes > 0) return false;
-  }
-  return !used_new_connection(exchange);
+  if (exchange->failure != TB_NO_FAILURE || used_new_connection(exchange)) return false;
+  if (exchange->header_bytes > 0) return is_unasked(exchange, code);
+  return code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM || code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING ||
+         code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR;
 }
 
 static void forget_answer(struct tb_exchange *exchange) {

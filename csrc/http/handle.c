@@ -19,6 +19,7 @@ static struct tb_handle *new_handle(lua_State *L, struct tb_client *client) {
   handle->client = client;
   handle->easy = easy;
   curl_easy_setopt(handle->easy, CURLOPT_PRIVATE, (void *)handle);
+  curl_easy_setopt(handle->easy, CURLOPT_SHARE, client->poller->share);
   curl_easy_setopt(handle->easy, CURLOPT_ERRORBUFFER, handle->error);
   return handle;
 }

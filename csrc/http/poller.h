@@ -3,6 +3,7 @@
 #ifndef TB_POLLER_H
 #define TB_POLLER_H
 
+#include <curl/curl.h>
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -37,6 +38,7 @@ struct tb_poller {
   struct tb_pool **pools;
   size_t pool_count;
   struct tb_client *clients;
+  CURLSH *share; /* TLS sessions: one cache for all handles takes less memory, and saves handshakes */
   struct tb_exchange *finished, *last_finished; /* a queue of what step() has not returned yet */
   /* Handles that wait for their client's next exchange, the longest unused first: it is freed first. One list for all
    * clients, so that many idle devices together keep no more handles than one busy device. */

@@ -40,7 +40,9 @@ static int reactor_new(lua_State *L) {
   if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return luaL_error(L, "libcurl cannot be initialised");
   poller->epoll = epoll_create1(EPOLL_CLOEXEC);
   if (poller->epoll < 0) return luaL_error(L, "cannot make a reactor: %s", strerror(errno));
-  if (tb_pool_add(poller) == NULL) return luaL_error(L, TB_NO_MEMORY);
+  poller->share = curl_share_init();
+  if (poller->share == NULL || tb_pool_add(poller) == NULL) return luaL_error(L, TB_NO_MEMORY);
+  curl_share_setopt(poller->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION); /* fails in a libcurl without TLS */
   return 1;
 }
 
@@ -280,6 +282,8 @@ static int reactor_close(lua_State *L) {
       tb_pool_free(poller->pools[--poller->pool_count]); /* needs the epoll descriptor still */
     free(poller->pools);
     poller->pools = NULL;
+    curl_share_cleanup(poller->share);
+    poller->share = NULL;
   }
   /* In a forked child curl is not cleaned up, because it would write to the parent's connections. */
   if (poller->timer >= 0) close(poller->timer);

@@ -45,12 +45,14 @@ local function check_types(what, options, types, level)
     if not types[name] then error(("%s: unknown option '%s'"):format(what, tostring(name)), level) end
   end
   for name, wanted in next, types do -- by `types`, not by `options`: values from a metatable are checked as well
-    local kind, required = wanted:match("^([^!]*)(!?)$")
     local value = options[name]
     if value == nil then
-      if required ~= "" then error(("%s: option '%s' is missing"):format(what, name), level) end
-    elseif not fits(value, kind) then
-      error(("%s: option '%s' must be %s"):format(what, name, named(kind)), level)
+      if wanted:byte(-1) == 33 then error(("%s: option '%s' is missing"):format(what, name), level) end -- a "!"
+    else
+      local kind = wanted:match("^[^!]*")
+      if not fits(value, kind) then
+        error(("%s: option '%s' must be %s"):format(what, name, named(kind)), level)
+      end
     end
   end
 end
@@ -63,15 +65,27 @@ function check.options(what, options, types)
   check_types(what, options, types, 4)
 end
 
+local types_of_lists = setmetatable({}, { __mode = "k" })
+
+-- The types by name, made once for each list.
+local function types_of(list)
+  local types = types_of_lists[list]
+  if not types then
+    types = {}
+    for _, option in ipairs(list) do types[option.name] = option.type end
+    types_of_lists[list] = types
+  end
+  return types
+end
+
 --- Reads a table of options that are described by a list. Raises at the caller's caller.
 -- @tparam string what whose options they are, for the message
 -- @tparam table options
 -- @tparam table list of `name`, `type`, `default` and `doc`
 -- @treturn table the options by name, with the defaults for those that are absent
 function check.read(what, options, list)
-  local types, values = {}, {}
-  for _, option in ipairs(list) do types[option.name] = option.type end
-  check_types(what, options, types, 4)
+  check_types(what, options, types_of(list), 4)
+  local values = {}
   for _, option in ipairs(list) do
     values[option.name] = options[option.name]
     if values[option.name] == nil then values[option.name] = option.default end

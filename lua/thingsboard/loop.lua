@@ -19,12 +19,18 @@ local task = {}
 task.__index = task
 task.__name = "thingsboard.task"
 
+-- A task that has no coroutine before it begins: see `spawn_later`.
+local late_task = setmetatable({ background = true, __name = task.__name }, { __index = task })
+late_task.__index = late_task
+
 -- Stands for a coroutine of the host during one wait.
 local waiter = {}
 waiter.__index = waiter
 
 local signal = {}
 signal.__index = signal
+
+local SHORT_OF_MEMORY = 1 -- seconds until the next try
 
 local function report(_, message)
   io.stderr:write("thingsboard: a task failed: ", message, "\n")
@@ -57,7 +63,7 @@ end
 function loop.new()
   local self = setmetatable({
     reactor = core.reactor(),
-    tasks = {}, -- those that have not finished, by coroutine
+    tasks = {}, -- those that have not finished, by coroutine; by themselves before they have one
     clients = setmetatable({}, { __mode = "k" }), -- the set of clients that use this loop
     waiting = {}, -- the task or waiter that waits, by event
     timers = timers.new(),
@@ -128,7 +134,7 @@ end
 
 local function finish(self, which, outcome)
   which.outcome = outcome
-  self.tasks[which.thread] = nil
+  self.tasks[which.thread or which] = nil
   which.thread = false -- frees the stack, even if the script keeps the task
   if not which.background then self.count = self.count - 1 end
   wake(self, self.waiting[which])
@@ -142,11 +148,47 @@ local function after_resume(self, which, ok, message)
   if status(thread) ~= "dead" then return make_ready(self, which) end -- resume it in the next step
   if which.event then stop_waiting(self, which) end -- memory ran out while it was being suspended
   finish(self, which, ok and which.outcome or errors.NO_MEMORY) -- replaced below if memory suffices
-  if ok then return end
+  if ok then
+    coroutine.close(thread) -- frees most of its stack before the collector comes
+    return
+  end
   which.outcome = errors.text_of(message)
   local traceback = debug.traceback(thread, which.outcome)
   coroutine.close(thread) -- closes its to-be-closed variables now, rather than when it is collected
   self.on_error(which, traceback)
+end
+
+-- The body of a task's coroutine. The first resume stores the arguments on its stack, the second runs the task.
+local function begin(which, body, ...)
+  coroutine.yield()
+  which.outcome = table.pack(body(...))
+end
+
+-- Adds a task that has not begun to those that wait. Raises when memory has run out.
+local function await_begin(self, which, event, at)
+  local timer = at and { at = at, task = which } or false
+  if timer then self.timers:add(timer) end
+  self.waiting[event] = which
+  which.event, which.timer = event, timer
+end
+
+-- Gives a late task its coroutine.
+local function begin_late(self, which)
+  local thread = coroutine.create(begin)
+  local ok, message = resume(thread, which, which.body.run)
+  if not ok then error(message, 0) end
+  self.tasks[thread] = which
+  self.tasks[which] = nil -- from here on nothing allocates
+  which.thread = thread
+end
+
+-- There is no memory for a late task's coroutine: tries again later, or where it cannot even wait, ends it.
+local function put_off(self, which)
+  if pcall(await_begin, self, which, which, monotonic() + SHORT_OF_MEMORY) then return end
+  local tell = which.body.signal
+  tell.raised = errors.NO_MEMORY -- before any call, which may raise
+  wake(self, self.waiting[tell])
+  finish(self, which, errors.NO_MEMORY)
 end
 
 -- Resumes the tasks that are ready. If the handler of `on_error` raises, the remaining ones wait for the next step.
@@ -159,8 +201,12 @@ local function run_round(self, round)
     if not after then self.last = false end
     which.next = false
     if not which.outcome then
-      local ok, message = resume(which.thread)
-      if not ok or not which.event then after_resume(self, which, ok, message) end
+      if which.thread or pcall(begin_late, self, which) then
+        local ok, message = resume(which.thread)
+        if not ok or not which.event then after_resume(self, which, ok, message) end
+      else
+        put_off(self, which)
+      end
     end
     which = self.first
   end
@@ -174,12 +220,6 @@ local function run_ready(self)
   self.depth = depth
   if self.host_state and depth == 0 and not self.closed then arm(self) end
   if not ok then error(why, 0) end
-end
-
--- The body of a task's coroutine. The first resume stores the arguments on its stack, the second runs the task.
-local function begin(which, body, ...)
-  coroutine.yield()
-  which.outcome = table.pack(body(...))
 end
 
 --- Starts a task. It runs for the first time at the next step.
@@ -210,6 +250,32 @@ function loop:spawn_background(body, ...)
   return which
 end
 
+--- Starts a task that `run` does not wait for, and that begins later. Until then it has no coroutine, which takes more
+-- memory than all else that an open poll needs in Lua.
+-- @param event after which it begins, that nobody else waits for; nil for none
+-- @tparam ?number at when it begins at the latest, seconds of the monotonic clock
+-- @tparam table body `run`, a function that is called without arguments; `signal`, which is raised with
+-- `errors.NO_MEMORY` if the task ends because there is no memory for it
+-- @treturn task
+function loop:spawn_later(event, at, body)
+  if self.closed then error("the loop is closed", 2) end
+  local which = setmetatable({
+    loop = self, thread = false, body = body, event = false, timer = false, next = false, round = 0, outcome = false,
+  }, late_task)
+  self.tasks[which] = which
+  if event and event:done() then
+    make_ready(self, which)
+  else
+    local ok, message = pcall(await_begin, self, which, event or which, at)
+    if not ok then
+      self.tasks[which] = nil
+      error(message, 0)
+    end
+  end
+  notify_host(self)
+  return which
+end
+
 -- After an error has left a step, for lack of memory or of stack: wakes what should have been woken, and queues the
 -- tasks that should have been resumed.
 local function catch_up(self)
@@ -219,7 +285,7 @@ local function catch_up(self)
     entry = entry.next
   end
   for thread, which in next, self.tasks do
-    if status(thread) == "dead" then
+    if thread ~= which and status(thread) == "dead" then
       stop_waiting(self, which)
       finish(self, which, which.outcome or errors.NO_MEMORY)
     elseif not which.event and not ready[which] then
@@ -340,7 +406,7 @@ end
 
 --- Wakes the task that waits. Until `lower`, waiting for the signal returns at once.
 function signal:raise()
-  self.raised = true
+  self.raised = self.raised or true
   wake(self.loop, self.loop.waiting[self])
   notify_host(self.loop)
 end
@@ -464,10 +530,11 @@ end
 --- Ends the task where it waits: its to-be-closed variables are closed, its exchange in flight is dropped. Does nothing
 -- when it has ended already.
 function task:cancel()
-  if not self.loop.tasks[self.thread] then return end
+  if not self.loop.tasks[self.thread or self] then return end
   if self:is_running() then error("a task that is running cannot be cancelled: let it return", 2) end
   stop_waiting(self.loop, self)
-  local closed, message = coroutine.close(self.thread)
+  local closed, message = true, nil
+  if self.thread then closed, message = coroutine.close(self.thread) end
   finish(self.loop, self, self.outcome or "cancelled") -- it has an outcome if memory ran out after its end
   if not closed then self.loop.on_error(self, errors.text_of(message)) end
 end

@@ -13,6 +13,9 @@ local attribute_updates = {}
 
 -- Seconds between a poll and its request: the request could overtake the poll, and neither would see a change between.
 local BEHIND_POLL = 1
+-- Seconds over which the requests of devices are spread whose polls were sent together: all at once, each would need a
+-- connection of its own.
+local SPREAD = 0.25
 -- Seconds until the next poll after one that brought nothing new: do not busy-poll a server that repeats itself.
 local NOTHING_NEW = 0.25
 
@@ -28,11 +31,15 @@ local function same(a, b)
   return true
 end
 
+-- Stands for nil in `touched`.
+local NOTHING = {}
+
 -- Sets a value, or deletes it (nil). Returns whether that is a change.
 local function set(state, key, value)
-  if not state.wants(key) or same(value, state.current[key]) then return false end
+  local before = state.current[key]
+  if state.wanted and not state.wanted[key] or same(value, before) then return false end
+  if state.touched[key] == nil then state.touched[key] = before == nil and NOTHING or before end
   state.current[key] = value
-  state.touched[key] = true
   state.changed:raise()
   return true
 end
@@ -40,6 +47,8 @@ end
 local function is_update(message)
   return json.is_object(message) and next(message) ~= nil
 end
+
+local KIND = long_poll.kind("attribute_updates", "/attributes/updates", is_update)
 
 -- Applies one key of a message. A message can be delayed on a bad link, so a key that a request found changed since the
 -- poll was sent is left to the next request.
@@ -73,12 +82,6 @@ local function finish(state, err)
   state.changed:raise()
 end
 
--- Starts a task that goes on after memory has run out.
-local function keep(state, body)
-  local loop = state.client.loop
-  return loop:spawn_background(iterator.run_poll, loop, function(why) finish(state, why) end, body, state)
-end
-
 -- Requests the attributes. Returns false when the answer is stale, or may come from a failing database.
 local function refresh(state)
   local updates = state.updates
@@ -95,81 +98,97 @@ local function refresh(state)
   return true
 end
 
--- Requests the attributes once the poll has been open for a while, and again if another poll was sent meanwhile. Then
--- the task ends: starting one per poll needs less memory than one that always waits.
+-- Requests the attributes, and again if another poll was sent meanwhile.
 local function run_refresh(state)
-  local loop, pause = state.client.loop, backoff.new(1, 60)
+  local loop, poll, pause = state.client.loop, state.poll, nil
   repeat
-    loop:sleep(math.max(0, state.opened_at + state.behind - core.monotonic()))
+    local early = poll.opened_at + state.behind - core.monotonic()
+    if early > 0 then loop:sleep(early) end
     local at = core.monotonic()
     local fresh, err = refresh(state)
     if err then
       if long_poll.is_final(err) then return finish(state, err) end
+      pause = pause or backoff.new(1, 60)
       state.client.server:wait(pause)
     elseif not fresh then
       loop:sleep(state.behind)
     end
-  until state.ended or fresh and state.opened_at <= at - state.behind
+  until state.ended or fresh and poll.opened_at <= at - state.behind
+  state.refresh = nil
 end
 
-local function run_poll(state)
-  local updates = long_poll.new(state.client, "attribute_updates", "/attributes/updates", is_update)
-  local loop, tasks = state.client.loop, state.tasks
-  while not state.ended do
-    local exchange <close> = updates:send(state.period)
-    if not exchange then return finish(state) end -- the device was closed
-    state.opened_at = updates.opened_at
-    state.found = {}
-    if not tasks.refresh or tasks.refresh:done() then tasks.refresh = keep(state, run_refresh) end
-    local message, err = updates:receive(exchange)
-    if message then
-      if not apply_update(state, message) then loop:sleep(NOTHING_NEW) end
-    elseif err then
-      if long_poll.is_final(err) then return finish(state, err) end
-      updates:recover()
-    end
-  end
-end
-
--- The changes since the last ones that were returned; nothing when there are none.
-local function difference(state)
-  local values, deleted, any = {}, {}, false
-  for key in next, state.touched do
-    local now, before = state.current[key], state.handed[key]
-    if not same(now, before) then
-      any = true
-      if now == nil then deleted[#deleted + 1] = key else values[key] = now end
-      state.handed[key] = now
-    end
-  end
-  state.touched = {}
-  if any then return values, deleted end
-end
-
--- The first request is sent before the first poll, and its values are returned as they are.
+-- The first request, before the first poll.
 local function begin(state)
   local pause = backoff.new(1, 60)
   while not state.ended do
     local answer, err = state.request()
-    if answer and not state.ended then
+    if answer then
       apply_all(state, answer.shared)
-      local values = difference(state) or {}
-      state.tasks = { poll = keep(state, run_poll) }
-      return values, {}
+      state.begun = true
+      state.changed:raise()
+      return
     end
-    if err and long_poll.is_final(err) then return nil, err.kind ~= "closed" and err or nil end
-    if not state.ended then state.client.server:wait(pause, state.changed) end -- closing the iterator ends it
+    if long_poll.is_final(err) then return finish(state, err.kind ~= "closed" and err or nil) end
+    state.client.server:wait(pause)
   end
 end
 
+-- Applies what the poll has brought.
+local function receive(state)
+  local message, err = state.poll:receive()
+  if message then
+    if not apply_update(state, message) then state.client.loop:sleep(NOTHING_NEW) end
+  elseif err then
+    if long_poll.is_final(err) then return finish(state, err) end
+    state.poll:recover()
+  end
+end
+
+-- Does what is to be done while no poll is open, and sends the next one. Then the task ends; the next task begins when
+-- the poll has ended, and one that requests the attributes when the poll has been open for a while.
+local function run(state)
+  local loop, poll = state.client.loop, state.poll
+  if not state.begun then begin(state) end
+  if poll.exchange then receive(state) end
+  if state.ended then return end
+  state.found = {}
+  local exchange = poll:send(state.period)
+  if not exchange then return finish(state) end -- the device was closed
+  if not state.refresh then
+    local at = poll.opened_at + state.behind + math.random() * SPREAD
+    state.refresh = loop:spawn_later(nil, at, {
+      signal = state.changed, run = function() return iterator.run_poll(loop, finish, run_refresh, state) end,
+    })
+  end
+  state.task = loop:spawn_later(exchange, nil, poll)
+end
+
+-- The changes since the last ones that were returned; nothing when there are none. The first time all values, if any.
+local function difference(state)
+  if not state.begun then return nil end
+  local values, deleted, any = {}, {}, not state.returned
+  for key, before in next, state.touched do
+    local now = state.current[key]
+    if before == NOTHING then before = nil end
+    if not same(now, before) then
+      any = true
+      if now == nil then deleted[#deleted + 1] = key else values[key] = now end
+    end
+  end
+  state.touched = {}
+  state.returned = true
+  if any then return values, deleted end
+end
+
 local function next_change(state)
-  if not state.tasks then return begin(state) end
+  local loop = state.client.loop
+  if not state.task then state.task = loop:spawn_background(state.poll.run) end
   while true do
-    state.changed:lower()
+    iterator.lower(state.changed, finish, state)
     local values, deleted = difference(state)
     if values then return values, deleted end
     if state.ended then return nil, state.err end
-    state.client.loop:wait(state.changed)
+    loop:wait(state.changed)
   end
 end
 
@@ -185,18 +204,26 @@ function attribute_updates.new(client, request, keys, period)
     wanted = {}
     for _, key in ipairs(keys) do wanted[key] = true end
   end
-  local loop = client.loop
   local state = {
     client = client, request = request, period = period, behind = math.min(BEHIND_POLL, period / 2),
-    wants = function(key) return wanted == nil or wanted[key] or false end,
-    current = {}, handed = {}, touched = {},
+    wanted = wanted, -- the set of keys; nil for all
+    poll = long_poll.new(client, KIND),
+    current = {}, -- values by key
+    touched = {}, -- those that the iterator has returned, by key, where others have come since
     found = {}, -- the set of keys that a request found changed since the last poll was sent
     updates = 0, -- messages that have come: a request during which one came is stale
-    changed = loop:signal(),
+    changed = client.loop:signal(),
+    -- And, nil until then: `begun` once the first request was answered, `returned` once the iterator has returned the
+    -- values; `task` takes up the poll's end, `refresh` requests the attributes; `emptied` when the last request said
+    -- that there are none any more; `ended`, and `err` why.
   }
+  state.poll.signal = state.changed
+  function state.poll.run() return iterator.run_poll(client.loop, finish, run, state) end
   return iterator.new(client, function() return next_change(state) end, function()
     finish(state)
-    for _, task in next, state.tasks or {} do iterator.stop(task) end
+    if state.task then iterator.stop(state.task) end
+    if state.refresh then iterator.stop(state.refresh) end
+    state.poll:close()
   end)
 end
 

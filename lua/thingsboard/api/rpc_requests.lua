@@ -55,17 +55,21 @@ local function when_to_send(state, which)
 end
 
 local function notify(state)
-  for _, which in ipairs(state.polls) do which.changed:raise() end
+  for _, which in ipairs(state.polls) do
+    if which.changed then which.changed:raise() end
+  end
 end
 
 local function wait_to_send(state, which)
   local loop = state.client.loop
-  while true do
+  while not state.ended do
+    which.changed = which.changed or loop:signal() -- while it waits: most of the time polls are open
     which.changed:lower()
     local at = when_to_send(state, which)
-    if at <= core.monotonic() then return end
+    if at <= core.monotonic() then break end
     loop:wait(which.changed, at < math.huge and at or nil)
   end
+  which.changed = nil
 end
 
 -- What is known of a request, by its id:
@@ -117,7 +121,7 @@ end
 local on_arrival = {}
 
 function on_arrival.new(state, which, message, text)
-  which.copies = 0
+  which.copies = nil
   remove_expired(state, which, math.huge)
   state.hold = nil
   state.leader = which
@@ -151,7 +155,7 @@ end
 
 -- The server has queued the answer, but has not processed it yet.
 function on_arrival.answered(state, which)
-  which.copies = which.copies + 1
+  which.copies = (which.copies or 0) + 1
   state.client.loop:sleep(math.min(REMEMBERED, SETTLED * 2 ^ (which.copies - 1)))
 end
 
@@ -169,37 +173,42 @@ local function is_request(message)
     and type(message.method) == "string"
 end
 
+local KIND = long_poll.kind("rpc_requests", "/rpc", is_request)
+
 local function finish(state, err)
   state.err = state.err or err
   state.ended = true
   state.arrived:raise()
 end
 
-local function run(state, which)
-  which.ends_at = nil
-  while true do
-    wait_to_send(state, which)
-    if state.ended then return end
-    local exchange <close> = which:send(seconds_for(state, which))
-    if not exchange then return finish(state) end -- the device was closed
+-- Takes up what the poll has brought.
+local function receive(state, which)
+  local message, err, text = which:receive()
+  if message then
+    arrive(state, which, message, text)
+  elseif not err then
+    which.copies = nil
+    remove_expired(state, which, math.huge)
+    if state.leader == which then state.leader, state.hold = nil, nil end
+  else
+    if long_poll.is_final(err) then return finish(state, err) end
+    if state.leader == which and not state.hold then state.leader = nil end
     notify(state)
-    local message, err, text = which:receive(exchange)
-    if message then
-      arrive(state, which, message, text)
-    elseif not err then
-      which.copies = 0
-      remove_expired(state, which, math.huge)
-      if state.leader == which then state.leader, state.hold = nil, nil end
-    else
-      if long_poll.is_final(err) then
-        return finish(state, err)
-      end
-      if state.leader == which and not state.hold then state.leader = nil end
-      notify(state)
-      which:recover()
-    end
-    notify(state)
+    which:recover()
   end
+  notify(state)
+end
+
+-- Does what is to be done while the poll is not open, and sends it again. Then the task ends; the next task begins when
+-- the poll has ended.
+local function run(state, which)
+  if which.exchange then receive(state, which) end
+  wait_to_send(state, which)
+  if state.ended then return end
+  local exchange = which:send(seconds_for(state, which))
+  if not exchange then return finish(state) end -- the device was closed
+  notify(state)
+  which.task = state.client.loop:spawn_later(exchange, nil, which)
 end
 
 local function next_request(state)
@@ -212,8 +221,8 @@ local function next_request(state)
       notify(state)
       return entry.request
     end
+    iterator.lower(state.arrived, finish, state)
     if state.ended then return nil, state.err end
-    state.arrived:lower()
     state.client.loop:wait(state.arrived)
   end
 end
@@ -235,23 +244,25 @@ function rpc_requests.new(device, client, period)
   }
   state.polls = {}
   for i = 1, 2 do
-    local which = long_poll.new(client, "rpc_requests", "/rpc", is_request)
-    which.changed = loop:signal()
-    which.copies = 0 -- answers in a row that brought only requests that have been answered
+    local which = long_poll.new(client, KIND)
+    which.task = nil -- the one that takes up its end, and sends it again
+    which.changed = nil -- the signal that it waits for, while it waits to be sent
+    which.copies = nil -- answers in a row that brought only requests that have been answered
+    which.signal = state.arrived
+    function which.run() return iterator.run_poll(loop, finish, run, state, which) end
     state.polls[i] = which
   end
-  local tasks = {}
-  local function at_end(err) finish(state, err) end
   local it = iterator.new(client, function() return next_request(state) end, function()
     client.rpc = nil
     finish(state)
-    for _, task in ipairs(tasks) do iterator.stop(task) end
+    for _, which in ipairs(state.polls) do
+      if which.task then iterator.stop(which.task) end
+      which:close()
+    end
   end) -- before the tasks: if one cannot be started, this ends the other
   if client.closed then return it, nil, nil, it end
   client.rpc = state
-  for i, which in ipairs(state.polls) do
-    tasks[i] = loop:spawn_background(iterator.run_poll, loop, at_end, run, state, which)
-  end
+  for _, which in ipairs(state.polls) do which.task = loop:spawn_background(which.run) end
   return it, nil, nil, it
 end
 

@@ -8,7 +8,14 @@ local loop = require "thingsboard.loop"
 local options = require "thingsboard.options"
 local server = require "thingsboard.http.server"
 
-local client = {}
+-- What most clients do not have is here, which takes no memory of each.
+local client = {
+  closed = false,
+  iterators = false, -- the set of those to be closed with the client
+  listeners = false, -- by their owner
+  renewal = false, -- how to get another token
+  rpc = nil, -- the state of `thingsboard.api.rpc_requests`
+}
 client.__index = client
 
 --- Percent-encodes a text for a URL.
@@ -117,11 +124,7 @@ function client.new(what, given, path, secrets, renewed)
     max_response = given.max_response,
     shared = shared_options(given),
     server = server.of(on, base:match "^%a+://[^/]+"),
-    closed = false,
-    -- False until there are any: the set of iterators to close with the client, and the listeners by their owner.
-    iterators = false,
-    listeners = false,
-    renewal = renewed and new_renewal(on, given, base, proxy_secret, renewed) or false,
+    renewal = renewed and new_renewal(on, given, base, proxy_secret, renewed) or nil,
   }, client)
   on.clients[self] = true
   return self

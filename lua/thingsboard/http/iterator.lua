@@ -49,20 +49,31 @@ local no_memory = errors.new("memory", "the polls ended: " .. errors.NO_MEMORY, 
 --- Runs a function that polls for an iterator. When it runs out of memory it is run again a second later. If memory is
 -- still short then, the iterator ends, rather than wait for ever.
 -- @tparam table loop
--- @tparam function finish ends the iterator, with an error if there is one
--- @tparam function body
--- @param ... its arguments
-function M.run_poll(loop, finish, body, ...)
+-- @tparam function finish ends the iterator: called with the state, and an error if there is one
+-- @tparam function body called with the state and what follows it
+-- @tparam table state
+-- @param ...
+function M.run_poll(loop, finish, body, state, ...)
   while true do
-    local ok, raised = pcall(body, ...)
+    local ok, raised = pcall(body, state, ...)
     if ok then return end
     local short = raised == errors.NO_MEMORY
     if not short or not pcall(loop.sleep, loop, SHORT_OF_MEMORY) then
-      finish(short and no_memory or nil)
+      finish(state, short and no_memory or nil)
       if not short then error(raised, 0) end
       return
     end
   end
+end
+
+--- Lowers the signal that an iterator waits for. If it was raised because there was no memory for a task, this ends the
+-- iterator.
+-- @tparam signal signal
+-- @tparam function finish as that of `run_poll`
+-- @tparam table state
+function M.lower(signal, finish, state)
+  if signal.raised == errors.NO_MEMORY then finish(state, no_memory) end
+  signal:lower()
 end
 
 --- Ends a task of an iterator. The task that is running is left alone: the collector ran there, and

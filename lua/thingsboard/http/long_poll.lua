@@ -17,14 +17,25 @@ local HELD = 2
 -- The statuses by which the server says that nothing came.
 local nothing_came = { [408] = true, [503] = true, [504] = true }
 
---- A poll of a path, sent again and again; one at a time.
--- @tparam table client
+--- A kind of poll: what all polls of a path have in common.
 -- @tparam string what for messages
 -- @tparam string path
 -- @tparam function check given what came, an object; whether it is a message of the server's
-function long_poll.new(client, what, path, check)
+-- @treturn table for `new`
+function long_poll.kind(what, path, check)
+  return { what = what, path = path, expected = answer.message(check) }
+end
+
+--- A poll, sent again and again; one at a time. What it needs seldom is nil until then: there may be many polls.
+-- @tparam table client
+-- @tparam table kind
+function long_poll.new(client, kind)
   return setmetatable({
-    client = client, what = what, path = path, expected = answer.message(check), backoff = backoff.new(0.1, 60),
+    client = client, kind = kind,
+    exchange = nil, -- from `send` to `receive`
+    backoff = nil, -- after failures
+    opened_at = nil, -- when it was sent
+    ends_at = nil, -- when the server will end it; nil when it is not open
   }, long_poll)
 end
 
@@ -37,43 +48,52 @@ end
 --- Sends the poll. From now on `opened_at` says when it was sent and `ends_at` when the server will end it, in seconds
 -- of the monotonic clock.
 -- @tparam number seconds that the server is asked to wait; below 30, which no server exceeds
--- @treturn[1] userdata the exchange, to be passed to `receive` and closed
+-- @treturn[1] userdata the exchange, to be waited for
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function long_poll:send(seconds)
-  local path = ("%s?timeout=%d"):format(self.path, math.ceil(seconds * 1000))
+  local path = ("%s?timeout=%d"):format(self.kind.path, math.ceil(seconds * 1000))
   local exchange, err = self.client:start("GET", path, nil, seconds + GRACE)
   if not exchange then return nil, err end
+  self.exchange = exchange
   self.opened_at = core.monotonic()
   self.ends_at = self.opened_at + seconds
   return exchange
 end
 
---- Waits for the end of the poll.
+--- Drops the poll, if it is open.
+function long_poll:close()
+  local exchange = self.exchange
+  self.exchange, self.ends_at = nil, nil
+  if exchange then exchange:close() end
+end
+
+--- What has become of the poll. One that has not ended is dropped: there was no memory to wait for it.
 -- @treturn[1] table what came
 -- @treturn[1] nil
 -- @treturn[1] string its text
 -- @treturn[2] nil the server says that nothing came; the next poll may go out at once
 -- @treturn[3] nil
 -- @treturn[3] table the error
-function long_poll:receive(exchange)
-  local client = self.client
-  client.loop:wait(exchange)
+function long_poll:receive()
+  local exchange <close> = self.exchange
   local open_for = core.monotonic() - self.opened_at
   local in_time = open_for >= (self.ends_at - self.opened_at) * 0.9
-  self.ends_at = nil
+  self.exchange, self.ends_at = nil, nil
+  if not exchange:done() then return nil end
+  local waits = self.backoff
   -- The request was sent, and the connection held for a while: begin again with short waits.
-  if exchange:sent() and open_for > math.max(HELD, self.backoff.ceiling) then self.backoff:reset() end
-  local message, err = client:outcome(self.what, exchange, self.expected)
+  if waits and exchange:sent() and open_for > math.max(HELD, waits.ceiling) then waits:reset() end
+  local message, err = self.client:outcome(self.kind.what, exchange, self.kind.expected)
   if message then
-    self.backoff:reset()
+    self.backoff = nil
     local _, text = exchange:result()
     return message, nil, text
   end
   -- A server or gateway that is down gives the same statuses at once: before its time such an answer is a failure. So
   -- is a timeout of the client, for the poll may never have reached the server.
   if nothing_came[err.status] and in_time then
-    self.backoff:reset()
+    self.backoff = nil
     return nil
   end
   return nil, err
@@ -81,6 +101,7 @@ end
 
 --- After a failure: waits longer each time, or until the server answers another call.
 function long_poll:recover()
+  self.backoff = self.backoff or backoff.new(0.1, 60)
   self.client.server:wait(self.backoff)
 end
 

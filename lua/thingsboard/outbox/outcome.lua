@@ -1,0 +1,288 @@
+--- What becomes of records and attributes once the server has answered: they leave the file, wait for markers, wait to
+-- be sent again, or come in doubt.
+-- @module thingsboard.outbox.outcome
+local answers = require "thingsboard.outbox.answers"
+local core = require "thingsboard.core"
+
+local outcome = {}
+
+local NOTE_EVERY = 60 -- seconds between notes of how late it is
+-- Posts that begin with the same record and get answers that are not ThingsBoard's, or speak of a limit, before a
+-- record is suspected to be the cause.
+local STUCK = 3
+local SAMPLE_BYTES = 16 * 1024 -- of a post that may be kept as a sample, at most
+-- Short lists that were refused, and whose records passed alone, before lists are given up; and how many objects go
+-- before a list is tried again.
+local SHORT_LISTS, OBJECTS = 3, 50
+
+--- Removes from the file the records that need not be sent again. Where the disk has no room for that, later.
+-- @tparam table outbox
+function outcome.remove_sent(outbox)
+  while outbox.sent_undeleted[1] do
+    local range = outbox.sent_undeleted[1]
+    if not outbox.spool:remove(outbox.number, range.first, range.last) then return end
+    table.remove(outbox.sent_undeleted, 1)
+  end
+end
+
+local function note_time(outbox)
+  local now = core.monotonic()
+  if now < outbox.noted_at then return end
+  outbox.noted_at = now + NOTE_EVERY
+  outbox:note_time()
+end
+
+local function is_searching(outbox)
+  return outbox.bisect:next() or outbox.most_attributes < math.maxinteger or outbox.doubts.count > 0
+end
+
+--- Keeps what a post carries as text where it may become a sample: its body is gone once it is sent. A lone record
+-- goes as an object.
+-- @tparam table outbox
+-- @tparam table post
+function outcome.prepare(outbox, post)
+  if post.kind == "records" and (post.records == 1 or is_searching(outbox) and post.bytes <= SAMPLE_BYTES) then
+    local text = post.body:take()
+    post.inner = text:sub(2, -2)
+    post.body = post.records == 1 and post.inner or text
+  end
+end
+
+local function keep_sample(outbox, post, now)
+  if not is_searching(outbox) then return end
+  local inner = post.kind == "attributes" and post.bytes <= SAMPLE_BYTES and post.body or post.inner
+  if not inner then return end
+  outbox.doubts:keep_sample(post.kind, { text = inner, records = post.records, points = post.points, bytes = #inner },
+    now)
+end
+
+-- Notes whether the server takes lists: some plans are said to take objects only.
+local function learn_form(outbox, post, passed)
+  if post.kind ~= "records" then return end
+  if passed and post.records > 1 then
+    outbox.lists_refused, outbox.short_list = 0, nil
+  elseif not passed then
+    outbox.short_list = post.records > 1 and post.records < 4
+      and { last = post.last, first = post.first, left = post.records } or nil
+  elseif outbox.objects_only then
+    outbox.objects_only = outbox.objects_only > 1 and outbox.objects_only - 1 or nil
+  elseif outbox.short_list and post.first >= outbox.short_list.first and post.last <= outbox.short_list.last then
+    outbox.short_list.left = outbox.short_list.left - 1
+    if outbox.short_list.left > 0 then return end
+    outbox.short_list, outbox.lists_refused = nil, outbox.lists_refused + 1
+    if outbox.lists_refused >= SHORT_LISTS then outbox.objects_only = OBJECTS end
+  end
+end
+
+-- Items that were sent need not be sent again: they leave the file.
+local function finish(outbox, items)
+  for _, item in ipairs(items) do
+    if item.versions then
+      outbox:attributes_sent(item.versions)
+    else
+      table.insert(outbox.sent_undeleted, item)
+    end
+  end
+  outcome.remove_sent(outbox)
+end
+
+local function item_passed(outbox, item, post)
+  if outbox.confirm.on then
+    outbox.confirm:passed(item, post.bytes)
+    if outbox.confirm.breaks ~= post.breaks then outbox.confirm:broke(true) end -- while it was in flight
+  else
+    finish(outbox, { item })
+  end
+end
+
+local function records_passed(outbox, post)
+  outbox.sent.records = outbox.sent.records + post.records
+  if post.first >= outbox.backlog_end then outbox.backlog_end = post.last + 1 end
+  outbox.held:add(post.first, post.last)
+  item_passed(outbox, { first = post.first, last = post.last, records = post.records }, post)
+  note_time(outbox)
+end
+
+local function attributes_passed(outbox, post)
+  outbox.sent.attributes = outbox.sent.attributes + post.points
+  for key, version in next, post.versions do
+    local attribute = outbox.pending[key]
+    if attribute and attribute.version == version then attribute.sent = true end
+  end
+  item_passed(outbox, { versions = post.versions, attributes = post.points }, post)
+end
+
+--- What was sent and has not been confirmed waits again.
+-- @tparam table outbox
+-- @tparam table items of `thingsboard.outbox.confirm`
+function outcome.send_again(outbox, items)
+  for _, item in ipairs(items) do
+    if item.versions then
+      outbox.sent.attributes = outbox.sent.attributes - item.attributes
+      for key, version in next, item.versions do
+        local attribute = outbox.pending[key]
+        if attribute and attribute.version == version then attribute.sent = nil end
+      end
+    else
+      outbox.held:remove(item.first, item.last)
+      outbox.sent.records = outbox.sent.records - item.records
+      outbox.sent.again = outbox.sent.again + item.records
+    end
+  end
+end
+
+--- What was sent is confirmed.
+-- @tparam table outbox
+-- @tparam table items of `thingsboard.outbox.confirm`
+function outcome.confirmed(outbox, items)
+  for _, item in ipairs(items) do outbox.sent.confirmed = outbox.sent.confirmed + (item.records or 0) end
+  finish(outbox, items)
+end
+
+--- Markers are given up: it is said once, and what was sent is taken for stored, as without markers.
+-- @tparam table outbox
+-- @tparam ?table items of `thingsboard.outbox.confirm`; nil: they are not given up
+function outcome.without_markers(outbox, items)
+  if not items then return end
+  warn("thingsboard: outbox: ", outbox.confirm.problem, "; what is sent is not confirmed any more")
+  finish(outbox, items)
+end
+
+-- Sets aside what is proved to be refused.
+local function set_aside(outbox, entry, now)
+  if entry.kind == "attributes" then
+    outbox:lose("rejected", 1)
+    local attribute = outbox.pending[entry.id]
+    if attribute then outbox:attributes_sent { [entry.id] = attribute.version } end
+  else
+    local most = math.maxinteger
+    local body = outbox.spool:batch(outbox.number, entry.id, entry.id, most, 1, most, outbox.body)
+    if body and not outbox:reject(entry.id, entry.id, 1, body:take(), entry.said) then
+      return outbox.doubts:disturb(now) -- the disk cannot keep it
+    end
+  end
+  outbox.doubts:remove(entry)
+end
+
+--- A post has passed.
+-- @tparam table outbox
+-- @tparam table post
+-- @tparam number now seconds of the monotonic clock
+function outcome.passed(outbox, post, now)
+  if post.kind ~= "marker" then outbox.sent.posts = outbox.sent.posts + 1 end
+  outbox.err = nil
+  outbox.pause:reset()
+  outbox.pace:passed(now, outbox.batch.points)
+  keep_sample(outbox, post, now)
+  learn_form(outbox, post, true)
+  if post.doubt then
+    local verdict = outbox.doubts:passed(post, now)
+    if verdict == "proved" then set_aside(outbox, post.doubt, now) end
+    if verdict == "passed" then outbox.pace:prove() end
+  else
+    outbox.doubts:hurry(now)
+  end
+  if post.kind == "records" then
+    records_passed(outbox, post)
+    if outbox.bisect:passed(post.first, post.last, post.records) then outbox.pace:prove() end
+  elseif post.kind == "attributes" then
+    attributes_passed(outbox, post)
+  elseif post.kind == "marker" then
+    outbox.confirm:marked(now, post.breaks)
+  end
+end
+
+local function doubt(outbox, post, err, now)
+  local too_large = answers.action(err) == "too_large"
+  if post.kind == "records" then
+    outbox.held:add(post.first, post.last)
+    outbox.doubts:add("records", post.first, post.points, post.bytes, too_large, err.message, now)
+  else
+    local key = next(post.versions)
+    local attribute = outbox.pending[key]
+    if not attribute then return end -- it has a new value
+    attribute.in_doubt = outbox.doubts:add("attributes", key, 1, post.bytes, too_large, err.message, now)
+  end
+end
+
+-- A post goes again in parts, or what is alone is in doubt.
+local function search(outbox, post, err, now)
+  if post.kind == "records" then
+    if outbox.bisect:refused(post.first, post.last, post.records) then doubt(outbox, post, err, now) end
+  elseif post.points > 1 then
+    outbox.most_attributes = post.points // 2
+  else
+    outbox.most_attributes = math.maxinteger
+    doubt(outbox, post, err, now)
+  end
+end
+
+-- The server has refused a post.
+local function refused(outbox, post, err, now)
+  if post.doubt then outbox.doubts:refused(post, now, err.message, true) end
+  if post.kind == "sample" then
+    outbox.doubts:disturb(now)
+    outbox.pace:refused(now, post.points)
+  end
+  if post.doubt or post.kind == "sample" then return end
+  if outbox.pace:refused(now, post.points, not answers.may_be_limit(err)) then outbox.doubts:disturb(now) end
+  if post.kind == "marker" then return outcome.without_markers(outbox, outbox.confirm:refuse(now)) end
+  learn_form(outbox, post, false)
+  search(outbox, post, err, now)
+end
+
+-- Whether posts fail again and again at one place of the backlog, or those of attributes do, so that what stands there
+-- must not hold up the rest.
+local function is_stuck(outbox, post)
+  if post.kind == "marker" or post.kind == "sample" or post.doubt then return false end
+  local place = post.first or post.kind
+  outbox.stuck = place == outbox.stuck_at and outbox.stuck + 1 or 1
+  outbox.stuck_at = place
+  if outbox.stuck >= STUCK then return true end
+  if post.kind == "attributes" then return outbox.most_attributes < math.maxinteger end
+  return outbox.bisect:next() ~= nil
+end
+
+local function limited(outbox, post, err, now)
+  if post.doubt then outbox.doubts:refused(post, now, err.message, false) end
+  outbox.doubts:disturb(now)
+  outbox.pace:refused(now, post.points)
+  outbox.pace:prove()
+  if is_stuck(outbox, post) and (post.records or post.points) == 1 then doubt(outbox, post, err, now) end
+end
+
+local failures = {} -- what to do, by action
+
+local function too_large(outbox, post, err, now)
+  if post.kind == "records" and post.records > 1 then
+    outbox.batch.bytes = math.max(1, post.bytes // 2)
+  else
+    failures[err.kind == "http" and "refused" or "outage"](outbox, post, err, now)
+  end
+end
+
+-- The server is out of reach, or somebody on the way answers in its place. Where somebody does so again and again, it
+-- may be for what one record holds: that is searched for as well, so that it holds up nothing. It is never proved.
+local function outage(outbox, post, err, now)
+  if post.doubt and err.kind == "answer" then outbox.doubts:refused(post, now, err.message, false) end
+  outbox.doubts:disturb(now)
+  if post.kind == "marker" and err.kind == "answer" then
+    return outcome.without_markers(outbox, outbox.confirm:refuse(now))
+  end
+  outbox.retry_at = now + outbox.pause:next()
+  if err.kind == "answer" and is_stuck(outbox, post) then search(outbox, post, err, now) end
+end
+
+failures.refused, failures.limited, failures.too_large, failures.outage = refused, limited, too_large, outage
+
+--- A post has failed.
+-- @tparam table outbox
+-- @tparam table post
+-- @tparam table err
+-- @tparam string action `refused`, `limited`, `too_large` or `outage`, of `thingsboard.outbox.answers`
+-- @tparam number now seconds of the monotonic clock
+function outcome.failed(outbox, post, err, action, now)
+  failures[action](outbox, post, err, now)
+end
+
+return outcome

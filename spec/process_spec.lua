@@ -157,6 +157,31 @@ describe("a signal", function()
   end)
 end)
 
+describe("a process that does not end by itself", function()
+  it("is ended some seconds after INT or TERM, whatever it does", function()
+    for _, name in ipairs { "INT", "TERM" } do
+      local line = ("LUA_PATH='%s' LUA_CPATH='%s' exec lua5.4 -e '%s' & sleep 1; kill -%s $!; wait $!; echo $?"):format(
+        package.path, package.cpath, [[
+          local tb = require "thingsboard"
+          tb.on_signal("INT", print) tb.on_signal("TERM", print)
+          require "thingsboard.process".end_within(1)
+          setmetatable({}, { __gc = function() while true do end end })
+          collectgarbage()]], name)
+      local pipe <close> = io.popen(line)
+      assert.equal(("%d\n"):format(128 + 14), pipe:read "a")
+    end
+  end)
+
+  it("inherits no blocked signal to what a shell runs", function()
+    local on <close> = tb.on_signal("TERM", function() end)
+    local pipe <close> = io.popen "grep -E 'Sig(Blk|Ign)' /proc/self/status"
+    local blocked, ignored = pipe:read("a"):match "SigBlk:%s*(%x+)\nSigIgn:%s*(%x+)"
+    assert.equal(0, tonumber(blocked, 16) & 1 << 14)
+    assert.equal(0, tonumber(ignored, 16) & 1 << 14)
+    assert.truthy(on)
+  end)
+end)
+
 describe("of files", function()
   it("it tells modes, names and room, or what is wrong", function()
     local directory = scratch.new()

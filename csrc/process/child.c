@@ -188,7 +188,15 @@ static int child_close_input(lua_State *L) {
   return 0;
 }
 
-/*** How it has ended. Does not wait.
+/* Waits for its end, which may be over; its group ends with it, unless it is detached. The group is killed first: until
+ * the child has been waited for, no other process can have its number. */
+static void reap(struct tb_child *child) {
+  if (!child->detached) kill(-child->pid, SIGKILL);
+  waitpid(child->pid, &child->status, 0);
+  child->pid = 0;
+}
+
+/*** How it has ended. Does not wait. What it has started and left behind is killed, unless it is detached.
 @function child:wait
 @treturn[1] string `"exit"` or `"signal"`
 @treturn[1] integer the exit code, or the signal's number
@@ -196,8 +204,13 @@ static int child_close_input(lua_State *L) {
 static int child_wait(lua_State *L) {
   struct tb_child *child = check_child(L);
   if (child->pid > 0) {
-    if (waitpid(child->pid, &child->status, WNOHANG) == 0) return 0;
-    child->pid = 0;
+    siginfo_t ended = {0};
+    int failed = waitid(P_PID, (id_t)child->pid, &ended, WEXITED | WNOHANG | WNOWAIT);
+    if (failed == 0 && ended.si_pid == 0) return 0;
+    if (failed != 0) child->pid = 0; /* the system has waited for it, as where SIGCHLD is ignored */
+  }
+  if (child->pid > 0) {
+    reap(child);
   }
   bool by_signal = WIFSIGNALED(child->status);
   lua_pushstring(L, by_signal ? "signal" : "exit");
@@ -222,11 +235,7 @@ static int child_close(lua_State *L) {
   close_one(&child->input);
   close_one(&child->output);
   close_one(&child->pidfd);
-  if (child->pid > 0 && !child->detached) {
-    kill(-child->pid, SIGKILL);
-    waitpid(child->pid, &child->status, 0);
-    child->pid = 0;
-  }
+  if (child->pid > 0 && !child->detached) reap(child);
   return 0;
 }
 

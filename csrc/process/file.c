@@ -2,9 +2,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -166,9 +168,39 @@ static int file_is_terminal(lua_State *L) {
   return 1;
 }
 
+/*** Opens those of the three standard descriptors that are closed, so that no other file gets their numbers. What reads
+from them, or writes to them, fails as if they were closed.
+@function open_standard */
+static int file_open_standard(lua_State *L) {
+  (void)L;
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+    if (fcntl(fd, F_GETFD) != -1) continue;
+    int null = open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY); /* the lowest number that is free: fd */
+    if (null > STDERR_FILENO) close(null);
+  }
+  return 0;
+}
+
+/*** The value of an environment variable, which is removed, so that no child process inherits it.
+@function take_variable
+@tparam string name
+@treturn ?string nil when there is none */
+static int file_take_variable(lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  lua_pushstring(L, getenv(name)); /* nil for NULL */
+  unsetenv(name);
+  return 1;
+}
+
 void tb_open_files(lua_State *L) {
-  static const luaL_Reg functions[] = {{"stat", file_stat}, {"list", file_list},   {"room", file_room},
-                                       {"read", file_read}, {"write", file_write}, {"is_terminal", file_is_terminal},
+  static const luaL_Reg functions[] = {{"stat", file_stat},
+                                       {"list", file_list},
+                                       {"room", file_room},
+                                       {"read", file_read},
+                                       {"write", file_write},
+                                       {"is_terminal", file_is_terminal},
+                                       {"open_standard", file_open_standard},
+                                       {"take_variable", file_take_variable},
                                        {NULL, NULL}};
   luaL_newmetatable(L, "thingsboard.folder");
   lua_pushcfunction(L, folder_close);

@@ -3,6 +3,7 @@
 local cjson = require "cjson"
 local command = require "spec.support.command"
 local emulator = require "spec.support.emulator"
+local files = require "thingsboard.process"
 local processes = require "spec.support.processes"
 local scratch = require "spec.support.scratch"
 local until_true = require "spec.support.until_true"
@@ -75,6 +76,10 @@ describe("thingsboard", function()
         ["outbox"] = "status, or send", ["update"] = "--handler is missing", ["firmware x"] = "takes no arguments",
         ["provision"] = "--key is missing", ["provision --key k --store s"] = "--secret-file is missing",
         ["claim now"] = "claim takes no arguments", ["send --help=yes a=1"] = "takes no value",
+        ["--url nourl send a=1"] = "--url must be like", ["--url ftp://host send a=1"] = "not 'ftp://host'",
+        ["send --ts -1 a=1"] = "--ts must be milliseconds", ["put --ts 0 a=1"] = "--ts must be milliseconds",
+        ["send --ts 1700000000 a=1"] = "seconds", ["send a=1 a=2"] = "the key 'a' stands there twice",
+        ["attributes set a=1 b=2 a=1"] = "the key 'a' stands there twice", ["put a=1 a=1"] = "'a' stands there twice",
       } do
         local list = {}
         for word in words:gmatch "%S+" do list[#list + 1] = word end
@@ -83,6 +88,69 @@ describe("thingsboard", function()
         assert.same({ USAGE, "" }, { code, out }, words)
         assert.truthy(err:find(said, 1, true), words .. ": " .. err)
       end
+    end)
+
+    it("takes THINGSBOARD_URL for what is given, too", function()
+      local code, _, err = command.run({ "--token-file", token_file, "send", "a=1" },
+        { environment = { THINGSBOARD_URL = "nourl" } })
+      assert.same({ USAGE, true }, { code, err:find("THINGSBOARD_URL must be like", 1, true) ~= nil }, err)
+    end)
+
+    it("fails when its standard output cannot be written, and says so", function()
+      e:set_shared(e.token, '{"interval":5}')
+      for _, words in ipairs { { "--help" }, { "--version" }, { "send", "--help" }, { "attributes", "get" },
+        { "attributes", "watch", "-C", "1" } } do
+        for to, reason in pairs { [">/dev/full"] = "No space left on device", [">&-"] = "Bad file descriptor" } do
+          local code, _, err = command.run({ "--url", e.url, "--token-file", token_file, table.unpack(words) },
+            { redirected = to })
+          assert.same({ FILE, "thingsboard: the standard output: " .. reason .. "\n" }, { code, err })
+        end
+      end
+    end)
+
+    it("fails when its standard input cannot be read, and says so", function()
+      for from, reason in pairs { ["<&-"] = "Bad file descriptor", ["<" .. directory] = "Is a directory" } do
+        for _, words in ipairs { { "send", "-l" }, { "put", "-l", "--outbox", directory .. "/outbox" },
+          { "rpc", "call", "m", "-" }, { "claim", "--secret-file", "-" } } do
+          local code, _, err = command.run({ "--url", e.url, "--token-file", token_file, table.unpack(words) },
+            { redirected = from })
+          assert.same({ FILE, "thingsboard: the standard input: " .. reason .. "\n" }, { code, err }, words[1])
+        end
+      end
+    end)
+
+    it("works with its standard descriptors closed", function()
+      local code = command.run({ "--url", e.url, "--token-file", token_file, "send", "closed=1" },
+        { redirected = "<&- >&- 2>&-" })
+      assert.equal(DONE, code)
+      assert.equal("1", last("closed").value)
+    end)
+
+    it("ended by a signal before it is done says so by its exit code", function()
+      e:fault { path = "/", how = "delay", seconds = 20 }
+      for _, words in ipairs { { "attributes", "get" }, { "attributes", "set", "a=1" }, { "rpc", "call", "m" },
+        { "send", "a=1" }, { "claim" }, { "firmware" }, { "attributes", "watch", "-C", "1" } } do
+        for _, name in ipairs { "INT", "TERM" } do
+          e:clear()
+          local process, pid = start(table.unpack(words))
+          until_true(function() return #e:requests() >= 1 end)
+          command.signal(pid, name)
+          assert.same({ nil, "exit", OTHER }, { process:close() }, words[1])
+        end
+      end
+    end)
+
+    it("is ended by a signal while it reads its standard input", function()
+      local input = directory .. "/fifo"
+      os.execute("mkfifo " .. input)
+      local process = io.popen(("echo $$; exec env LUA_PATH='%s' LUA_CPATH='%s' lua5.4 bin/thingsboard --url %s "
+        .. "--token-file %s rpc call m - <%s 2>&1"):format(package.path, package.cpath, e.url, token_file, input))
+      local pid, to = process:read "n", assert(io.open(input, "w"))
+      until_true(function() return processes.command_line(pid):find("bin/thingsboard", 1, true) end)
+      tb.sleep(0.3) -- until it catches signals: before, it ends by the signal, which is no less an end
+      command.signal(pid, "INT")
+      assert.is_nil((process:close()))
+      to:close()
     end)
 
     it("wants a server and a device", function()
@@ -101,6 +169,38 @@ describe("thingsboard", function()
         assert.truthy(err:find("every user of the machine can read it", 1, true), err)
         assert.falsy(err:find("SECRET", 1, true))
       end
+    end)
+
+    it("in a file that its group can write, or in a folder's place, are refused", function()
+      for mode, code in pairs { ["620"] = FILE, ["660"] = FILE, ["640"] = DONE, ["604"] = FILE } do
+        os.execute(("chmod %s %s"):format(mode, token_file))
+        assert.equal(code, (run("send", "a=1")), mode)
+      end
+      local path = command.write(directory .. "/config.lua",
+        ("return { url = %q, token = %q }"):format(e.url, e.token), "620")
+      local code, _, err = command.run { "--config", path, "send", "a=1" }
+      assert.same({ FILE, true }, { code, err:find("its group can write", 1, true) ~= nil }, err)
+      code, _, err = command.run { "--url", e.url, "--token-file", directory, "send", "a=1" }
+      assert.same({ FILE, "thingsboard: device: " .. directory .. " is a directory\n" }, { code, err })
+    end)
+
+    it("are inherited by no program that the command starts", function()
+      local folder = directory .. "/methods"
+      os.execute("mkdir -m 755 " .. folder)
+      command.write(folder .. "/variables", "#!/bin/sh\nenv\n", "755")
+      local process, pid = command.start({ "rpc", "serve", folder },
+        { environment = { THINGSBOARD_URL = e.url, THINGSBOARD_TOKEN = e.token } })
+      local handle = e:rpc(e.token, { method = "variables", params = "{}" })
+      local body = e:rpc_result(handle, 15).body
+      assert.truthy(body:find("THINGSBOARD_URL", 1, true), body)
+      assert.falsy(body:find("TOKEN", 1, true) or body:find(e.token, 1, true))
+      command.signal(pid, "TERM")
+      process:close()
+      local handler = command.write(directory .. "/handler", "#!/bin/sh\nenv >&2; exit 1\n", "755")
+      local _, _, err = command.run({ "update", "--handler", handler, "--directory", directory },
+        { environment = { THINGSBOARD_URL = e.url, THINGSBOARD_TOKEN = e.token } })
+      assert.truthy(err:find("THINGSBOARD_URL", 1, true), err)
+      assert.falsy(err:find("TOKEN", 1, true) or err:find(e.token, 1, true))
     end)
 
     it("in a file that others can read are refused", function()
@@ -170,8 +270,26 @@ describe("thingsboard", function()
       assert.same({ FILE, true }, { code, err:find("/none: No such file", 1, true) ~= nil })
     end)
 
+    it("names files relative to its own folder", function()
+      os.execute("mkdir " .. directory .. "/scripts")
+      command.write(directory .. "/scripts/a.lua", "print 'found'", "644")
+      local path = command.write(directory .. "/config.lua", ([[return { url = %q, token_file = "token",
+        outbox = { path = "outbox" }, scripts = "scripts", state = "state" }]]):format(e.url))
+      done(command.run { "--config", path, "put", "relative=1" })
+      done(command.run { "--config", path, "outbox", "send" })
+      assert.equal("1", last("relative").value)
+      assert.truthy(files.stat(directory .. "/outbox"))
+      local process, pid = command.start({ "service", path }, { errors = directory .. "/log" })
+      until_true(function() return io.open(directory .. "/log"):read("a"):find("found", 1, true) end)
+      command.signal(pid, "TERM")
+      assert.is_true(process:close())
+      assert.truthy(files.stat(directory .. "/state"))
+    end)
+
     it("that makes no sense to the library is told", function()
-      local code, _, err = command.run({ "--url", "ftp://host", "--token-file", token_file, "send", "a=1" })
+      local path = command.write(directory .. "/config.lua", ("return { url = 'ftp://host', token_file = %q }"):format(
+        token_file))
+      local code, _, err = command.run { "--config", path, "send", "a=1" }
       assert.same({ OTHER, "thingsboard: device: option 'url' must be like" }, { code, err:sub(1, 46) })
     end)
   end)
@@ -375,6 +493,20 @@ describe("thingsboard", function()
       assert.equal("0 arguments\n\"$(id) `id` ; id\"", ask("show", [["$(id) `id` ; id"]]))
     end)
 
+    it("ends what a method leaves behind", function()
+      method("leaves", "sleep 4731 & sleep 4731 >/dev/null 2>&1 & echo done")
+      serve()
+      assert.equal("done", ask "leaves")
+      until_true(function() return not processes.find "sleep 4731" end)
+      method("runs", ("touch %s/runs; sleep 4732 & sleep 4732"):format(directory))
+      e:rpc(e.token, { method = "runs", params = "{}", oneway = true })
+      until_true(function() return processes.find "sleep 4732" end)
+      command.signal(pid, "TERM")
+      assert.is_true(process:close())
+      process, pid = nil, nil
+      assert.is_nil(processes.find "sleep 4732")
+    end)
+
     it("bounds time and output", function()
       method("slow", "sleep 30")
       method("much", "while :; do echo yes; done")
@@ -417,6 +549,23 @@ describe("thingsboard", function()
     assert.equal("SUCCESS", e:claim_by_user(token, "s3cret"))
     os.execute("chmod 644 " .. secret)
     assert.equal(FILE, (run("claim", "--secret-file", secret)))
+    token = e:create_device {}
+    command.write(token_file, token)
+    done(run_with(" s4cret\n", "claim", "--secret-file", "-"))
+    assert.equal("SUCCESS", e:claim_by_user(token, "s4cret"))
+  end)
+
+  it("claims and provisions by no empty secret", function()
+    e:clear()
+    for _, input in ipairs { "", "\n", "  \n" } do
+      for _, words in ipairs { { "claim" }, { "provision", "--key", "k", "--store", directory .. "/store" } } do
+        local list = table.move(words, 1, #words, 1, {})
+        table.move({ "--secret-file", "-" }, 1, 2, #list + 1, list)
+        local code, _, err = run_with(input, table.unpack(list))
+        assert.same({ FILE, "thingsboard: " .. words[1] .. ": the standard input is empty\n" }, { code, err })
+      end
+    end
+    assert.equal(0, #e:requests())
   end)
 
   it("provision keeps credentials, which serve as a token file", function()
@@ -547,6 +696,22 @@ describe("thingsboard", function()
       assert.same({ 3, 2 }, { #series.n, #series.line })
       assert.is_true(series.n[1].ts >= from and series.n[3].ts <= before)
       assert.equal(0, cjson.decode(done(run("outbox", "status", "--outbox", path))).records)
+    end)
+
+    it("need no server and no device to record and to tell", function()
+      done(command.run { "put", "--outbox", path, "a=1" })
+      assert.equal(1, cjson.decode(done(command.run { "outbox", "status", "--outbox", path })).records)
+      done(run("outbox", "send", "--outbox", path))
+      assert.equal("1", e:series(io.open(token_file):read "a").a[1].value)
+    end)
+
+    it("make no file where there is nothing to tell or to send", function()
+      for _, what in ipairs { "status", "send" } do
+        local code, out, err = run("outbox", what, "--outbox", path)
+        assert.same({ FILE, "", "thingsboard: outbox: " .. path .. ": No such file or directory\n" },
+          { code, out, err })
+      end
+      assert.is_nil(files.stat(path))
     end)
 
     it("say when it cannot be done", function()

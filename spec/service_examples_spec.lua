@@ -9,6 +9,7 @@ local tb = require "thingsboard"
 
 describe("of the examples for the service,", function()
   local e, directory, token
+  local root = io.popen("pwd"):read "l"
 
   setup(function() e = emulator.start() end)
   teardown(function() e:stop() end)
@@ -38,8 +39,8 @@ describe("of the examples for the service,", function()
 
   it("the script puts the load and answers", function()
     local path = command.write(directory .. "/config.lua", ("return { url = %q, token_file = %q, "
-      .. "outbox = { path = %q }, scripts = 'examples/service/scripts' }"):format(e.url, directory .. "/token",
-      directory .. "/outbox"))
+      .. "outbox = { path = %q }, scripts = '%s/examples/service/scripts' }"):format(e.url, directory .. "/token",
+      directory .. "/outbox", root))
     e:set_shared(token, '{"interval":0.1}')
     e:clear()
     local process, pid = command.start({ "service", path }, { errors = directory .. "/log" })
@@ -64,7 +65,6 @@ describe("of the examples for the service,", function()
     end
     assert.equal(3, #pieces)
     -- The command, wherever a piece has gone to.
-    local root = io.popen("pwd"):read "l"
     local function absolute(path)
       return (path:gsub("[^;]+", function(entry) return entry:find "^/" and entry or root .. "/" .. entry end))
     end
@@ -108,7 +108,7 @@ describe("of the examples for the service,", function()
       local config_text = [[return { url = %q, token_file = %q, updates = {
         kind = "firmware", apply = %q, directory = %q, package_directory = %q } }]]
       local path = command.write(directory .. "/config.lua", config_text:format(e.url, directory .. "/token",
-        "examples/service/" .. handler, directory, directory .. "/memory"))
+        root .. "/examples/service/" .. handler, directory, directory .. "/memory"))
       return command.start({ "service", path }, { errors = directory .. "/log", environment = {
         PATH = directory .. "/bin:" .. os.getenv "PATH", THINGSBOARD_ROOT = directory } })
     end

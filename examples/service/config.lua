@@ -1,9 +1,9 @@
 -- A configuration of `thingsboard service`, for /etc/thingsboard/config.lua. It returns a table, and can call no
--- function. Only the url and the identity are required.
+-- function. Only the url and the identity are required. Relative paths begin in the configuration's folder.
 return {
   url = "https://thingsboard.example",
 
-  -- Who we are: a file with the access token, mode 0600 ...
+  -- Who we are: a file with the access token, mode 0600, or 0640 where root owns what the service's group reads ...
   token_file = "/etc/thingsboard/token",
   -- ... or a token that is computed from a hardware id and a secret of the fleet, which survives a factory reset ...
   -- derive = { id_file = "/sys/class/net/eth0/address", secret_file = "/etc/thingsboard/fleet" },

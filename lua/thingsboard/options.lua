@@ -45,8 +45,8 @@ options.elsewhere = table.move(options.connection, 2, #options.connection, 1, {}
 options.device = join({
   { name = "token", type = "non-empty string", doc = "the device's access token; this or `token_file` is required" },
   { name = "token_file", type = "text",
-    doc = "a file with the token, or a `store` of `provision`; no other user may read it; after a 401 it is read " ..
-      "again" },
+    doc = "a file with the token, or a `store` of `provision`; its group may read it, no other user; after a 401 " ..
+      "it is read again" },
 }, options.connection)
 
 --- What `tb.provision` takes in addition to the options of the connection.

@@ -27,7 +27,8 @@ end
 
 --- Runs it to its end.
 -- @tparam table arguments
--- @tparam ?table given `environment`, `input` (none by default: reading it would hang, and fail the spec)
+-- @tparam ?table given `environment`; `input` (none by default: reading it would hang, and fail the spec);
+-- `redirected`, the shell's words for where else its standard descriptors are
 -- @treturn integer its exit code
 -- @treturn string its standard output
 -- @treturn string its standard error
@@ -40,7 +41,8 @@ function command.run(arguments, given)
   else
     os.execute("mkfifo " .. input .. "; sleep 100 >" .. input .. " & echo $! >" .. directory .. "/holder")
   end
-  local line = ("%s <%s >%s/out 2>%s/err"):format(words(arguments, given), input, directory, directory)
+  local line = ("%s <%s >%s/out 2>%s/err %s"):format(words(arguments, given), input, directory, directory,
+    given.redirected or "")
   local _, _, code = os.execute("sh -c " .. quoted(line))
   if not given.input then os.execute("kill $(cat " .. directory .. "/holder) 2>/dev/null") end
   local out, err = io.open(directory .. "/out"):read "a", io.open(directory .. "/err"):read "a"

@@ -17,7 +17,6 @@ watch [-C COUNT] [-W SECONDS] [KEY...] prints the shared attributes, then each c
     { name = "count", short = "C", value = "COUNT", help = "watch: end after this many lines" },
     { name = "wait", short = "W", value = "SECONDS", help = "watch: end after this time; exit code 5 if too few came" },
   },
-  endless = true,
 }
 
 local function list_of(text)
@@ -39,10 +38,11 @@ end
 local function set(self, arguments)
   if not arguments[1] then options.misused "set what? KEY=VALUE..." end
   local ok, err = self:device():send_attributes(context.values_of(arguments))
-  if not ok then return context.fail(err) end
+  if not ok then return context.fail_given(err) end
 end
 
 local function watch(self, keys)
+  self.endless = not self.given.count
   local device <close> = self:device()
   local left, came, err = self.given.count or math.huge, false, nil
   local function print_all()

@@ -2,7 +2,6 @@
 -- @module thingsboard.command.claim
 local context = require "thingsboard.command.context"
 local options = require "thingsboard.command.options"
-local secret_file = require "thingsboard.secret_file"
 
 local claim = {
   usage = "claim [--secret-file FILE] [--duration SECONDS]",
@@ -15,14 +14,8 @@ local claim = {
 
 function claim.run(self, arguments)
   if arguments[1] then options.misused "claim takes no arguments" end
-  local path, secret = self.given["secret-file"], nil
-  if path == "-" then
-    secret = context.read_input()
-  elseif path then
-    local failure
-    secret, failure = secret_file.read("claim", path)
-    if not secret then return context.fail(failure) end
-  end
+  local path = self.given["secret-file"]
+  local secret = path and context.read_secret("claim", path)
   local duration = self.given.duration
   local ok, err = self:device():claim { secret_key = secret, duration_ms = duration and math.ceil(duration * 1000) }
   if not ok then return context.fail(err) end

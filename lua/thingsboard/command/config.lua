@@ -6,11 +6,11 @@ local options = require "thingsboard.options"
 local process = require "thingsboard.process"
 local secret_file = require "thingsboard.secret_file"
 local derive_token = require "thingsboard.api.derive_token"
+local tb = require "thingsboard"
 
 local config = {}
 
 local SYSTEM <const> = "/etc/thingsboard/config.lua"
-local OTHERS <const> = 7 -- the permission bits of those who are neither the owner nor in the group
 local LONGEST <const> = 1 << 20 -- bytes
 local MOST_STEPS <const> = 1000000 -- instructions of Lua
 
@@ -41,7 +41,35 @@ local function has_secret(values)
   return values.token ~= nil or values.provision ~= nil and values.provision.secret ~= nil
 end
 
---- Reads a configuration file: Lua text that returns a table.
+-- The entries that are paths, and those in its tables.
+local paths = {
+  "token_file", "ca_file", "ca_path", "client_cert", "client_key", "scripts", "state",
+  derive = { "id_file", "secret_file" }, provision = { "secret_file", "store" }, outbox = { "path" },
+  updates = { "directory", "package_directory" },
+}
+
+-- Makes relative paths begin with the folder that the configuration is in.
+local function resolve(values, folder, names)
+  local function whole(path)
+    return type(path) == "string" and path:sub(1, 1) ~= "/" and folder .. "/" .. path or path
+  end
+  for key, name in next, names or paths do
+    if type(name) == "string" then
+      values[name] = whole(values[name])
+    elseif type(values[key]) == "table" then
+      for _, one in ipairs(values[key][1] and values[key] or { values[key] }) do resolve(one, folder, name) end
+    end
+  end
+  if not names then
+    local updates = values.updates or {}
+    for _, one in ipairs(updates[1] and updates or { updates }) do
+      if type(one.apply) == "string" and one.apply:find("/", 1, true) then one.apply = whole(one.apply) end
+    end
+  end
+  return values
+end
+
+--- Reads a configuration file: Lua text that returns a table. Relative paths in it begin in its folder.
 -- @tparam string path
 -- @treturn[1] table
 -- @treturn[2] nil
@@ -62,10 +90,9 @@ function config.read(path)
   if type(values) ~= "table" then return refuse(path, "it returns no table: begin it with 'return {'") end
   local well, message = pcall(check.options, path, values, types)
   if not well then return nil, errors.new("file", message) end
-  if has_secret(values) and about.mode & OTHERS ~= 0 then
-    return refuse(path, "it holds a secret that every user can read or write: chmod o= it, and use another secret")
-  end
-  return values
+  local exposed = has_secret(values) and secret_file.exposed(about.mode)
+  if exposed then return refuse(path, exposed) end
+  return resolve(values, path:match "^(.*)/[^/]*$" or ".")
 end
 
 local function exists(path)
@@ -79,10 +106,12 @@ local function default_path()
   return exists(path) and path or exists(SYSTEM) and SYSTEM or nil
 end
 
-local function from_environment(name)
-  local value = os.getenv(name)
+local function from_environment(value)
   return value ~= "" and value or nil
 end
+
+-- Taken at once: no program that the command starts inherits it.
+local token_of_environment = from_environment(process.take_variable "THINGSBOARD_TOKEN")
 
 -- A token from a hardware id, which a file of the system holds, and a secret of the fleet.
 local function derive(path, wanted)
@@ -101,7 +130,7 @@ end
 
 --- The merged values of options, environment and file, in this order of precedence.
 -- @tparam table given `config`, `url` and `token-file` of the command line
--- @treturn[1] table
+-- @treturn[1] table the values, and as `url_from` where the url comes from, unless that is the file
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function config.load(given)
@@ -111,8 +140,10 @@ function config.load(given)
     values, err = config.read(path)
     if not values then return nil, err end
   end
-  values.url = given.url or from_environment "THINGSBOARD_URL" or values.url
-  local token = from_environment "THINGSBOARD_TOKEN"
+  local url = from_environment(os.getenv "THINGSBOARD_URL")
+  values.url_from = given.url and "--url" or url and "THINGSBOARD_URL" or nil
+  values.url = given.url or url or values.url
+  local token = token_of_environment
   if given["token-file"] then
     values.token, values.token_file = nil, given["token-file"]
   elseif token then
@@ -125,6 +156,11 @@ function config.load(given)
     values.token_file = values.provision.store
   end
   return values
+end
+
+--- A stand-in for a device that need not be known: its outbox takes records, and sends nothing.
+function config.recorder()
+  return tb.device { url = "http://localhost", token = "unknown" }
 end
 
 --- The options of a connection among them.

@@ -3,9 +3,12 @@
 local context = require "thingsboard.command.context"
 local errors = require "thingsboard.error"
 local options = require "thingsboard.command.options"
+local process = require "thingsboard.process"
 local tb = require "thingsboard"
 
 local command = {}
+
+local SECONDS_TO_END <const> = 30 -- after SIGINT or SIGTERM, whatever a script does
 
 --- The subcommands, and what they do.
 command.subcommands = {
@@ -34,8 +37,8 @@ command.options = {
 
 --- What the exit codes mean.
 command.exit_codes = [[
-Exit codes: 0 done; 1 another failure; 2 used wrongly; 3 the server refused for good; 4 failed, but may be tried again;
-5 nothing came in time; 6 a file cannot be used.]]
+Exit codes: 0 done; 1 another failure, or a signal before it was done; 2 used wrongly; 3 the server refused for good;
+4 failed, but may be tried again; 5 nothing came in time; 6 a file cannot be used.]]
 
 local function overview()
   local lines = {
@@ -68,19 +71,19 @@ end
 
 -- Runs the subcommand in a task, which signals end. Returns its exit code.
 local function run(subcommand, given, arguments)
-  local result, stopped
+  local self, result = context.new(given), nil
   local task = tb.spawn(function()
-    result = table.pack(xpcall(subcommand.run, with_traceback, context.new(given), arguments))
+    result = table.pack(xpcall(subcommand.run, with_traceback, self, arguments))
   end)
-  local function stop(name)
-    stopped = true
-    if subcommand.stop then subcommand.stop(name) else task:cancel() end
+  local function stop()
+    if subcommand.stop then subcommand.stop() else task:cancel() end
   end
+  process.end_within(SECONDS_TO_END)
   local _ <close> = tb.on_signal("INT", stop)
   local _ <close> = tb.on_signal("TERM", stop)
   local _ <close> = tb.on_signal("PIPE", function() end) -- what writes hears of it
   task:join()
-  if not result then return stopped and subcommand.endless and context.codes.done or context.codes.other end
+  if not result then return self.endless and context.codes.done or context.codes.other end
   if not result[1] then error(result[2], 0) end
   return result[2] or context.codes.done
 end
@@ -89,10 +92,12 @@ local function interpret(words)
   local given, rest = options.parse(words, command.options, true)
   local name = table.remove(rest, 1)
   if given.version then
-    io.stdout:write("thingsboard ", tb.version, "\n")
+    context.write("thingsboard " .. tb.version .. "\n")
+  elseif not name and given.help then
+    context.write(overview())
   elseif not name then
-    (given.help and io.stdout or io.stderr):write(overview())
-    return given.help and context.codes.done or context.codes.usage
+    io.stderr:write(overview())
+    return context.codes.usage
   elseif name == "emulator" then
     return require "thingsboard.command.emulator"(rest)
   else
@@ -102,7 +107,7 @@ local function interpret(words)
     local more, arguments = options.parse(rest, known)
     for option, value in next, more do given[option] = value end
     if not given.help then return run(subcommand, given, arguments) end
-    io.stdout:write(help_of(subcommand))
+    context.write(help_of(subcommand))
   end
   return context.codes.done
 end
@@ -111,6 +116,7 @@ end
 -- @tparam table words
 -- @treturn integer the exit code
 function command.main(words)
+  process.open_standard()
   local ok, code = pcall(interpret, words)
   if ok then return code end
   if options.is_mistake(code) then

@@ -1,21 +1,20 @@
 --- Reads lines of JSON from the standard input in batches: each has the lines that arrived during the last one.
 -- @module thingsboard.command.lines
 local context = require "thingsboard.command.context"
+local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
-local loop = require "thingsboard.loop"
-local process = require "thingsboard.process"
-local watcher = require "thingsboard.loop.watcher"
 
 local MOST_LINES, MOST_BYTES = 1000, 200 * 1024 -- of a batch
 local LONGEST_LINE <const> = 1024 * 1024
-local STDIN <const> = 0
 
 local lines = {}
 
 -- Returns lines as they arrive, without line ends; it waits only when no whole line has arrived.
 local function new_reader()
-  local on = loop.default()
-  local reader = { rest = "", ended = false }
+  local reader = {
+    rest = "", ended = false,
+    err = nil, -- why it ended early
+  }
 
   -- Whether there is a line now, or the end.
   function reader:has_one()
@@ -23,13 +22,12 @@ local function new_reader()
   end
 
   function reader:fill()
-    watcher.of(on):wait(STDIN, "r")
-    local text, reason = process.read(STDIN)
-    if text == "" or reason then self.ended = true end
+    local text, err = context.read_some()
+    self.ended, self.err = text == "" or err ~= nil, err
     self.rest = self.rest .. (text or "")
     if #self.rest > LONGEST_LINE and not self:has_one() then
-      context.complain "a line of more than a megabyte: given up"
       self.rest, self.ended = "", true
+      self.err = errors.new("other", "a line of more than a megabyte: given up")
     end
   end
 
@@ -68,7 +66,7 @@ function lines.each_batch(handle)
         bytes = bytes + #line
       end
     end
-    if batch[1] == nil then return code end
+    if batch[1] == nil then return reader.err and context.fail(reader.err) or code end
     local ok, err = handle(batch)
     if not ok then
       context.complain(("given up at line %d"):format(number))

@@ -30,7 +30,8 @@ local converted = {
     return count and count > 0 and count or nil, "an integer above 0"
   end,
   MILLISECONDS = function(text)
-    return math.tointeger(tonumber(text)), "milliseconds since 1970"
+    local time = math.tointeger(tonumber(text))
+    return time and time > 0 and time or nil, "milliseconds since 1970"
   end,
 }
 

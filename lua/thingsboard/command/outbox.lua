@@ -1,5 +1,6 @@
 --- `thingsboard outbox`: shows what an outbox holds, and sends it.
 -- @module thingsboard.command.outbox
+local config = require "thingsboard.command.config"
 local context = require "thingsboard.command.context"
 local errors = require "thingsboard.error"
 local options = require "thingsboard.command.options"
@@ -22,12 +23,12 @@ local function print_state(path, err)
   if not file then return context.fail(err) end
   local text = file:read "a"
   file:close()
-  io.stdout:write(text)
+  context.write(text)
 end
 
 local function status(self)
-  local device <close> = self:device()
-  local well, here = pcall(self.outbox, self, device)
+  local device <close> = config.recorder() -- no server is asked
+  local well, here = pcall(self.existing_outbox, self, device)
   if not well then
     if errors.is(here) and here.kind == "file" then return print_state(self:config().state, here) end
     error(here, 0)
@@ -42,7 +43,7 @@ end
 
 local function send(self)
   local device <close> = self:device()
-  local here <close> = self:outbox(device)
+  local here <close> = self:existing_outbox(device)
   local ok, err = here:drain { deadline = self.given.wait }
   if not ok then return context.fail(err) end
 end

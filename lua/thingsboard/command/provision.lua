@@ -33,9 +33,7 @@ function provision.ask(connection, wanted)
   for name, value in next, wanted do given[name] = value end
   given.secret_file = nil
   given.max_response = connection.max_response
-  if wanted.secret_file == "-" then
-    given.secret = context.read_input()
-  elseif wanted.secret_file then
+  if wanted.secret_file then
     local secret, err = secret_file.read("provision", wanted.secret_file)
     if not secret then return nil, err end
     given.secret = secret
@@ -57,6 +55,9 @@ function provision.run(self, arguments)
     if not wanted[name] then options.misused("--%s is missing", name) end
   end
   if not wanted.secret and not wanted.secret_file then options.misused "--secret-file is missing" end
+  if wanted.secret_file == "-" then
+    wanted.secret, wanted.secret_file = context.read_secret("provision", "-"), nil
+  end
   local credentials, err = provision.ask(config.connection(self:connection()), wanted)
   if not credentials then return context.fail(err) end
   context.print { credentials_type = credentials.credentials_type, store = wanted.store }

@@ -1,5 +1,6 @@
 --- `thingsboard put`: puts telemetry into an outbox, to be sent later.
 -- @module thingsboard.command.put
+local config = require "thingsboard.command.config"
 local context = require "thingsboard.command.context"
 local core = require "thingsboard.core"
 local options = require "thingsboard.command.options"
@@ -22,11 +23,11 @@ function put.run(self, arguments)
     options.misused "put what? KEY=VALUE..., or -l for lines of the standard input"
   end
   local values = context.values_of(arguments)
-  local device <close> = self:device()
+  local device <close> = config.recorder() -- no server is asked
   local outbox <close> = self:outbox(device)
   if not self.given.lines then
     local ok, err = outbox:put { ts = self.given.ts or core.now(), values = values }
-    return not ok and context.fail(err) or nil
+    return not ok and context.fail_given(err) or nil
   end
   return require("thingsboard.command.lines").each_batch(function(batch) return outbox:put(batch) end)
 end

@@ -24,7 +24,6 @@ serve DIRECTORY       answers the server's calls until it gets a signal: a metho
     { name = "max-output", value = "COUNT", help = "serve: bytes that a method may write; 65536 if absent" },
     { name = "jobs", short = "j", value = "COUNT", help = "serve: methods at the same time; 8 if absent" },
   },
-  endless = true,
 }
 
 local function call(self, arguments)
@@ -44,6 +43,7 @@ end
 
 local function serve(self, arguments)
   if #arguments ~= 1 then options.misused "rpc serve DIRECTORY" end
+  self.endless = true
   local serving, err = methods.open(arguments[1], self.given)
   if not serving then return context.fail(err) end
   local device <close> = self:device()

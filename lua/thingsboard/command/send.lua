@@ -24,7 +24,7 @@ function send.run(self, arguments)
   if not arguments[1] then options.misused "send what? KEY=VALUE..., or -l for lines of the standard input" end
   local values = context.values_of(arguments)
   local ok, err = self:device():send_telemetry(self.given.ts and { ts = self.given.ts, values = values } or values)
-  if not ok then return context.fail(err) end
+  if not ok then return context.fail_given(err) end
 end
 
 return send

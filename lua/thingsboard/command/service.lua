@@ -22,7 +22,7 @@ function subcommand.run(self, arguments)
   if not values.token and not values.token_file then
     options.misused "which device? Write token_file, or provision with a store, into the configuration"
   end
-  running = require("thingsboard.service").new(values)
+  running = context.configured(require("thingsboard.service").new, values)
   running:run()
   return context.codes.done
 end

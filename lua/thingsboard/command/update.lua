@@ -23,7 +23,6 @@ that the update goes on after a restart.]],
     { name = "kind", value = "KIND", help = "firmware, or software; firmware if absent" },
     { name = "wait", short = "W", value = "SECONDS", help = "end if nothing was installed in this time; exit code 5" },
   },
-  endless = true,
 }
 
 local function read_state(path)

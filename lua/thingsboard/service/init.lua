@@ -33,12 +33,14 @@ function service.new(values)
     values = values, loop = loop.default(), log = log.new(values.log), began = core.monotonic(),
     connection = config.connection(values),
     device = nil, -- once there is a token
+    outbox = nil, -- if there is to be one
     update_handler = nil, -- `script` and `call`
   }, service)
   self.ready, self.stopping, self.updatable = self.loop:signal(), self.loop:signal(), self.loop:signal()
   self.waiting_for_device = {}
   self.rpc, self.attributes = rpc.new(self), attributes.new(self)
   self.scripts = scripts.new(self, values.scripts)
+  if values.outbox then self.outbox = outbox.new(self, values.outbox) end
   return self
 end
 
@@ -192,7 +194,7 @@ end
 
 local function on_error(self)
   return function(task, message)
-    if task.script then return task.script:failed(message) end
+    if task.script then return task.script:failed(task, message) end
     self.log:error("%s", message)
   end
 end
@@ -234,7 +236,6 @@ end
 function service:run()
   local values = self.values
   self.loop.on_error = on_error(self)
-  if values.outbox then self.outbox = outbox.new(self, values.outbox) end
   local handles = on_signals(self)
   self.log:info("version %s starts", tb.version)
   look_for_clock(self)

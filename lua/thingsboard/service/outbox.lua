@@ -1,13 +1,10 @@
 --- The service's outbox. It exists from the start, even without a token, and is opened again while the disk fails.
 -- @module thingsboard.service.outbox
+local config = require "thingsboard.command.config"
 local errors = require "thingsboard.error"
-local tb = require "thingsboard"
 
 local outbox = {}
 outbox.__index = outbox
-
--- The token of a stand-in device, which takes records until the real token is known and sends nothing.
-local NO_TOKEN <const> = "unknown"
 
 --- @tparam table service
 -- @tparam table wanted the options of the outbox; mistakes in them raise
@@ -15,7 +12,7 @@ function outbox.new(service, wanted)
   local copy = { on_trouble = "memory" }
   for name, value in next, wanted do copy[name] = value end
   local self = setmetatable({ service = service, wanted = copy, open = nil, err = nil }, outbox)
-  self.recorder = tb.device { url = service.connection.url, token = NO_TOKEN }
+  self.recorder = config.recorder() -- until there is a token
   self.open, self.err = self.recorder:outbox(copy)
   if not self.open then
     service.loop:spawn_background(function()

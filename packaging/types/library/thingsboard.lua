@@ -123,7 +123,7 @@ local thingsboard = {}
 
 ---@class (exact) thingsboard.options.device
 ---@field token? string the device's access token; this or `token_file` is required
----@field token_file? string a file with the token, or a `store` of `provision`; no other user may read it; after a 401 it is read again
+---@field token_file? string a file with the token, or a `store` of `provision`; its group may read it, no other user; after a 401 it is read again
 ---@field url string `http://` or `https://`, a host, and optionally a port and a path
 ---@field timeout? number seconds for a whole call; default: 35
 ---@field connect_timeout? number seconds until there is a connection; default: 10

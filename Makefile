@@ -148,7 +148,7 @@ emulator: ready-for-demo
 # What takes minutes by its nature, and says nothing more of memory, stays out; so does what starves lua-cjson, which
 # loses memory then, and what has an allocator of its own.
 MEMCHECK_SPECS = $(filter-out spec/rpc_requests_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua \
-  spec/examples_spec.lua spec/command_spec.lua spec/service_spec.lua spec/service_examples_spec.lua spec/collector_spec.lua \
+  spec/examples_spec.lua spec/command_spec.lua $(wildcard spec/service_*spec.lua) spec/collector_spec.lua \
   spec/embed_spec.lua spec/network_spec.lua spec/lies_polls_spec.lua spec/outbox_kill_spec.lua spec/outbox_cut_spec.lua \
   spec/allocations_spec.lua spec/memory_spec.lua spec/updater_kill_spec.lua spec/updater_limits_spec.lua \
   spec/manual_spec.lua spec/types_spec.lua \
@@ -207,7 +207,7 @@ torture-soak: ready-for-test
 torture-outbox: ready-for-test
 	THINGSBOARD_CYCLES=1000 THINGSBOARD_CUTS=5000 THINGSBOARD_KILLS=200 THINGSBOARD_CRASHES=10000 THINGSBOARD_RECORDS=10000 $(PATHS) $(LUA) $(BUSTED) \
 	  spec/outbox_kill_spec.lua spec/outbox_cut_spec.lua spec/outbox_confirm_spec.lua spec/outbox_story_spec.lua \
-	  spec/service_spec.lua
+	  spec/service_kill_spec.lua
 
 # Fuzzing: each target for so many seconds, from the seeds of spec/fuzz/corpus; what is found stays in build/fuzz. RUNS=0
 # runs the seeds alone.

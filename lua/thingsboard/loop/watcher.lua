@@ -20,6 +20,7 @@ function watcher.of(loop)
       loop = loop, poller = poller,
       waiting = {}, -- signals of the loop, by the descriptor that each stands for
       handlers = {}, -- sets of handlers, by the name of the signal of the system
+      steps = 0, -- of the loop
     }, watcher)
   end
   return loop.watcher
@@ -64,6 +65,7 @@ handler_type.__close = handler_type.close
 
 --- Wakes who waits for what has happened. Called in every step of the loop.
 function watcher:step()
+  self.steps = self.steps + 1
   for what in self.poller.step, self.poller do
     if math.type(what) then
       local ready = self.waiting[what]

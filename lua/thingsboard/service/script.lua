@@ -2,6 +2,9 @@
 -- @module thingsboard.service.script
 local backoff = require "thingsboard.http.backoff"
 local core = require "thingsboard.core"
+local environment = require "thingsboard.service.environment"
+local errors = require "thingsboard.error"
+local guard = require "thingsboard.service.guard"
 local patience = require "thingsboard.service.patience"
 local process = require "thingsboard.process"
 local tb = require "thingsboard"
@@ -9,9 +12,7 @@ local tb = require "thingsboard"
 local script = {}
 script.__index = script
 
-local BLOCKED <const>, STUCK <const> = 1, 10 -- seconds without letting others go on: told; ended as a failure
--- Instructions of Lua. The counting halves the speed of a script that computes; one that waits is not affected.
-local LOOK_EVERY <const> = 1000000
+local BLOCKED <const> = 1 -- seconds without letting others go on: told
 local RAN_WELL <const> = 60 -- seconds; who fails after them is started again soon
 local WRITABLE_BY_OTHERS <const> = 2 -- permission bit
 
@@ -25,6 +26,7 @@ function script.new(service, name, path, options)
     changed = nil, -- what `stat` said of the file that runs
     state = "new", restarts = 0,
     tasks = nil, -- the set of its tasks; nil while it does not run
+    guard = nil, -- of this run
     ending = nil, -- the set of those that run handlers of signals
     handles = nil, -- of its handlers of signals
     devices = nil, -- that it has made itself
@@ -34,47 +36,51 @@ function script.new(service, name, path, options)
 end
 
 -- A task has run until it waits or ends: long without letting others go on?
-local function note_time(self, task)
-  local took = core.monotonic() - task.resumed_at
+local function note_time(task)
+  local took = task.guard:turn()
   if took >= BLOCKED then
-    self.service.log:warning("%s: it blocked everything for %.1f s; use tb.sleep, and start programs in the background",
-      self.name, took)
+    local name = task.script.name
+    task.script.service.log:warning("%s: it blocked everything for %.1f s; use tb.sleep, and start programs in the "
+      .. "background", name, took)
   end
 end
 
 local function suspend(task)
-  note_time(task.script, task)
+  note_time(task)
   coroutine.yield()
-  task.resumed_at = core.monotonic()
+  task.guard:begin_turn()
 end
 
-local function finish(task, ...)
-  note_time(task.script, task)
+local function finish(task, ok, ...)
+  note_time(task)
+  if not ok then error(..., 0) end
   return ...
 end
 
 --- Starts a task that ends with the script. An error in it is the script's failure.
 function script:spawn(body, ...)
   if not self.tasks then error("the script has been stopped", 2) end
-  local loop, task = self.service.loop, nil
-  task = loop:spawn(function(...)
-    task.resumed_at = core.monotonic()
-    return finish(task, body(...))
+  local task
+  local function keep_traceback(raised)
+    task.traceback = debug.traceback(errors.text_of(raised), 2)
+    return raised
+  end
+  task = self.service.loop:spawn(function(...)
+    task.guard:begin_turn()
+    return finish(task, xpcall(body, keep_traceback, ...)) -- caught here, so that the hook sees what is closed then
   end, ...)
-  task.script, task.resumed_at, task.suspend = self, core.monotonic(), suspend
-  debug.sethook(task.thread, function()
-    if core.monotonic() - task.resumed_at > STUCK then
-      error(("it blocked everything for more than %d s"):format(STUCK), 2)
-    end
-  end, "", LOOK_EVERY)
+  task.script, task.guard, task.suspend = self, self.guard, suspend
+  self.guard:watch(task.thread)
   self.tasks[task] = true
   return task
 end
 
 --- A task of it has failed.
--- @tparam string why with the traceback
-function script:failed(why)
-  self.why = self.why or why
+-- @tparam table task
+-- @tparam string why
+function script:failed(task, why)
+  if task.guard ~= self.guard then return end -- of an earlier run
+  self.why = self.why or task.traceback or why
   self.failure:raise()
 end
 
@@ -102,25 +108,21 @@ local function library(self)
   return setmetatable(own, { __index = tb })
 end
 
--- The script's globals are its own; what it prints goes to the log.
-local function environment(self)
-  local own = setmetatable({}, { __index = _G })
-  own._G = own
-  own.os = setmetatable({ exit = function() error("os.exit: a script ends by itself alone", 2) end }, { __index = os })
-  function own.print(...)
+local function print_into(self)
+  return function(...)
     local texts = table.pack(...)
     for i = 1, texts.n do texts[i] = tostring(texts[i]) end
     self.service.log:info("%s: %s", self.name, table.concat(texts, "\t"))
   end
-  return own
 end
 
-local function read(self)
+-- Its file as a function, with globals of its own.
+local function read(self, own_library)
   local about, reason = process.stat(self.path)
   if not about then return nil, reason end
   self.changed = about.changed
   if about.mode & WRITABLE_BY_OTHERS ~= 0 then return nil, "every user can write to it; chmod o-w it" end
-  return loadfile(self.path, "t", environment(self))
+  return loadfile(self.path, "t", environment.new(own_library, self.guard, print_into(self)))
 end
 
 -- Runs it until it fails. Returns why.
@@ -128,13 +130,14 @@ local function run(self)
   local weak = { __mode = "k" }
   self.tasks, self.ending = setmetatable({}, weak), setmetatable({}, weak)
   self.handles, self.devices = {}, setmetatable({}, weak)
+  self.guard = guard.new(self.service.loop)
   self.failure:lower()
   self.why = nil
-  local chunk, reason = read(self)
+  local own_library = library(self)
+  local chunk, reason = read(self, own_library)
   if not chunk then return reason end
   self.state = "running"
-  local main = self:spawn(chunk, library(self), self.service:device_for(self), self.options)
-  main.main = true
+  self:spawn(chunk, own_library, self.service:device_for(self), self.options)
   self.service.loop:wait(self.failure)
   return self.why
 end
@@ -146,6 +149,7 @@ local function clear(self)
   for task in next, tasks do
     if not task:is_running() then task:cancel() end
   end
+  if self.guard then self.guard:condemn "the script has been stopped" end -- what waits within a coroutine of its own
   for _, handle in ipairs(self.handles or {}) do handle:close() end
   for device in next, self.devices or {} do device:close() end
   self.service.rpc:remove(self)

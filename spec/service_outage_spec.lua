@@ -1,0 +1,124 @@
+-- What is missing outside, and must not end the service: a token, a server, a name, a disk, for a day.
+local cjson = require "cjson"
+local command = require "spec.support.command"
+local library = require "spec.support.library"
+local service = require "spec.support.service"
+local tb = require "thingsboard"
+
+describe("thingsboard service", function()
+  local s = service.specs()
+
+  describe("never ends for want of", function()
+    local putting = "local tb, device = ... for n = 1, 1e9 do assert(device:put { n = n }) tb.sleep(0.05) end"
+
+    it("a token: it records, and sends once there is one", function()
+      local right = s:token()
+      os.remove(s.token_file)
+      s:write("a.lua", putting)
+      s:start()
+      s:wait_for_log "identity: "
+      local _, count = s:log():gsub("identity: ", "")
+      assert.equal(1, count)
+      tb.sleep(1)
+      command.write(s.token_file, right)
+      s:wait(function() return #s:values "n" > 20 end, 30)
+      s:wait_for_log "identity: works again"
+      for n, value in ipairs(s:values "n") do assert.equal(n, tonumber(value)) end
+      s:stop()
+    end)
+
+    it("a token that the server knows, which comes later", function()
+      local right = s:token()
+      command.write(s.token_file, "WRONG_TOKEN")
+      s:write("a.lua", putting)
+      s:write("b.lua", "local tb, device = ... device:on_rpc('well', function() return 1 end)"
+        .. " device:on_attribute('x', print)")
+      s:start()
+      s:wait_for_log "status 401"
+      command.write(s.token_file, right)
+      s:wait(function() return #s:values "n" > 20 end, 30)
+      s:wait(function() return s:requests("/api/v1/" .. right .. "/rpc?") >= 2 end, 30)
+      assert.equal(1, s:ask "well")
+      assert.falsy(s:log():find("WRONG_TOKEN", 1, true) or s:log():find(right, 1, true))
+      s:stop()
+    end)
+
+    it("a server, which takes records later with their times", function()
+      s.e:fault { path = "/", how = "close" }
+      s:write("a.lua", putting)
+      s:start()
+      tb.sleep(2)
+      local cleared = tb.now()
+      s.e:clear_faults()
+      local series = s:wait(function()
+        local all = s.e:series(s:token()).n
+        return all and all[1].value == "1" and #all > 20 and all
+      end, 30)
+      assert.is_true(series[1].ts < cleared - 1000)
+      s:stop()
+    end)
+
+    it("a name that resolves, or a port that answers", function()
+      s:write("a.lua", putting)
+      for _, url in ipairs { "http://none.invalid", "http://127.0.0.1:1", "https://127.0.0.1:" .. s.e.port } do
+        s:start { url = url }
+        tb.sleep(0.7)
+        s:stop()
+      end
+      s:start()
+      s:wait(function() return #s:values "n" > 20 end, 30)
+    end)
+
+    it("registration: it provisions once it may, and keeps the credentials", function()
+      local store, secret = s.directory .. "/store", command.write(s.directory .. "/secret", "profile-secret")
+      s:write("a.lua", putting)
+      s:start { token_file = cjson.null, provision = { key = "later", secret_file = secret, store = store,
+        device_name = "service" } }
+      s:wait_for_log "identity: "
+      s.e:provision_profile { key = "later", secret = "profile-secret", strategy = "ALLOW_CREATE" }
+      s:wait(function() return io.open(store) end, 30)
+      s.token_file = command.write(s.directory .. "/token", cjson.decode(io.open(store):read "a").token)
+      s:wait(function() return #s:values "n" > 20 end, 30)
+      local text = s:log()
+      for _, word in ipairs { "profile%-secret", s:token() } do assert.falsy(text:find(word)) end
+      s:stop()
+    end)
+
+    it("a disk: it records in memory until there is one", function()
+      s:write("a.lua", "local tb, device = ... for n = 1, 1e9 do device:put { n = n } tb.sleep(0.05) end")
+      s:start { outbox = { path = s.directory .. "/missing/outbox" } }
+      tb.sleep(1)
+      os.execute("mkdir " .. s.directory .. "/missing")
+      s:wait(function() return #s:values "n" > 20 end, 30)
+      s:stop()
+    end)
+
+    it("a server for a day: it says so once, and loses nothing", function()
+      local haste = command.write(s.directory .. "/haste", "1", "644")
+      s:write("a.lua", "local tb, device = ... device:on_attribute('x', print) device:on_rpc('y', print)\n"
+        .. "for n = 1, 1e9 do assert(device:put { n = n }) tb.sleep(60) end")
+      s:start({ report = { every = 3600 } }, { LD_PRELOAD = library.preload "haste", HASTE = haste })
+      s:wait(function() return #s:values "n" == 1 end)
+      s:wait_for_polls()
+      s.e:fault { path = "/", how = "close" }
+      command.write(haste, "4320", "644")
+      tb.sleep(20)
+      s.e:clear_faults()
+      command.write(haste, "10", "644")
+      local series = s:wait(function() -- the whole day, less what a slow machine has no time for
+        local all = s.e:series(s:token()).n
+        local complete = #all > 200 and all[#all].value == tostring(#all)
+        return complete and all[#all].ts - all[1].ts > 80000 * 1000 and all
+      end, 40)
+      command.write(haste, "1", "644")
+      for n, entry in ipairs(series) do assert.equal(n, tonumber(entry.value)) end
+      local text = s:log()
+      assert.truthy(text:find("the server has not answered for", 1, true), text)
+      assert.truthy(text:find("the server answers again, after 8%d%d%d%d s"), text)
+      -- A disk that takes its time takes long, in haste.
+      local _, lines = text:gsub("[^\n]*it blocked everything[^\n]*\n", ""):gsub("\n", "")
+      assert.is_true(lines < 12, text)
+      s:stop()
+    end)
+  end)
+end)

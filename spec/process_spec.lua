@@ -7,6 +7,7 @@ local process = require "thingsboard.process"
 local processes = require "spec.support.processes"
 local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
+local until_true = require "spec.support.until_true"
 
 describe("a child process", function()
   local directory
@@ -42,10 +43,10 @@ describe("a child process", function()
   it("is ended when it takes too long, with all that it has started, though it will not hear", function()
     local result = run { "sh", "-c", "sleep 4711 & sleep 4711", timeout = 0.2 }
     assert.same({ true, 15 }, { result.timed_out, result.signal })
-    assert.is_nil(processes.find "sleep 4711")
+    until_true(function() return not processes.find "sleep 4711" end)
     result = run { "sh", "-c", "trap '' TERM; sleep 4712; sleep 4712", timeout = 2 }
     assert.same({ true, 9 }, { result.timed_out, result.signal })
-    assert.is_nil(processes.find "sleep 4712")
+    until_true(function() return not processes.find "sleep 4712" end)
   end)
 
   it("is ended when it writes too much", function()
@@ -63,9 +64,9 @@ describe("a child process", function()
   it("ends with the task that waits for it, unless it is detached", function()
     for detached, number in pairs { [false] = 4713, [true] = 4714 } do
       local task = tb.spawn(run, { "sleep", number, detached = detached })
-      tb.sleep(0.1)
+      until_true(function() return processes.find("sleep " .. number) end)
       task:cancel()
-      assert.equal(detached, processes.find("sleep " .. number) ~= nil)
+      until_true(function() return detached == (processes.find("sleep " .. number) ~= nil) end)
     end
     os.execute("kill " .. processes.find "sleep 4714")
   end)
@@ -109,6 +110,7 @@ describe("a signal", function()
   it("calls each handler in a task of its own, until that is closed", function()
     local said = spec_child.run [[
       local tb = require "thingsboard"
+local until_true = require "spec.support.until_true"
       local function raise(name) io.popen("kill -" .. name .. " $PPID"):close() end
       local first = tb.on_signal("HUP", function(name) tb.sleep(0.01) print("first", name) end)
       local second = tb.on_signal("HUP", function(name) print("second", name) end)
@@ -129,6 +131,7 @@ describe("a signal", function()
   it("wakes a foreign loop that waits for something else #host", function()
     local said = spec_child.run [[
       local tb = require "thingsboard"
+local until_true = require "spec.support.until_true"
       local cq = require "cqueues".new()
       require "thingsboard.adapter.cqueues".attach(cq)
       tb.on_signal("TERM", function() print "told" os.exit(true, true) end)
@@ -148,6 +151,7 @@ describe("a signal", function()
   it("of a loop that is closed has the system's default again", function()
     local said = spec_child.run [[
       local tb = require "thingsboard"
+local until_true = require "spec.support.until_true"
       tb.on_signal("USR2", print)
       require "thingsboard.loop".default():close()
       io.popen("kill -USR2 $PPID"):close()
@@ -163,6 +167,7 @@ describe("a process that does not end by itself", function()
       local line = ("LUA_PATH='%s' LUA_CPATH='%s' exec lua5.4 -e '%s' & sleep 1; kill -%s $!; wait $!; echo $?"):format(
         package.path, package.cpath, [[
           local tb = require "thingsboard"
+local until_true = require "spec.support.until_true"
           tb.on_signal("INT", print) tb.on_signal("TERM", print)
           require "thingsboard.process".end_within(1)
           setmetatable({}, { __gc = function() while true do end end })

@@ -94,9 +94,9 @@ describe("what is in doubt", function()
   local self, entry, now
 
   before_each(function()
-    self, now = doubts.new(1, 300), 0
+    self, now = doubts.new(1, 300, '"sample"'), 0
     entry = self:add("records", 7, 2, 30, false, "refused", now)
-    self:keep_sample("records", { text = '{"n":1}', records = 1, points = 1, bytes = 7 }, now)
+    self:keep_sample({ text = '{"n":1}', records = 1, points = 1, bytes = 7 }, now)
   end)
 
   -- Whatever is due next is posted, and passes or is refused. Returns the step and the verdict.
@@ -166,6 +166,16 @@ describe("what is in doubt", function()
     assert.equal(5, points)
   end)
 
+  it("that is an attribute gets a sample of its size, which is no other attribute's value", function()
+    local attribute = self:add("attributes", '"a"', 1, 30, false, "refused", now)
+    local body, points = self:sample_for(attribute)
+    assert.equal('{"sample":"xxxxxxxxxxxxxxxxx"}', body)
+    assert.equal(30, #body)
+    assert.equal(1, points)
+    attribute = self:add("attributes", '"b"', 1, 5000, true, "too large", now)
+    assert.equal('{"sample":"x"}', (self:sample_for(attribute)))
+  end)
+
   it("shares the sample between two trials where nothing else is posted between them", function()
     self:add("records", 9, 1, 20, false, "refused", now)
     now = self:due() + 1
@@ -215,7 +225,7 @@ describe("what is in doubt", function()
   end)
 
   it("is tried without a sample until there is one, one at a time when the server is there again", function()
-    self:drop_sample "records"
+    self.records = nil -- as in another process
     self:add("records", 9, 1, 20, false, "refused", now)
     now = now + 1
     assert.equal("alone", post(false))
@@ -224,7 +234,7 @@ describe("what is in doubt", function()
     self:hurry(now)
     assert.equal("alone", post(false))
     assert.is_nil((self:next(now)))
-    self:keep_sample("records", { text = '{"n":1}', records = 1, points = 1, bytes = 7 }, now)
+    self:keep_sample({ text = '{"n":1}', records = 1, points = 1, bytes = 7 }, now)
     assert.equal("before", (select(2, self:next(now))))
   end)
 end)

@@ -325,6 +325,30 @@ describe("an outbox sends", function()
     end
   end)
 
+  it("no old value of an attribute in the trials of another one", function()
+    local outbox = open()
+    assert(outbox:attributes { good = 1, bad = 1 })
+    e:fault { path = "/attributes$", request_body = '"bad"', how = "status", status = 400 }
+    tb.spawn(function() outbox:run() end)
+    local value, lost
+    tb.spawn(function()
+      local deadline = tb.now() + 10000
+      local function shows(wanted)
+        local good = e:attributes(token, "client").good
+        return good and good.value == wanted
+      end
+      while not shows "1" and tb.now() < deadline do tb.sleep(0.005) end
+      assert(dev:send_attributes { good = 2 }) -- not by way of the outbox
+      while not shows "2" and tb.now() < deadline do tb.sleep(0.005) end
+      while not outbox:stats().lost.rejected and tb.now() < deadline do tb.sleep(0.005) end
+      value, lost = e:attributes(token, "client").good.value, outbox:stats().lost.rejected
+      outbox:close()
+    end)
+    tb.run()
+    assert.equal(1, lost)
+    assert.equal("2", value)
+  end)
+
   it("again after the device's timeout, where a post is not answered", function()
     dev = tb.device { url = e.url, token = token, timeout = 0.2 }
     local outbox = open()

@@ -39,11 +39,8 @@ end
 local function probe(outbox)
   local in_row = outbox.pace.in_row
   if in_row < PROBE_AFTER or in_row % 2 > 0 or outbox.backlog_end == 0 then return nil end
-  local sample = outbox.doubts:sample "records"
-  if sample then
-    local body = sample.records == 1 and sample.text or "[" .. sample.text .. "]"
-    return { kind = "sample", path = "/telemetry", body = body, bytes = #body, points = sample.points }
-  end
+  local body, points = outbox.doubts:sample()
+  if body then return { kind = "sample", path = "/telemetry", body = body, bytes = #body, points = points } end
   return batch_between(outbox, math.random(0, outbox.backlog_end - 1), outbox.backlog_end - 1, 1)
 end
 

@@ -2,13 +2,15 @@
 -- that the server refuses them and nothing else.
 --
 -- A server that is busy or limits rates answers 500 like one that is sent a bad value, so a refusal proves nothing by
--- itself. A trial is three posts in a row: a sample of what has passed, of the same kind and at least the same size;
--- what is in doubt, alone; the sample again. It counts when both samples pass. Four trials in a row that count are a
--- proof, and before the last of them a minute or more has passed. While nothing else is refused they are 2, 4, 8 and 65
--- seconds apart. Once anything else is refused, or the server is out of reach, they begin anew, a minute apart, then
--- two, up to fifteen. Until there is a sample, what is in doubt is tried without.
+-- itself. A trial is three posts in a row: a sample, of the same kind and at least the same size; what is in doubt,
+-- alone; the sample again. It counts when both samples pass. Four trials in a row that count are a proof, and before
+-- the last of them a minute or more has passed. While nothing else is refused they are 2, 4, 8 and 65 seconds apart.
+-- Once anything else is refused, or the server is out of reach, they begin anew, a minute apart, then two, up to
+-- fifteen. The sample after one trial is the sample before the next one, where nothing else is posted between them.
 --
--- The sample after one trial is the sample before the next one, where nothing else is posted between them.
+-- The sample for a record is records that have passed: to send them again changes nothing, for their times are theirs.
+-- Until there are any, a record is tried without. The sample for an attribute is an attribute of the outbox's own: an
+-- older value of another one would come back.
 -- @module thingsboard.outbox.doubts
 local heap = require "thingsboard.loop.timer_heap"
 
@@ -25,13 +27,14 @@ local MOST_COPIES = 1000
 
 --- @tparam number first seconds before the first try without a sample
 -- @tparam number longest seconds between two of these at most
-function doubts.new(first, longest)
+-- @tparam string key of the attribute that is the sample for attributes, as JSON
+function doubts.new(first, longest, key)
   return setmetatable({
-    first = first, longest = longest,
+    first = first, longest = longest, key = key,
     count = 0, -- how many entries there are, see `add`
     waiting = heap.new(), -- those that have a sample, by when they are due
     alone = heap.new(), -- those that have none
-    samples = {}, -- what has passed, by kind
+    records = nil, -- the sample for records, see `keep_sample`
     trial = nil, -- the entry that is on trial, which is in no heap
     step = nil, -- the post of the trial that is next: `alone`, `before`, `itself`, `after`
     control = nil, -- the sample that was posted last and has passed; nil once anything else is posted
@@ -42,9 +45,10 @@ end
 
 -- How many copies of the sample are as large as an entry; nil where that cannot be.
 local function copies(self, entry)
-  local sample = self.samples[entry.kind]
+  if entry.kind == "attributes" then return 1 end
+  local sample = self.records
   if not sample then return nil end
-  if entry.any_size or entry.kind == "attributes" then return 1 end
+  if entry.any_size then return 1 end
   local count = math.max(math.ceil(entry.points / sample.points), math.ceil(entry.bytes / sample.bytes))
   return count <= MOST_COPIES and count or nil
 end
@@ -77,15 +81,12 @@ function doubts:add(kind, id, points, bytes, any_size, said, now)
   return entry
 end
 
---- Keeps a sample of what has passed.
--- @tparam string kind
--- @tparam table sample `text` of the records between the brackets of a list, or of an object of attributes; `records`,
--- `points`, `bytes`
+--- Keeps a sample of records that have passed: the smallest.
+-- @tparam table sample `text` of the records between the brackets of a list; `records`, `points`, `bytes`
 -- @tparam number now seconds of the monotonic clock
-function doubts:keep_sample(kind, sample, now)
-  local kept = self.samples[kind]
-  if kept and sample.bytes > kept.bytes then return end
-  self.samples[kind] = sample
+function doubts:keep_sample(sample, now)
+  if self.records and sample.bytes > self.records.bytes then return end
+  self.records = sample
   if self.alone.n == 0 then return end
   local alone = self.alone
   self.alone = heap.new()
@@ -96,16 +97,16 @@ function doubts:keep_sample(kind, sample, now)
   end
 end
 
---- Forgets a sample.
-function doubts:drop_sample(kind)
-  self.samples[kind], self.control = nil, nil
+local function list(sample, count)
+  if count * sample.records == 1 then return sample.text, sample.points end
+  return "[" .. sample.text .. ("," .. sample.text):rep(count - 1) .. "]", sample.points * count
 end
 
---- Whether there is a sample.
--- @tparam string kind
--- @treturn ?table as given to `keep_sample`
-function doubts:sample(kind)
-  return self.samples[kind]
+--- The sample for records.
+-- @treturn ?string its body; nil while there is none
+-- @treturn ?integer its points
+function doubts:sample()
+  if self.records then return list(self.records, 1) end
 end
 
 --- The sample for an entry.
@@ -113,9 +114,9 @@ end
 -- @treturn string its body
 -- @treturn integer its points
 function doubts:sample_for(entry)
-  local sample, count = self.samples[entry.kind], copies(self, entry)
-  if entry.kind == "attributes" or count * sample.records == 1 then return sample.text, sample.points end
-  return "[" .. sample.text .. ("," .. sample.text):rep(count - 1) .. "]", sample.points * count
+  if entry.kind == "records" then return list(self.records, copies(self, entry)) end
+  local size = entry.any_size and 1 or math.max(1, entry.bytes - #self.key - 5)
+  return ('{%s:"%s"}'):format(self.key, ("x"):rep(size)), 1
 end
 
 -- Takes into account what was disturbed since the entry was looked at last. It is due later then, never earlier.
@@ -154,7 +155,7 @@ end
 function doubts:next(now)
   if self.trial then return self.trial, self.step end
   local entry = first(self, self.waiting)
-  while entry and entry.at <= now and not copies(self, entry) do -- its sample has been dropped
+  while entry and entry.at <= now and not copies(self, entry) do -- the sample has got too small
     self.waiting:remove_first()
     self.alone:add(entry)
     entry = first(self, self.waiting)

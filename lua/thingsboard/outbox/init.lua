@@ -91,7 +91,8 @@ function outbox.new(client, given)
     held = ranges.new(), -- records that no batch may take: those that are sent, in doubt, or removed after either
     sent_undeleted = {}, -- ranges of records: they are sent and could not be removed yet
     bisect = bisect.new(), -- searches for the record for which a batch was refused
-    doubts = doubts.new(sender.first_pause, sender.longest_pause), -- what was refused alone
+    doubts = doubts.new(sender.first_pause, sender.longest_pause, -- what was refused alone
+      payload.value("outbox", option.confirm_key .. "_sample")),
     pace = pace.new(sender.longest_pause), -- what the server is found to take
     confirm = confirm.new(option.confirm), -- what is sent and not confirmed
     noted_wait = 0, -- what the file has of `confirm.waited`, milliseconds
@@ -424,7 +425,6 @@ function outbox:attributes(values)
     self.pending[name] = attribute
   end
   self.attributes_changed = true
-  self.doubts:drop_sample "attributes" -- it may have an older value
   local reason
   ok, reason = settle(self)
   if not ok and not self.in_memory then

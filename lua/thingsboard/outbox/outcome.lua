@@ -49,11 +49,9 @@ function outcome.prepare(outbox, post)
 end
 
 local function keep_sample(outbox, post, now)
-  if not is_searching(outbox) then return end
-  local inner = post.kind == "attributes" and post.bytes <= SAMPLE_BYTES and post.body or post.inner
-  if not inner then return end
-  outbox.doubts:keep_sample(post.kind, { text = inner, records = post.records, points = post.points, bytes = #inner },
-    now)
+  local text = is_searching(outbox) and post.inner
+  if not text then return end
+  outbox.doubts:keep_sample({ text = text, records = post.records, points = post.points, bytes = #text }, now)
 end
 
 -- Notes whether the server takes lists: some plans are said to take objects only.

@@ -103,6 +103,31 @@ describe("attributes", function()
       assert.equal(3, seen)
     end)
 
+    it("tell nothing of somebody else's answers to a poll", function()
+      e:set_shared(e.token, '{"n":1}')
+      e:fault { path = "/updates", how = "status", status = 200, count = 3,
+        body = '{"login":"required","url":"https://portal.example/"}' }
+      local told = {}
+      tb.spawn(function()
+        tb.sleep(2.5) -- as long as the portal answers, and a request behind it
+        e:set_shared(e.token, '{"n":2,"new":3}')
+      end)
+      tb.spawn(function()
+        for values, deleted in dev:attribute_updates() do
+          told[#told + 1] = { values, deleted }
+          if values.new then break end
+        end
+      end)
+      tb.run()
+      assert.same({ n = 1 }, table.remove(told, 1)[1])
+      local values = {}
+      for _, change in ipairs(told) do
+        assert.same({}, change[2])
+        for key, value in pairs(change[1]) do values[key] = value end
+      end
+      assert.same({ n = 2, new = 3 }, values)
+    end)
+
     it("do not tell again what is the same", function()
       e:set_shared(e.token, '{"n":1,"deep":{"a":[1,2]}}')
       local count = 0

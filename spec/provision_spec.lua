@@ -96,12 +96,17 @@ describe("provision", function()
   end)
 
   it("says what is wrong with an answer", function()
-    for _, body in ipairs { "", "null", "[]", "5", "<html>", "{}", '{"status":"MAYBE"}', '{"status":"SUCCESS"}',
-      '{"status":"SUCCESS","credentialsType":"ACCESS_TOKEN"}', '{"status":"SUCCESS","credentialsType":"ACCESS_TOKEN",'
-      .. '"credentialsValue":5}', '{"status":"SUCCESS","credentialsType":"MQTT_BASIC","credentialsValue":"x"}',
-      '{"status":"SUCCESS","credentialsType":"OTHER","credentialsValue":"x"}' } do
+    local function answered(body)
       e:fault { path = "/provision", how = "status", status = 200, body = body, count = 1 }
-      refused "answer"
+      return refused "answer"
+    end
+    for _, body in ipairs { "", "null", "[]", "5", "<html>", "{}", '{"status":"ok"}', '{"status":5}',
+      '{"status":"MAYBE"}', '{"status":"SUCCESS"}', '{"status":"SUCCESS","credentialsType":null}' } do
+      assert.is_true(answered(body).retryable) -- somebody else's
+    end
+    for _, credentials in ipairs { '"ACCESS_TOKEN"', '"ACCESS_TOKEN","credentialsValue":5',
+      '"MQTT_BASIC","credentialsValue":"x"', '"OTHER","credentialsValue":"x"' } do
+      assert.is_false(answered('{"status":"SUCCESS","credentialsType":' .. credentials .. "}").retryable)
     end
     e:fault { path = "/provision", how = "status", status = 500, count = 1,
       body = '{"message":"Failed to find K3Y and S3CRET","errorCode":2,"status":500,"timestamp":1}' }

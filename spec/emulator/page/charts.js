@@ -18,13 +18,16 @@ function timeTicks(scale) {
   }
 }
 
+const answerTicks = scale => { scale.ticks = [{ value: 0 }, { value: 1 }]; };
+
 function colours() {
   const style = getComputedStyle(document.documentElement);
   return { line: style.getPropertyValue("--accent"), fill: style.getPropertyValue("--accent-faint"),
     text: style.getPropertyValue("--faint"), grid: style.getPropertyValue("--line") };
 }
 
-// Draws into a canvas; `show(points, from, to, stepped)` shows other points, which are numbers sorted by time.
+// Draws into a canvas; `show(points, from, to, yesNo)` shows other points, which are numbers sorted by time; with yesNo 0
+// and 1 are false and true.
 export function chart(canvas) {
   const scale = () => ({ ticks: { maxRotation: 0 }, grid: { drawTicks: false, drawBorder: false } });
   const drawn = new window.Chart(canvas, {
@@ -44,11 +47,10 @@ export function chart(canvas) {
       },
     },
   });
-  const { x, y } = drawn.options.scales;
   const paint = () => {
     const { line, fill, text, grid } = colours();
     Object.assign(drawn.data.datasets[0], { borderColor: line, backgroundColor: fill });
-    for (const axis of [x, y]) {
+    for (const axis of Object.values(drawn.options.scales)) {
       axis.ticks.color = text;
       axis.grid.color = grid;
     }
@@ -58,10 +60,15 @@ export function chart(canvas) {
   const repaint = () => { paint(); drawn.update("none"); };
   dark.addEventListener("change", repaint);
   return {
-    show(points, from, to, stepped) {
+    show(points, from, to, yesNo) {
       const dataset = drawn.data.datasets[0];
+      const { x, y } = drawn.options.scales; // each update makes new ones
       dataset.data = points;
-      dataset.stepped = stepped;
+      dataset.stepped = yesNo;
+      y.grace = yesNo ? 0 : "8%";
+      [y.min, y.max] = yesNo ? [0, 1] : [];
+      y.afterBuildTicks = yesNo ? answerTicks : undefined;
+      y.ticks.callback = yesNo ? value => String(value === 1) : window.Chart.Ticks.formatters.numeric;
       dataset.pointRadius = points.length < 60 ? 2 : 0;
       const days = to - from > 86400000;
       x.ticks.callback = value => (days ? dateTime(value).slice(5, 16) : clockTime(value));

@@ -31,8 +31,8 @@ describe("thingsboard service", function()
   end
 
   it("ends scripts that loop, whatever they catch, and names them; the others go on", function()
-    s:write("good.lua", "local tb, device = ... for n = 1, 1e9 do device:put { good = n } tb.sleep(0.5) end")
-    start_in_haste(10)
+    s:write("good.lua", "local tb, device = ... for n = 1, 1e9 do device:put { good = n } tb.sleep(1) end")
+    start_in_haste(20)
     s:wait_for_values("good", 1)
     for name, text in pairs(loops) do
       s:write("bad.lua", "local tb = ...\ntb.sleep(0.1)\n" .. text)

@@ -34,12 +34,14 @@ describe("thingsboard service", function()
       s:write("b.lua", "local tb, device = ... device:on_rpc('well', function() return 1 end)"
         .. " device:on_attribute('x', print)")
       s:start()
-      s:wait_for_log "status 401"
+      s:wait_for_log "the server does not know the token (status 401)"
       command.write(s.token_file, right)
       s:wait(function() return #s:values "n" > 20 end, 30)
       s:wait(function() return s:requests("/api/v1/" .. right .. "/rpc?") >= 2 end, 30)
       assert.equal(1, s:ask "well")
       assert.falsy(s:log():find("WRONG_TOKEN", 1, true) or s:log():find(right, 1, true))
+      s:wait_for_log "the server knows the token"
+      assert.same({ 1, 1 }, { s:count_in_log "401", s:count_in_log "knows the token" }, s:log())
       s:stop()
     end)
 
@@ -84,12 +86,56 @@ describe("thingsboard service", function()
       s:stop()
     end)
 
-    it("a disk: it records in memory until there is one", function()
+    it("a file that can be written: it records in memory until it can", function()
+      local path = s.directory .. "/outbox"
+      local holder <close> = tb.device { url = s.e.url, token = "OTHER" }
+      local held = assert(holder:outbox { path = path, name = "other" })
+      assert(held:put { other = 1 })
+      s:write("a.lua", putting)
+      s:start()
+      s:wait_for_log "records wait in memory"
+      tb.sleep(1)
+      held:close()
+      s:wait_for_log "outbox: the disk works again"
+      for n, value in ipairs(s:wait_for_values("n", 20)) do assert.equal(n, tonumber(value)) end
+      assert.same({ 1, 1 }, { s:count_in_log "in memory", s:count_in_log "the disk works again" }, s:log())
+      s:stop()
+    end)
+
+    it("a disk: it records once there is one", function()
       s:write("a.lua", "local tb, device = ... for n = 1, 1e9 do device:put { n = n } tb.sleep(0.05) end")
       s:start { outbox = { path = s.directory .. "/missing/outbox" } }
       tb.sleep(1)
+      s:wait_for_log("outbox: " .. s.directory .. "/missing/outbox: No such file or directory")
       os.execute("mkdir " .. s.directory .. "/missing")
       s:wait(function() return #s:values "n" > 20 end, 30)
+      s:wait_for_log "outbox: works again"
+      assert.same({ 1, 1 }, { s:count_in_log "No such file", s:count_in_log "works again" }, s:log())
+      s:stop()
+    end)
+
+    it("a folder for its state and for updates: it says so once, and when there is one", function()
+      s:start { state = s.directory .. "/missing/state", updates = { kind = "firmware",
+        directory = s.directory .. "/missing", current = { title = "t", version = "1" } } }
+      s:wait_for_log "state: "
+      s:wait_for_log "updates of firmware: "
+      os.execute("mkdir " .. s.directory .. "/missing")
+      s:wait_for_log "updates of firmware: works again"
+      s:signal "USR1"
+      s:wait_for_log "state: works again"
+      assert.same({ 1, 1 }, { s:count_in_log "warning: state", s:count_in_log "warning: updates" }, s:log())
+      s:stop()
+    end)
+
+    it("the time: it says so once, and when it is known", function()
+      local haste = command.write(s.directory .. "/haste", "20", "644")
+      s:write("a.lua", "local tb, device = ... while true do device:put { n = 1 } tb.sleep(1) end")
+      s.e:fault { path = "/", how = "close" }
+      s:start(nil, { LD_PRELOAD = library.preload "haste", HASTE = haste })
+      s:wait_for_log "the time is not known; records wait for it"
+      s.e:clear_faults()
+      s:wait_for_log "the time is known"
+      assert.same({ 1, 1 }, { s:count_in_log "the time is not known", s:count_in_log "the time is known" }, s:log())
       s:stop()
     end)
 

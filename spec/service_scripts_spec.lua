@@ -146,6 +146,30 @@ describe("thingsboard service", function()
       assert.equal("a", s:ask "blink")
     end)
 
+    it("fail give up what they have claimed, also what they claim as they end", function()
+      s:write("a.lua", [[
+        local tb, device = ...
+        local last <close> = setmetatable({}, { __close = function()
+          print("claims", pcall(device.on_rpc, device, "late", print))
+        end })
+        device:on_rpc("blink", function() return "a" end)
+        tb.sleep(60)
+      ]])
+      s:write("b.lua", [[
+        local tb, device = ...
+        device:on_rpc("late", function() return "b" end)
+        device:on_rpc("blink", function() return "b" end)
+      ]])
+      s:start()
+      s:wait_for_log "b.lua failed"
+      s:write("a.lua", "local tb, device = ... error 'fails'")
+      s:signal "HUP"
+      s:wait_for_log "claims\tfalse\t"
+      s:wait_for_polls()
+      s:wait(function() return s:ask "blink" == "b" and s:ask "late" == "b" end)
+      s:stop()
+    end)
+
     it("block: they are named", function()
       s:write("slow.lua", "local tb = ... tb.sleep(0.1) os.execute 'sleep 1.3' tb.sleep(60)")
       s:start()

@@ -66,6 +66,47 @@ describe("thingsboard service", function()
       assert.truthy(s:log():find("applies\tgateway\t2\t3000", 1, true))
     end)
 
+    it("with the attribute poll that serves the scripts", function()
+      s:write("a.lua", [[
+        local tb, device = ...
+        device:on_attribute("interval", function(value) print("interval", value) end)
+        device:on_update(function() return true end)
+      ]])
+      local current = { title = "gateway", version = "1" }
+      s:start { updates = { kind = "firmware", directory = s.directory, current = current } }
+      s.e:set_shared(s:token(), '{"interval":7}')
+      s:wait_for_log "interval\t7"
+      s:wait(function() return s:requests "/attributes/updates" >= 1 end)
+      s.e:assign(s:token(), "firmware", { title = "gateway", version = "2", size = 3000 })
+      s:wait(function() return states():find "UPDATED" end)
+      assert.equal(0, s:requests "sharedKeys=fw_") -- with which a poll of the updater's own begins
+      s:stop()
+    end)
+
+    it("by a script that is stopped meanwhile: its handler ends with it, and is called again", function()
+      local text = [[
+        local tb, device = ...
+        device:on_update(function()
+          print "old begins"
+          tb.sleep(3)
+          print "old ends"
+          return true
+        end)
+      ]]
+      s:write("a.lua", text)
+      local current = { title = "gateway", version = "1" }
+      s:start { updates = { kind = "firmware", directory = s.directory, current = current } }
+      s.e:assign(s:token(), "firmware", { title = "gateway", version = "2", size = 3000 })
+      s:wait_for_log "old begins"
+      s:write("a.lua", "local tb, device = ... device:on_update(function() print 'new' return true end)")
+      s:signal "HUP"
+      s:wait_for_log "a.lua: new"
+      s:wait(function() return states():find "UPDATED" end)
+      assert.falsy(s:log():find("old ends", 1, true))
+      assert.falsy(states():find "FAILED")
+      s:stop()
+    end)
+
     it("by an executable, and goes on where it ended when the machine restarts", function()
       local handler = command.write(s.directory .. "/handler", ([[#!/bin/sh
         cd %s
@@ -98,7 +139,15 @@ describe("thingsboard service", function()
       ("return { url = 'http://127.0.0.1:1', token_file = %q, report = { as = 'mail' } }"):format(s.token_file))
     fails(1, "outbox: option 'plan' must be 'cloud-free'", ("return { url = 'http://127.0.0.1:1', token_file = %q, "
       .. "outbox = { path = '/tmp/x', plan = 'gold' } }"):format(s.token_file))
-    fails(1, "unknown option 'colour'", ("return { url = 'http://127.0.0.1:1', token_file = %q, outbox = "
+    fails(1, "thingsboard: report: unknown option 'colour'",
+      ("return { url = 'http://127.0.0.1:1', token_file = %q, report = { colour = 1 } }"):format(s.token_file))
+    fails(1, "thingsboard: updates: option 'kind' must be 'firmware' or 'software'",
+      ("return { url = 'http://127.0.0.1:1', token_file = %q, updates = { kind = 'x', directory = '/tmp', "
+      .. "apply = '/bin/true' } }"):format(s.token_file))
+    fails(1, "thingsboard: clock: known must be",
+      ("return { url = 'http://127.0.0.1:1', token_file = %q, clock_file = 'x' }"):format(s.token_file))
+    fails(1, "thingsboard: outbox: unknown option 'colour'",
+      ("return { url = 'http://127.0.0.1:1', token_file = %q, outbox = "
       .. "{ path = '/tmp/x', colour = 1 } }"):format(s.token_file))
   end)
 end)

@@ -576,9 +576,8 @@ static int real_path(lua_State *L) {
                             : slash == path ? "/"
                                             : lua_pushlstring(L, path, (size_t)(slash - path));
     real = realpath(directory, NULL);
-    path = slash == NULL ? path : slash + 1;
     if (real != NULL) {
-      lua_pushfstring(L, "%s/%s", real, path);
+      lua_pushfstring(L, "%s/%s", real, slash == NULL ? path : slash + 1);
       free(real);
       return 1;
     }

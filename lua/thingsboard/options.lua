@@ -131,6 +131,9 @@ options.updates = {
     doc = "options of the connection for packages by URL, as of `tb.device`; without them the device's time-outs, " ..
       "`ca_file`, `ca_path`, `proxy`, `interface` and `user_agent` are used" },
   { name = "outbox", type = "table", doc = "an outbox; the states are put there instead of being posted" },
+  { name = "attribute_updates", type = "function",
+    doc = "called with a list of keys in place of the device's method of this name, where one poll serves several: " ..
+      "returns such an iterator" },
 }
 
 return options

@@ -355,7 +355,7 @@ function updater.run(device, client, given)
   load(self)
   local keys = {}
   for n, name in ipairs(names) do keys[n] = self.prefix .. name end
-  self.updates = device:attribute_updates(keys)
+  self.updates = given.attribute_updates and given.attribute_updates(keys) or device:attribute_updates(keys)
   local ok, err = pcall(function()
     conclude(self)
     save(self) -- fails now if the directory is not writable

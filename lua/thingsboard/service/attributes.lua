@@ -28,9 +28,10 @@ end
 local function start(self)
   if self.started then return end
   self.started = core.monotonic()
-  self.service:keep("shared attributes", function(device)
+  self.service:keep("shared attributes", function(device, works)
     local updates = device:attribute_updates()
     for values, deleted in updates, nil, nil, updates do
+      works()
       if not self.known then self.values = {} end
       apply(self, values, deleted)
     end
@@ -86,6 +87,37 @@ function attributes:watch(script, key, call)
       end
     end
   end)
+end
+
+--- The changes of some attributes, beginning with their values: an iterator as of `device:attribute_updates`.
+-- @tparam table keys
+function attributes:updates(keys)
+  start(self)
+  local changed, handed, begun = self.service.loop:signal(), {}, false
+  self.watchers[changed] = true
+  local iterator = setmetatable({ close = function()
+    self.watchers[changed] = nil
+    changed:raise()
+  end }, { __call = function()
+    while self.watchers[changed] do
+      changed:lower()
+      local values, deleted = {}, {}
+      for _, key in ipairs(self.known and keys or {}) do
+        local value = self.values[key]
+        if value ~= handed[key] then
+          handed[key] = value
+          if value == nil then deleted[#deleted + 1] = key else values[key] = value end
+        end
+      end
+      if next(values) ~= nil or deleted[1] or self.known and not begun then
+        begun = true
+        return values, deleted
+      end
+      self.service.loop:wait(changed)
+    end
+  end })
+  getmetatable(iterator).__close = iterator.close
+  return iterator
 end
 
 return attributes

@@ -6,11 +6,12 @@ local check = require "thingsboard.check"
 local config = require "thingsboard.command.config"
 local core = require "thingsboard.core"
 local errors = require "thingsboard.error"
+local link = require "thingsboard.service.link"
 local log = require "thingsboard.service.log"
 local loop = require "thingsboard.loop"
+local outage = require "thingsboard.service.outage"
 local outbox = require "thingsboard.service.outbox"
 local patience = require "thingsboard.service.patience"
-local process = require "thingsboard.process"
 local rpc = require "thingsboard.service.rpc"
 local scripts = require "thingsboard.service.scripts"
 local state = require "thingsboard.service.state"
@@ -20,7 +21,6 @@ local updates = require "thingsboard.service.updates"
 local service = {}
 service.__index = service
 
-local SILENT <const> = 30 -- seconds without an answer of the server's that are worth a line in the log
 local LAST_WORDS <const> = 5 -- seconds that scripts have for their handlers of SIGTERM
 
 -- The device's methods that a script may call in addition to the service's own; they wait until there is a token.
@@ -34,13 +34,17 @@ function service.new(values)
     connection = config.connection(values),
     device = nil, -- once there is a token
     outbox = nil, -- if there is to be one
+    clock_told = nil, -- the log has that the clock is known
     update_handler = nil, -- `script` and `call`
   }, service)
-  self.ready, self.stopping, self.updatable = self.loop:signal(), self.loop:signal(), self.loop:signal()
+  self.stopping, self.updatable = self.loop:signal(), self.loop:signal()
+  self.provisioning, self.state_file = outage.new(self.log), outage.new(self.log)
+  if values.clock_file then tb.clock(values.clock_file) end -- which a hook of the NTP client makes
   self.waiting_for_device = {}
   self.rpc, self.attributes = rpc.new(self), attributes.new(self)
   self.scripts = scripts.new(self, values.scripts)
   if values.outbox then self.outbox = outbox.new(self, values.outbox) end
+  if values.updates then updates.start(self, values.updates) end
   return self
 end
 
@@ -55,20 +59,22 @@ local function provision_anew(self)
   if not wanted or not wanted.anew then return end
   local credentials, err = require("thingsboard.command.provision").ask(self.connection, wanted)
   if credentials then
+    self.provisioning.told = nil
     self.log:info "provisioned anew"
   else
-    self.log:warning("%s", err)
+    self.provisioning:goes_on("%s", err)
   end
 end
 
 --- Runs a function with the device for ever, in a task of its own, once there is a token.
 -- @tparam string what for the log
--- @tparam function body called with the device; it returns nil and the error that ended it
+-- @tparam function body called with the device, and a function by which it may say that it works; it returns nil and
+-- the error that ended it
 function service:keep(what, body)
   self.loop:spawn_background(function()
     self:wait_for_device()
-    self:patiently(what, function()
-      local _, err = body(self.device)
+    self:patiently(what, function(works)
+      local _, err = body(self.device, works)
       if errors.is(err) and err.kind == "http" and err.status == 401 then provision_anew(self) end
       return nil, err
     end)
@@ -100,28 +106,10 @@ local function make_device(self)
   return tb.device(given)
 end
 
--- Tells in the log when the server has not answered for long, and when it does again.
-local function watch_link(self)
-  local failing_since, told
-  self.device:listen(function(status)
-    local now = core.monotonic()
-    if status then
-      if told then self.log:info("the server answers again, after %d s", (now - failing_since) // 1) end
-      failing_since, told = nil, nil
-    else
-      failing_since = failing_since or now
-      if not told and now - failing_since >= SILENT then
-        told = true
-        self.log:warning("the server has not answered for %d s", (now - failing_since) // 1)
-      end
-    end
-  end)
-end
-
 local function identify(self)
   self.loop:spawn_background(function()
     self.device = self:patiently("identity", function() return make_device(self) end)
-    watch_link(self)
+    link.watch(self.device, self.log, function() if self.outbox then self.outbox:look() end end)
     if self.outbox then self.outbox:use(self.device) end
     for ready in next, self.waiting_for_device do ready:raise() end
     self.waiting_for_device = {}
@@ -147,21 +135,27 @@ end
 -- @treturn table `put`, `attributes`, `on_rpc`, `on_attribute`, `on_update`, `send_attributes`, and the methods of a
 -- device that one script's use leaves to the others
 function service:device_for(script)
-  local facade = { attributes = self.attributes:view() }
+  local facade, tasks = { attributes = self.attributes:view() }, script.tasks
+  local function check_runs()
+    if script.tasks ~= tasks then error("the script has been stopped", 3) end
+  end
   function facade.put(_, values) return self:put(values) end
   function facade.send_attributes(_, values) return self:send_attributes(values) end
   function facade.on_rpc(_, method, call)
     check.argument("on_rpc", "method", method, "non-empty string")
     check.argument("on_rpc", "handler", call, "function")
+    check_runs()
     self.rpc:add(script, method, call)
   end
   function facade.on_attribute(_, key, call)
     check.argument("on_attribute", "key", key, "non-empty string")
     check.argument("on_attribute", "handler", call, "function")
+    check_runs()
     self.attributes:watch(script, key, call)
   end
   function facade.on_update(_, call)
     check.argument("on_update", "handler", call, "function")
+    check_runs()
     local other = self.update_handler
     if other and other.script ~= script then
       error(("on_update: %s installs updates already"):format(other.script.name), 2)
@@ -179,12 +173,17 @@ function service:device_for(script)
 end
 
 --- Lets the script that has asked for it install a package; waits for one to ask.
+-- @treturn "again" if the script was stopped meanwhile; else what its handler returned
 function service:apply_update(package)
   while not self.update_handler do
     self.updatable:lower()
     self.loop:wait(self.updatable)
   end
-  return self.update_handler.call(package)
+  local by, result = self.update_handler, nil
+  self.loop:wait(by.script:spawn(function() result = table.pack(pcall(by.call, package)) end))
+  if not result then return "again" end
+  if not result[1] then error(result[2], 0) end
+  return table.unpack(result, 2, result.n)
 end
 
 --- A script is gone.
@@ -199,19 +198,14 @@ local function on_error(self)
   end
 end
 
--- A hook of the NTP client makes the file once the clock is set.
-local function look_for_clock(self)
-  if self.clock_known or not self.values.clock_file or not process.stat(self.values.clock_file) then return end
-  self.clock_known = true
-  tb.clock(true)
-  self.log:info "the clock is known"
-end
-
 local function on_signals(self)
   return {
     tb.on_signal("HUP", function()
       self.log:info "reload"
-      look_for_clock(self)
+      if self.values.clock_file and not self.clock_told and tb.clock() then -- the hook sends this signal
+        self.clock_told = true
+        self.log:info "the clock is known"
+      end
       self.scripts:reload()
     end),
     tb.on_signal("USR1", function() state.write(self, true) end),
@@ -238,9 +232,7 @@ function service:run()
   self.loop.on_error = on_error(self)
   local handles = on_signals(self)
   self.log:info("version %s starts", tb.version)
-  look_for_clock(self)
   identify(self)
-  if values.updates then updates.start(self, values.updates) end
   self.scripts:reload()
   self.scripts:start_collectors(values.collectors or {})
   state.start(self)

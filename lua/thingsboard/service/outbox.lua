@@ -1,10 +1,16 @@
 --- The service's outbox. It exists from the start, even without a token, and is opened again while the disk fails.
 -- @module thingsboard.service.outbox
 local config = require "thingsboard.command.config"
+local core = require "thingsboard.core"
 local errors = require "thingsboard.error"
+local outage = require "thingsboard.service.outage"
+
+local tb = require "thingsboard"
 
 local outbox = {}
 outbox.__index = outbox
+
+local TIMELESS <const> = 30 -- seconds without the time that are worth a line in the log
 
 --- @tparam table service
 -- @tparam table wanted the options of the outbox; mistakes in them raise
@@ -14,12 +20,17 @@ function outbox.new(service, wanted)
   local self = setmetatable({ service = service, wanted = copy, open = nil, err = nil }, outbox)
   self.recorder = config.recorder() -- until there is a token
   self.open, self.err = self.recorder:outbox(copy)
-  if not self.open then
+  self.disk, self.clock = outage.new(service.log), outage.new(service.log)
+  self.is_open = service.loop:signal()
+  if self.open then
+    self.is_open:raise()
+  else
     service.loop:spawn_background(function()
       service:patiently("outbox", function()
-        if not self.open then self.open, self.err = self.recorder:outbox(copy) end
+        self.open, self.err = self.recorder:outbox(copy)
         return self.open, self.err
       end)
+      self.is_open:raise()
     end)
   end
   return self
@@ -37,27 +48,50 @@ local function move(self, device)
   return self.open, self.err
 end
 
+--- Looks for what an outbox waits for, and tells it in the log: called whenever something may have changed.
+function outbox:look()
+  if not self.open then return end
+  local trouble = self.open:stats().trouble
+  if trouble then
+    self.disk:goes_on("outbox: %s; records wait in memory", trouble)
+  else
+    self.disk:is_over "outbox: the disk works again"
+  end
+  if tb.clock() then
+    self.clock:is_over "the time is known"
+  elseif core.monotonic() - self.service.began > TIMELESS then
+    self.clock:goes_on "the time is not known; records wait for it"
+  end
+end
+
 --- Sends through this device from now on.
 function outbox:use(device)
-  self.service:keep("outbox", function()
+  self.service:keep("outbox", function(_, works)
+    self.service.loop:wait(self.is_open)
     if self.device ~= device then
       local ok, err = move(self, device)
       if not ok then return nil, err end
     end
+    works()
     local _, err = self.open:run()
     return nil, err
   end)
 end
 
+local function outcome(self, ...)
+  self:look()
+  return ...
+end
+
 --- As `put` of an outbox.
 function outbox:put(values, in_order)
-  if self.open then return self.open:put(values, in_order) end
+  if self.open then return outcome(self, self.open:put(values, in_order)) end
   return nil, self.err or errors.new("file", "put: the outbox is not open", { retryable = true })
 end
 
 --- As `attributes` of an outbox.
 function outbox:attributes(values)
-  if self.open then return self.open:attributes(values) end
+  if self.open then return outcome(self, self.open:attributes(values)) end
   return nil, self.err or errors.new("file", "attributes: the outbox is not open", { retryable = true })
 end
 

@@ -3,6 +3,7 @@
 local backoff = require "thingsboard.http.backoff"
 local core = require "thingsboard.core"
 local errors = require "thingsboard.error"
+local outage = require "thingsboard.service.outage"
 
 local patience = {}
 
@@ -16,24 +17,24 @@ local WORKED <const> = 60
 -- @tparam table loop
 -- @tparam table log
 -- @tparam string what for the log
--- @tparam function try returns a value, or nil and the error
+-- @tparam function try returns a value, or nil and the error; called with a function that it may call to say that it
+-- works, though it has not returned. A 401 is not logged here, but by `thingsboard.service.link`.
 -- @return the value
 function patience.keep(loop, log, what, try)
-  local pause, told = backoff.new(patience.first_pause, patience.longest_pause), nil
+  local pause, failing = backoff.new(patience.first_pause, patience.longest_pause), outage.new(log)
+  local function works() failing:is_over("%s: works again", what) end
   while true do
     local from = core.monotonic()
-    local ok, value, err = pcall(try)
+    local ok, value, err = pcall(try, works)
     if ok and value then
-      if told then log:info("%s: works again", what) end
+      works()
       return value
     end
-    local why = errors.text_of(not ok and value or err or "it ended")
-    if core.monotonic() - from > WORKED then
-      pause:reset()
-      told = nil
+    local why = not ok and value or err or "it ended"
+    if core.monotonic() - from > WORKED then pause:reset() end
+    if not (errors.is(why) and why.status == 401) then
+      failing:goes_on("%s: %s; it is tried again", what, errors.text_of(why))
     end
-    if why ~= told then log:warning("%s: %s; it is tried again", what, why) end
-    told = why
     loop:sleep(pause:next())
   end
 end

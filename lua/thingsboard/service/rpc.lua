@@ -57,9 +57,12 @@ end
 local function start(self)
   if self.started then return end
   self.started = true
-  self.service:keep("RPC requests", function(device)
+  self.service:keep("RPC requests", function(device, works)
     local requests = device:rpc_requests()
-    for asked in requests, nil, nil, requests do dispatch(self, asked) end
+    for asked in requests, nil, nil, requests do
+      works()
+      dispatch(self, asked)
+    end
     return nil, requests.error
   end)
 end

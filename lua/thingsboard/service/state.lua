@@ -34,8 +34,7 @@ local function write_file(service, path, text)
     if ok then ok, reason = file:commit() end
     file:close()
   end
-  if not ok and not service.state_failed then service.log:warning("state: %s", reason) end
-  service.state_failed = not ok
+  if ok then service.state_file:is_over "state: works again" else service.state_file:goes_on("state: %s", reason) end
 end
 
 --- Writes the state into the log, if asked to, and into the file that the configuration names.

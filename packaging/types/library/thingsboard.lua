@@ -231,6 +231,7 @@ local thingsboard = {}
 ---@field allow_http? boolean take packages by URL without TLS; default: false
 ---@field url_options? thingsboard.options.elsewhere options of the connection for packages by URL, as of `tb.device`; without them the device's time-outs, `ca_file`, `ca_path`, `proxy`, `interface` and `user_agent` are used
 ---@field outbox? thingsboard.outbox an outbox; the states are put there instead of being posted
+---@field attribute_updates? function called with a list of keys in place of the device's method of this name, where one poll serves several: returns such an iterator
 
 ---Whether the time is known. Outboxes date records only then; before, records wait with the time since the system's start, and are dated once it is. It is known when the script says so, once a file is there that a hook of NTP makes, or when an answer of ThingsBoard's has told it to an outbox.
 ---@param known? boolean|string true or false: the system's clock is right, or is not; or the path of the hook's file, which should be gone after a restart of the system, as in `/tmp` of OpenWrt

@@ -1,0 +1,38 @@
+--- Tells in the log what the answers of the server show: that there are none, that it does not know the token, and when
+-- that is over.
+-- @module thingsboard.service.link
+local core = require "thingsboard.core"
+local outage = require "thingsboard.service.outage"
+
+local link = {}
+
+local SILENT <const> = 30 -- seconds without an answer of the server's that are worth a line in the log
+local UNAUTHORIZED <const> = 401
+
+--- Listens to a device.
+-- @tparam table device
+-- @tparam table log
+-- @tparam function look called after each answer, too
+function link.watch(device, log, look)
+  local silence, unknown, failing_since = outage.new(log), outage.new(log), nil
+  device:listen(function(status)
+    look()
+    local now = core.monotonic()
+    if not status then
+      failing_since = failing_since or now
+      if not silence.told and now - failing_since >= SILENT then
+        silence:goes_on("the server has not answered for %d s", (now - failing_since) // 1)
+      end
+      return
+    end
+    silence:is_over("the server answers again, after %d s", (now - (failing_since or now)) // 1)
+    failing_since = nil
+    if status == UNAUTHORIZED then
+      unknown:goes_on "the server does not know the token (status 401); it is tried again, ever less often"
+    else
+      unknown:is_over "the server knows the token"
+    end
+  end)
+end
+
+return link

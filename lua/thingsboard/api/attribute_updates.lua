@@ -50,10 +50,12 @@ end
 
 local KIND = long_poll.kind("attribute_updates", "/attributes/updates", is_update)
 
--- Applies one key of a message. A message can be delayed on a bad link, so a key that a request found changed since the
--- poll was sent is left to the next request.
+-- Applies one key of a message. Left to the next request are a key that a request found changed since the poll was
+-- sent, for a message can be delayed on a bad link; and, where all keys are wanted, a new one, for a portal's JSON has
+-- keys as well.
 local function update(state, key, value)
-  return not state.found[key] and set(state, key, value)
+  if state.found[key] or not state.wanted and state.current[key] == nil then return false end
+  return set(state, key, value)
 end
 
 -- Applies a message of the server: values by key, or {"deleted": [keys]}. Returns whether it changed anything.

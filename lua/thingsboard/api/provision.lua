@@ -45,11 +45,8 @@ local function read_answer(from, answer)
     return nil, errors.new("not_found", "provision: " .. said ..
       "Check the key and the secret, and that the device profile allows provisioning")
   end
-  if answer.status == "FAILURE" then
-    return nil, errors.new("refused", "provision: " .. said ..
-      "The name may be taken, unknown or provisioned already, or the credentials may be in use")
-  end
-  return nil, errors.new("answer", "provision: the answer has no status that this library knows")
+  return nil, errors.new("refused", "provision: " .. said ..
+    "The name may be taken, unknown or provisioned already, or the credentials may be in use")
 end
 
 -- Reads the store. Returns nil without an error when there is no such file.

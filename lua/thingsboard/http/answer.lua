@@ -62,17 +62,20 @@ function answer.message(check)
   }
 end
 
---- The answer to a request for credentials: an object with a status, which has another name in the server's older
--- documentation.
+local provisioning_statuses = { SUCCESS = true, NOT_FOUND = true, FAILURE = true }
+
+--- The answer to a request for credentials: an object with one of these statuses, which have another name in the
+-- server's older documentation, and with the kind of the credentials if there are any.
 answer.provisioning = {
   read = function(body)
     local value, reason = decode(body)
     if value == nil then return nil, reason end
     if json.is_object(value) then
       value.status = value.status or value.provisionDeviceStatus
-      if type(value.status) == "string" then return value end
+      local complete = value.status ~= "SUCCESS" or type(value.credentialsType) == "string"
+      if provisioning_statuses[value.status] and complete then return value end
     end
-    return nil, "the answer is no JSON object with a status"
+    return nil, "the answer has no status of provisioning, or no credentials"
   end,
 }
 

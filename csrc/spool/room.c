@@ -146,9 +146,10 @@ static int extend_file(struct tb_spool *spool, sqlite3_file *file, sqlite3_file 
   int64_t more = wanted + GROWTH * spool->page;
   if (wanted > most) return SQLITE_FULL;
   if (more > most) more = most;
-  if (extend(file, more) == SQLITE_OK) return keep_length(spool, more);
-  code = extend(file, wanted);
-  return code == SQLITE_OK ? keep_length(spool, wanted) : code;
+  if (extend(file, more) != SQLITE_OK) code = extend(file, wanted);
+  /* It may have got longer than wanted, and SQLite must know its true length. */
+  if (code == SQLITE_OK) code = file->pMethods->xFileSize(file, &length);
+  return code == SQLITE_OK ? keep_length(spool, length / spool->page * spool->page) : code;
 }
 
 int tb_room_for(struct tb_spool *spool, int64_t pages) {

@@ -95,7 +95,7 @@ describe("what is in doubt", function()
 
   before_each(function()
     self, now = doubts.new(1, 300, '"sample"'), 0
-    entry = self:add("records", 7, 2, 30, false, "refused", now)
+    entry = self:add("records", 7, 2, 30, "refused", now)
     self:keep_sample({ text = '{"n":1}', records = 1, points = 1, bytes = 7 }, now)
   end)
 
@@ -167,17 +167,17 @@ describe("what is in doubt", function()
   end)
 
   it("that is an attribute gets a sample of its size, which is no other attribute's value", function()
-    local attribute = self:add("attributes", '"a"', 1, 30, false, "refused", now)
+    local attribute = self:add("attributes", '"a"', 1, 30, "refused", now)
     local body, points = self:sample_for(attribute)
     assert.equal('{"sample":"xxxxxxxxxxxxxxxxx"}', body)
     assert.equal(30, #body)
     assert.equal(1, points)
-    attribute = self:add("attributes", '"b"', 1, 5000, true, "too large", now)
+    attribute = self:add("attributes", '"b"', 1, 0, "too large", now)
     assert.equal('{"sample":"x"}', (self:sample_for(attribute)))
   end)
 
   it("shares the sample between two trials where nothing else is posted between them", function()
-    self:add("records", 9, 1, 20, false, "refused", now)
+    self:add("records", 9, 1, 20, "refused", now)
     now = self:due() + 1
     local steps = {}
     for _, passes in ipairs { true, false, true, false, true } do steps[#steps + 1] = post(passes) end
@@ -190,12 +190,12 @@ describe("what is in doubt", function()
     assert.equal("before", post(true))
     post(false)
     post(true)
-    self:add("records", 11, 9, 200, false, "refused", now - 1) -- larger than the sample
+    self:add("records", 11, 9, 200, "refused", now - 1) -- larger than the sample
     assert.equal("before", (select(2, self:next(now))))
   end)
 
   it("shares no sample that was refused", function()
-    self:add("records", 9, 1, 20, false, "refused", now)
+    self:add("records", 9, 1, 20, "refused", now)
     now = self:due() + 1
     for _, passes in ipairs { true, false, false } do post(passes) end
     assert.equal("before", (select(2, self:next(now))))
@@ -207,7 +207,7 @@ describe("what is in doubt", function()
     self:remove(entry)
     for n = 1, 200 do
       now = now + math.random()
-      due[n] = self:add("records", n, 1, 7, false, "refused", now)
+      due[n] = self:add("records", n, 1, 7, "refused", now)
     end
     for n = 1, 200, 3 do self:remove(due[n]) end
     assert.equal(133, self.count)
@@ -226,7 +226,7 @@ describe("what is in doubt", function()
 
   it("is tried without a sample until there is one, one at a time when the server is there again", function()
     self.records = nil -- as in another process
-    self:add("records", 9, 1, 20, false, "refused", now)
+    self:add("records", 9, 1, 20, "refused", now)
     now = now + 1
     assert.equal("alone", post(false))
     assert.equal("alone", post(false))

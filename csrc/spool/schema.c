@@ -24,6 +24,13 @@ const char *const TB_MIGRATIONS[TB_SCHEMA_VERSION] = {
     "DROP TABLE boots;"
     "ALTER TABLE runs RENAME COLUMN boot TO period;"
     "PRAGMA user_version = 2;",
+
+    /* doubts: what the server has refused alone, and is tried again; `id` is the number of a record, or the key of an
+     * attribute. `wait` and `due` are milliseconds; `due` is an uptime. */
+    "CREATE TABLE doubts (device INTEGER, id, points INTEGER NOT NULL, bytes INTEGER NOT NULL,"
+    "  counted INTEGER NOT NULL, disturbed INTEGER NOT NULL, wait INTEGER NOT NULL, due INTEGER NOT NULL,"
+    "  PRIMARY KEY (device, id)) WITHOUT ROWID;"
+    "PRAGMA user_version = 3;",
 };
 
 /* A commit is on the disk when it returns. What is removed is not overwritten, which would take room. How long the log

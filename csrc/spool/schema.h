@@ -2,7 +2,7 @@
 #ifndef TB_SCHEMA_H
 #define TB_SCHEMA_H
 
-enum { TB_SCHEMA_VERSION = 2, TB_APPLICATION_ID = 0x74626f78 /* "tbox" */ };
+enum { TB_SCHEMA_VERSION = 3, TB_APPLICATION_ID = 0x74626f78 /* "tbox" */ };
 
 /* TB_MIGRATIONS[n] makes version n + 1 of version n; version 0 is an empty file. Never change an entry that was
  * in a release, since files of that version exist: add another entry. */

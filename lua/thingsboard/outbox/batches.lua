@@ -1,6 +1,7 @@
 --- Forms the posts of an outbox: which records, or attributes, go together, and which go next.
 -- @module thingsboard.outbox.batches
 local core = require "thingsboard.core"
+local doubts = require "thingsboard.outbox.doubts"
 local errors = require "thingsboard.error"
 
 local batches = {}
@@ -11,11 +12,12 @@ local PROBE_AFTER = 4 -- refusals in a row, before records are tried that lie el
 local function batch_between(outbox, first, last, most)
   local bounds = outbox.batch
   local points = math.max(1, math.min(bounds.points, outbox.points:room(), outbox.pace.points))
+  local bytes = outbox.doubts:wants_sample() and math.min(bounds.bytes, doubts.largest_sample) or bounds.bytes
   local records = outbox.objects_only and 1 or math.min(bounds.records, most or math.maxinteger)
   while first <= last do
     local from, to = outbox.held:gap(first, last)
     if from > to then return nil end
-    local body, taken_from, taken_to, count, sum = outbox.spool:batch(outbox.number, from, to, bounds.bytes, records,
+    local body, taken_from, taken_to, count, sum = outbox.spool:batch(outbox.number, from, to, bytes, records,
       points, outbox.body)
     if body == nil then return nil, taken_from, taken_to end -- with the reason and its name
     if body then
@@ -82,12 +84,11 @@ end
 
 -- What is in doubt, and the samples before and after it. Records that have since been dropped are no longer in doubt.
 local function next_doubt(outbox)
-  local doubts = outbox.doubts
   while true do
-    local entry, step = doubts:next(core.monotonic())
+    local entry, step = outbox.doubts:next(core.monotonic())
     if not entry then return nil end
     if step == "before" or step == "after" then
-      local body, points = doubts:sample_for(entry)
+      local body, points = outbox.doubts:sample_for(entry)
       local path = entry.kind == "records" and "/telemetry" or "/attributes"
       return { kind = "sample", path = path, body = body, bytes = #body, points = points, doubt = entry, step = step }
     end
@@ -108,7 +109,7 @@ local function next_doubt(outbox)
           records = records, points = points, doubt = entry, step = step }
       end
     end
-    doubts:remove(entry)
+    outbox.doubts:remove(entry)
   end
 end
 

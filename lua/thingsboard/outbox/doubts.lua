@@ -22,6 +22,9 @@ doubts.waits = { 2, 4, 8, 65 }
 --- Seconds between trials when something else was refused meanwhile: at first, and at most.
 doubts.doubtful_wait, doubts.longest_wait = 60, 900
 
+--- Bytes of a post that is kept as a sample, at most.
+doubts.largest_sample = 16 * 1024
+
 -- A sample is repeated until it is large enough, but not more often.
 local MOST_COPIES = 1000
 
@@ -38,6 +41,7 @@ function doubts.new(first, longest, key)
     trial = nil, -- the entry that is on trial, which is in no heap
     step = nil, -- the post of the trial that is next: `alone`, `before`, `itself`, `after`
     control = nil, -- the sample that was posted last and has passed; nil once anything else is posted
+    changes = 0, -- of entries
     disturbances = 0, -- how often something else was refused, and when that was last
     disturbed_at = 0,
   }, doubts)
@@ -48,8 +52,7 @@ local function copies(self, entry)
   if entry.kind == "attributes" then return 1 end
   local sample = self.records
   if not sample then return nil end
-  if entry.any_size then return 1 end
-  local count = math.max(math.ceil(entry.points / sample.points), math.ceil(entry.bytes / sample.bytes))
+  local count = math.max(1, math.ceil(entry.points / sample.points), math.ceil(entry.bytes / sample.bytes))
   return count <= MOST_COPIES and count or nil
 end
 
@@ -61,22 +64,30 @@ end
 --- Adds what was refused alone.
 -- @tparam string kind `records` or `attributes`
 -- @param id number of the record, or key of the attribute
--- @tparam integer points
--- @tparam integer bytes
--- @tparam boolean any_size whether the size of the sample does not matter: it was too large
+-- @tparam integer points of the sample, at least; 0 where its size does not matter
+-- @tparam integer bytes likewise
 -- @tparam string said the server's words
 -- @tparam number now seconds of the monotonic clock
 -- @treturn table its entry
-function doubts:add(kind, id, points, bytes, any_size, said, now)
-  local entry = {
-    kind = kind, id = id, points = points, bytes = bytes, any_size = any_size, said = said,
+function doubts:add(kind, id, points, bytes, said, now)
+  return self:take_up({
+    kind = kind, id = id, points = points, bytes = bytes, said = said,
     wait = self.first, at = now + self.first, -- before the next try, and when that is due
     counted = 0, -- trials in a row that count
     disturbed = false, -- something else was refused since its first trial
-    seen = self.disturbances, -- those that are taken into account
-    gone = false, -- it is not in doubt any more; its heap drops it when it comes up
-  }
-  self.count = self.count + 1
+  }, now)
+end
+
+--- Takes up an entry that another process has added. The system may have been started again since, but when its uptime
+-- has come to that of `at`, the wait is over all the same. No entry waits longer than from now on.
+-- @tparam table entry with the fields that `add` gives it
+-- @tparam number now seconds of the monotonic clock
+-- @treturn table the entry
+function doubts:take_up(entry, now)
+  entry.at = math.min(entry.at, now + entry.wait)
+  entry.seen = self.disturbances -- those that are taken into account
+  entry.gone = false -- it is not in doubt any more; its heap drops it when it comes up
+  self.count, self.changes = self.count + 1, self.changes + 1
   put(self, entry)
   return entry
 end
@@ -115,7 +126,7 @@ end
 -- @treturn integer its points
 function doubts:sample_for(entry)
   if entry.kind == "records" then return list(self.records, copies(self, entry)) end
-  local size = entry.any_size and 1 or math.max(1, entry.bytes - #self.key - 5)
+  local size = math.max(1, entry.bytes - #self.key - 5)
   return ('{%s:"%s"}'):format(self.key, ("x"):rep(size)), 1
 end
 
@@ -145,7 +156,7 @@ end
 -- Whether the sample that has just passed is one for this entry, too, which was due by then.
 local function has_passed(control, entry)
   return control and control.kind == entry.kind and control.at >= entry.at
-    and (entry.any_size or control.points >= entry.points and control.bytes >= entry.bytes)
+    and control.points >= entry.points and control.bytes >= entry.bytes
 end
 
 --- What to post next: of the trial that is on, or else of the first that is due.
@@ -190,16 +201,33 @@ end
 function doubts:remove(entry)
   if entry.gone then return end
   entry.gone = true
-  self.count = self.count - 1
+  self.count, self.changes = self.count - 1, self.changes + 1
   if self.trial == entry then self.trial, self.step = nil, nil end
+end
+
+--- All entries.
+-- @treturn table a list
+function doubts:list()
+  local found = { self.trial }
+  for _, name in ipairs { "waiting", "alone" } do
+    local entries = heap.new()
+    for i = 1, self[name].n do
+      local entry = self[name][i]
+      if not entry.gone then
+        if entry.seen ~= self.disturbances then disturb(self, entry) end
+        entries:add(entry)
+        found[#found + 1] = entry
+      end
+    end
+    self[name] = entries
+  end
+  return found
 end
 
 --- Forgets all of a kind.
 function doubts:forget(kind)
-  for _, entries in ipairs { self.waiting, self.alone, { self.trial } } do
-    for i = 1, entries.n or #entries do
-      if entries[i].kind == kind then self:remove(entries[i]) end
-    end
+  for _, entry in ipairs(self:list()) do
+    if entry.kind == kind then self:remove(entry) end
   end
 end
 
@@ -208,7 +236,21 @@ local function finish(self, wait, now)
   local entry = self.trial
   entry.wait, entry.at, entry.seen = wait, now + wait, self.disturbances
   self.trial, self.step = nil, nil
+  self.changes = self.changes + 1
   put(self, entry)
+end
+
+--- Whether there are entries without a sample, so that the next post should be one.
+-- @treturn boolean
+function doubts:wants_sample()
+  return self.alone.n > 0
+end
+
+--- The sender begins: what its last run has left of a trial does not count.
+-- @tparam number now seconds of the monotonic clock
+function doubts:begin(now)
+  self.control = nil
+  if self.trial then finish(self, self.trial.wait, now) end
 end
 
 local function wait_in_doubt(entry)
@@ -265,6 +307,7 @@ end
 -- @tparam number now seconds of the monotonic clock
 function doubts:disturb(now)
   self.disturbances, self.disturbed_at, self.control = self.disturbances + 1, now, nil
+  self.changes = self.changes + 1
   if not self.trial then return end
   local entry = self.trial
   disturb(self, entry)

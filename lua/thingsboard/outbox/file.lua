@@ -243,6 +243,16 @@ local function write_changes(self)
   return true
 end
 
+--- Runs statements as one transaction.
+-- @tparam function write returns what the last of them returns
+-- @treturn boolean whether it is on the disk; else nothing is
+function file:transaction(write)
+  local _ <close> = enter(self)
+  if self.spool:query(schema.begin) and write() and self.spool:query(schema.commit) then return true end
+  self.spool:query(schema.rollback)
+  return false
+end
+
 local function write(self)
   local ok, reason, code = true, nil, nil
   if self.state == "closed" then ok, reason, code = open(self) end

@@ -29,6 +29,7 @@ local PLANS = {
 
 local MOST_IN_MEMORY = 10000 -- records, while the disk fails
 local MOST_REJECTED = 1000
+local MOST_DOUBTS, DOUBTS_AT_ONCE = 1000, 50 -- that the file keeps; in one transaction, which must be small
 
 local function check_budget(name, notation)
   return budget.new(notation) or
@@ -93,6 +94,7 @@ function outbox.new(client, given)
     bisect = bisect.new(), -- searches for the record for which a batch was refused
     doubts = doubts.new(sender.first_pause, sender.longest_pause, -- what was refused alone
       payload.value("outbox", option.confirm_key .. "_sample")),
+    noted_doubts = 0, -- what `doubts.changes` was when the file was told
     pace = pace.new(sender.longest_pause), -- what the server is found to take
     confirm = confirm.new(option.confirm), -- what is sent and not confirmed
     noted_wait = 0, -- what the file has of `confirm.waited`, milliseconds
@@ -103,6 +105,7 @@ function outbox.new(client, given)
     retry_at = 0, -- when the next of these is due
     expire_at = 0, -- when the old are to be dropped again
     noted_at = 0, -- when the time is to be noted again
+    note_doubts_at = 0, -- when what is in doubt is to be noted again
     -- The first record of the last post that failed for a limit or by somebody else's answer, or `attributes`.
     stuck_at = nil,
     stuck = 0, -- how often in a row posts have failed so there
@@ -153,6 +156,8 @@ function outbox:read()
   if not found.counters then return nil, reason, code end
   found.attributes, reason, code = self.spool:query(schema.attributes, file_number)
   if not found.attributes then return nil, reason, code end
+  found.doubts, reason, code = self.spool:query(schema.doubts, file_number)
+  if not found.doubts then return nil, reason, code end
   first, last, found.newest, undated = self.spool:newest(self.number)
   if first == nil then return nil, last, found.newest end
   if undated then found.newest = nil end
@@ -163,6 +168,25 @@ end
 function outbox:read_undated()
   local row = self.file_number and self.spool:query(schema.undated, self.file_number)
   if row and row[1] then self.lost.undated = row[1][1] end
+end
+
+-- Takes up what the last process has found to be in doubt, and not what is gone since: its number may come again.
+local function take_up_doubts(self, rows)
+  local now = core.monotonic()
+  for _, row in ipairs(rows) do
+    local id, points, bytes, counted, disturbed, wait, due = table.unpack(row)
+    local is_record = math.type(id) ~= nil
+    local attribute = self.pending[id]
+    if is_record and self.spool:batch(self.number, id, id, math.maxinteger, 1, math.maxinteger, self.body)
+      or attribute and attribute.on_disk and not attribute.in_doubt then
+      local entry = self.doubts:take_up({ kind = is_record and "records" or "attributes", id = id, points = points,
+        bytes = bytes, counted = counted, disturbed = disturbed > 0, wait = wait / 1000, at = due / 1000 }, now)
+      if attribute then attribute.in_doubt = entry else self.held:add(id, id) end
+    else
+      self.spool:query(schema.forget_doubt, self.file_number, id)
+    end
+  end
+  self.noted_doubts = self.doubts.changes
 end
 
 --- Merges what the opened file holds with what is in memory.
@@ -184,6 +208,7 @@ function outbox:opened(found)
   for _, row in ipairs(found.attributes) do
     if not self.pending[row[1]] then self.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end
   end
+  take_up_doubts(self, found.doubts)
   self.lost_changed = true
 end
 
@@ -228,6 +253,26 @@ function outbox:note_markers()
   if not self.file:is_open() or waited == self.noted_wait then return end
   local ok = self.spool:query(schema.count, self.file_number, schema.waited_for_markers, waited)
   if ok then self.noted_wait = waited end
+end
+
+--- Notes what is in doubt, and how far its trials have come: processes may end before they are a proof.
+function outbox:note_doubts()
+  if not self.file:is_open() or self.doubts.changes == self.noted_doubts then return end
+  local list = self.doubts:list()
+  local count = math.min(#list, MOST_DOUBTS)
+  local ok = self.spool:query(schema.forget_doubts, self.file_number) ~= nil
+  for first = 1, count, DOUBTS_AT_ONCE do
+    ok = ok and self.file:transaction(function()
+      local done = true
+      for i = first, math.min(first + DOUBTS_AT_ONCE - 1, count) do
+        local entry = list[i]
+        done = done and self.spool:query(schema.note_doubt, self.file_number, entry.id, entry.points, entry.bytes,
+          entry.counted, entry.disturbed and 1 or 0, math.ceil(entry.wait * 1000), math.ceil(entry.at * 1000))
+      end
+      return done
+    end)
+  end
+  if ok then self.noted_doubts = self.doubts.changes end
 end
 
 --- Counts what is lost.
@@ -423,12 +468,16 @@ function outbox:attributes(values)
     attribute.version = self.versions
     before[name] = self.pending[name] or false
     self.pending[name] = attribute
+    if before[name] and before[name].in_doubt then self.doubts:remove(before[name].in_doubt) end
   end
   self.attributes_changed = true
   local reason
   ok, reason = settle(self)
   if not ok and not self.in_memory then
-    for key, attribute in next, before do self.pending[key] = attribute or nil end
+    for key, attribute in next, before do
+      self.pending[key] = attribute or nil
+      if attribute then attribute.in_doubt = nil end
+    end
     return nil, errors.new("file", "attributes: they cannot be kept: " .. reason, { retryable = true })
   end
   if self.running then self.news:raise() end
@@ -543,6 +592,7 @@ function outbox:close()
   local well, ok, reason = pcall(self.file.sync, self.file)
   pcall(self.note_time, self)
   pcall(self.note_markers, self)
+  pcall(self.note_doubts, self)
   self.closed = true
   self.news:raise()
   self.wake:raise()

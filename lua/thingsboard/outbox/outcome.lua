@@ -3,6 +3,7 @@
 -- @module thingsboard.outbox.outcome
 local answers = require "thingsboard.outbox.answers"
 local core = require "thingsboard.core"
+local doubts = require "thingsboard.outbox.doubts"
 
 local outcome = {}
 
@@ -10,7 +11,6 @@ local NOTE_EVERY = 60 -- seconds between notes of how late it is
 -- Posts that begin with the same record and get answers that are not ThingsBoard's, or speak of a limit, before a
 -- record is suspected to be the cause.
 local STUCK = 3
-local SAMPLE_BYTES = 16 * 1024 -- of a post that may be kept as a sample, at most
 -- Short lists that were refused, and whose records passed alone, before lists are given up; and how many objects go
 -- before a list is tried again.
 local SHORT_LISTS, OBJECTS = 3, 50
@@ -41,7 +41,7 @@ end
 -- @tparam table outbox
 -- @tparam table post
 function outcome.prepare(outbox, post)
-  if post.kind == "records" and (post.records == 1 or is_searching(outbox) and post.bytes <= SAMPLE_BYTES) then
+  if post.kind == "records" and (post.records == 1 or is_searching(outbox) and post.bytes <= doubts.largest_sample) then
     local text = post.body:take()
     post.inner = text:sub(2, -2)
     post.body = post.records == 1 and post.inner or text
@@ -191,15 +191,16 @@ function outcome.passed(outbox, post, now)
 end
 
 local function doubt(outbox, post, err, now)
-  local too_large = answers.action(err) == "too_large"
+  local points, bytes = post.points, post.bytes
+  if answers.action(err) == "too_large" then points, bytes = 0, 0 end -- no sample of its size passes
   if post.kind == "records" then
     outbox.held:add(post.first, post.last)
-    outbox.doubts:add("records", post.first, post.points, post.bytes, too_large, err.message, now)
+    outbox.doubts:add("records", post.first, points, bytes, err.message, now)
   else
     local key = next(post.versions)
     local attribute = outbox.pending[key]
-    if not attribute then return end -- it has a new value
-    attribute.in_doubt = outbox.doubts:add("attributes", key, 1, post.bytes, too_large, err.message, now)
+    if not attribute or attribute.version ~= post.versions[key] then return end -- it has a new value
+    attribute.in_doubt = outbox.doubts:add("attributes", key, points, bytes, err.message, now)
   end
 end
 

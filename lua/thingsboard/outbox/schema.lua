@@ -28,6 +28,12 @@ return {
   forget_oldest_rejected = "DELETE FROM rejected WHERE id IN (SELECT id FROM rejected ORDER BY id LIMIT 10)",
   forget_rejected = "DELETE FROM rejected WHERE device = ? AND id <= (SELECT max(id) FROM rejected) - ?",
 
+  -- `doubts` holds what was refused alone: how large it is, and how far its trials have come.
+  doubts = "SELECT id, points, bytes, counted, disturbed, wait, due FROM doubts WHERE device = ?",
+  forget_doubts = "DELETE FROM doubts WHERE device = ?",
+  forget_doubt = "DELETE FROM doubts WHERE device = ? AND id = ?",
+  note_doubt = "INSERT INTO doubts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+
   -- `runs` holds the records. `ts` is a time since 1970; where `period` names one in which nobody knew the time, it is
   -- an uptime, to which that one's `offset` is added once it is known. The id of a run begins with the number of its
   -- device.

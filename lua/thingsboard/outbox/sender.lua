@@ -20,6 +20,7 @@ sender.first_pause, sender.longest_pause = 1, 300
 
 local READ_TIMEOUT = 10 -- seconds for reading a marker: over a rate limit the server does not answer
 local EXPIRE_EVERY = 1 -- seconds
+local NOTE_EVERY = 60 -- seconds between notes of what is in doubt
 
 -- Without polls the device's exchanges come one after another, and use one connection. A poll has one of its own.
 local function has_polls(outbox)
@@ -228,6 +229,10 @@ local function keep_house(outbox)
   outcome.remove_sent(outbox)
   outbox:expire()
   outbox:write_losses()
+  if core.monotonic() >= outbox.note_doubts_at then
+    outbox.note_doubts_at = core.monotonic() + NOTE_EVERY
+    outbox:note_doubts()
+  end
   outbox.expire_at = core.monotonic() + EXPIRE_EVERY
 end
 
@@ -268,8 +273,12 @@ function sender.run(outbox, deadline)
   outbox.retry_at, outbox.expire_at = 0, 0
   outbox.backlog_end = select(3, outbox.spool:counts(outbox.number))
   local _ <close> = setmetatable({}, { __close = function() outbox.running = false end })
+  outbox.doubts:begin(core.monotonic())
   local ok, err = loop(outbox, deadline)
-  if not outbox.closed then outbox:note_markers() end
+  if not outbox.closed then
+    outbox:note_markers()
+    outbox:note_doubts()
+  end
   if ok then return true end
   return nil, err
 end

@@ -1,0 +1,104 @@
+-- What an outbox finds to be refused is known to the next process, which goes on with its trials.
+local emulator = require "spec.support.emulator"
+local recording = require "spec.support.recording"
+local scratch = require "spec.support.scratch"
+local spool = require "thingsboard.spool"
+local tb = require "thingsboard"
+
+-- What a script does that cron starts: it puts a record, and sends for a while. The trials take longer than that.
+local SCRIPT = [[
+  local doubts = require "thingsboard.outbox.doubts"
+  doubts.waits = { 0.2, 0.2, 0.2, 1.5 }
+  local outbox = assert(dev:outbox { path = path, confirm = false })
+  if FIRST then
+    for n = 1, 20 do assert(outbox:put { n = n, bad = n == 7 and "poison" or nil }) end
+    assert(outbox:attributes { good = 1, bad = "poison" })
+  end
+  assert(outbox:put { n = 20 + RUN })
+  outbox:drain { deadline = 0.9 }
+  local stats = outbox:stats()
+  print(stats.lost.rejected or 0, stats.in_doubt, stats.sent.posts)
+  outbox:close()
+]]
+
+describe("what is in doubt", function()
+  local e, place
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+  before_each(function()
+    place = recording.start(e)
+    e:clear()
+  end)
+  after_each(function() place:stop() end)
+
+  it("is set aside though no process lives as long as its trials take, and holds up no other record", function()
+    e:fault { request_body = "poison", how = "status", status = 400 }
+    local rejected, runs
+    for run = 1, 10 do
+      local said = place:run(("local FIRST, RUN = %s, %d "):format(run == 1, run) .. SCRIPT)
+      rejected = math.tointeger(tonumber(said:match "^%d+")) or error(said)
+      runs = run
+      if rejected == 2 then break end
+      assert.equal(20 + run - 1, #place:arrived(20 + run - 1)) -- but for the bad one
+    end
+    assert.equal(2, rejected)
+    assert.is_true(runs >= 2)
+    local alone, together = 0, 0
+    for _, request in ipairs(e:requests()) do
+      if request.body and request.body:find("poison", 1, true) then
+        if request.body:find '^{"ts":' then alone = alone + 1 end
+        if request.body:find '^%[' then together = together + 1 end
+      end
+    end
+    assert.is_true(alone <= 10, alone) -- once to find it, four trials, and one that a deadline may end in each run
+    assert.is_true(together <= 8, together) -- the first process has found it
+    local outbox <close> = assert(place.dev:outbox { path = place.path })
+    assert.equal(0, outbox:stats().in_doubt)
+    assert.equal(1, #assert(outbox:rejected()))
+  end)
+
+  it("is forgotten where the record is gone: another one may get its number", function()
+    local outbox = assert(place.dev:outbox { path = place.path })
+    recording.fill(outbox, 1, 3)
+    outbox:close()
+    local store = spool.spool(place.path)
+    assert(store:open())
+    for _, id in ipairs { 1, 5 } do -- of the second record, and of one that is gone
+      assert(store:query("INSERT INTO doubts SELECT number, ?, 1, 30, 3, 0, 60000, 0 FROM devices", id))
+    end
+    assert(store:query("INSERT INTO doubts SELECT number, ?, 1, 30, 3, 0, 60000, 0 FROM devices", '"gone"'))
+    store:close()
+    local dev <close> = tb.device { url = e.url, token = place.token }
+    outbox = assert(dev:outbox { path = place.path })
+    assert.equal(1, outbox:stats().in_doubt)
+    recording.fill(outbox, 4, 8)
+    assert.equal(1, outbox:stats().in_doubt)
+    outbox:close()
+    store = spool.spool(place.path)
+    assert(store:open())
+    assert.same({ { 1 } }, store:query "SELECT id FROM doubts")
+    store:close()
+    outbox = assert(dev:outbox { path = place.path })
+    assert.is_true(outbox:drain { deadline = 20 }) -- it passes
+    assert.equal(8, #place:arrived(8))
+    outbox:close()
+    store = spool.spool(place.path)
+    assert(store:open())
+    assert.same({}, store:query "SELECT id FROM doubts")
+    store:close()
+    assert.same({ "outbox", "outbox-wal" }, scratch.files(place.directory))
+  end)
+
+  it("is the last value of an attribute, and no later one", function()
+    local outbox <close> = assert(place.dev:outbox { path = place.path })
+    e:fault { request_body = "poison", how = "status", status = 400 }
+    assert(outbox:attributes { a = "poison" })
+    assert.is_nil((outbox:drain { deadline = 0.5 }))
+    assert.equal(1, outbox:stats().in_doubt)
+    assert(outbox:attributes { a = "good" })
+    assert.equal(0, outbox:stats().in_doubt)
+    assert.is_true(outbox:drain { deadline = 5 })
+    assert.equal("good", e:attributes(place.token, "client").a.value)
+  end)
+end)

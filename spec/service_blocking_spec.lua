@@ -18,6 +18,7 @@ local loops = {
   finalizer = "setmetatable({}, { __gc = function() while true do end end }) collectgarbage() collectgarbage()",
   comparison = "table.sort({ 1, 2, 3 }, function() while true do end end)",
   chunk = "load 'while true do pcall(load [[while true do end]]) end' ()",
+  text = "error(setmetatable({}, { __tostring = function() while true do end end }))",
   hook = "pcall(debug.sethook) while true do end",
 }
 
@@ -43,6 +44,23 @@ describe("thingsboard service", function()
       s:wait_for_values("good", #s:values "good" + 3)
       os.remove(s.scripts .. "/bad.lua")
       s:signal "HUP"
+    end
+    s:stop()
+  end)
+
+  it("ends handlers that loop, and answers", function()
+    s:write("a.lua", [[
+      local tb, device = ...
+      local endless = setmetatable({}, { __tostring = function() while true do end end })
+      device:on_rpc("text", function() error(endless) end)
+      device:on_rpc("loop", function() while true do pcall(function() while true do end end) end end)
+      device:on_rpc("well", function() return 1 end)
+    ]])
+    start_in_haste(20)
+    for _, method in ipairs { "text", "loop" } do
+      s:wait_for_polls()
+      s:ask(method)
+      s:wait(function() return s:ask "well" == 1 end)
     end
     s:stop()
   end)

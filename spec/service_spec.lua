@@ -139,6 +139,8 @@ describe("thingsboard service", function()
       ("return { url = 'http://127.0.0.1:1', token_file = %q, report = { as = 'mail' } }"):format(s.token_file))
     fails(1, "outbox: option 'plan' must be 'cloud-free'", ("return { url = 'http://127.0.0.1:1', token_file = %q, "
       .. "outbox = { path = '/tmp/x', plan = 'gold' } }"):format(s.token_file))
+    fails(1, "thingsboard: device: option 'url' must be like",
+      ("return { url = 'ftp://127.0.0.1:1', token_file = %q, outbox = { path = '/tmp/x' } }"):format(s.token_file))
     fails(1, "thingsboard: report: unknown option 'colour'",
       ("return { url = 'http://127.0.0.1:1', token_file = %q, report = { colour = 1 } }"):format(s.token_file))
     fails(1, "thingsboard: updates: option 'kind' must be 'firmware' or 'software'",

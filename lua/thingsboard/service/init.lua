@@ -3,6 +3,7 @@
 -- @module thingsboard.service
 local attributes = require "thingsboard.service.attributes"
 local check = require "thingsboard.check"
+local client = require "thingsboard.http.client"
 local config = require "thingsboard.command.config"
 local core = require "thingsboard.core"
 local errors = require "thingsboard.error"
@@ -40,6 +41,8 @@ function service.new(values)
   self.stopping, self.updatable = self.loop:signal(), self.loop:signal()
   self.provisioning, self.state_file = outage.new(self.log), outage.new(self.log)
   if values.clock_file then tb.clock(values.clock_file) end -- which a hook of the NTP client makes
+  local mistake = client.mistake("device", self.connection)
+  if mistake then error(mistake, 0) end
   self.waiting_for_device = {}
   self.rpc, self.attributes = rpc.new(self), attributes.new(self)
   self.scripts = scripts.new(self, values.scripts)
@@ -173,17 +176,18 @@ function service:device_for(script)
 end
 
 --- Lets the script that has asked for it install a package; waits for one to ask.
--- @treturn "again" if the script was stopped meanwhile; else what its handler returned
+-- @return as `apply` of `device:updates`; "again" if the script was stopped meanwhile
 function service:apply_update(package)
   while not self.update_handler do
     self.updatable:lower()
     self.loop:wait(self.updatable)
   end
-  local by, result = self.update_handler, nil
-  self.loop:wait(by.script:spawn(function() result = table.pack(pcall(by.call, package)) end))
-  if not result then return "again" end
-  if not result[1] then error(result[2], 0) end
-  return table.unpack(result, 2, result.n)
+  local by = self.update_handler
+  local ok, result, reason = by.script:call(by.call, package)
+  if ok then return result, type(reason) == "string" and reason or nil end
+  if ok == nil then return "again" end
+  self.log:error("%s: on_update: %s", by.script.name, result)
+  return nil, result:match "^[^\n]*"
 end
 
 --- A script is gone.

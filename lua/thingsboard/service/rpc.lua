@@ -1,7 +1,6 @@
 --- Passes the server's RPC requests to the scripts, by one iterator that starts when a script first serves a method.
 -- @module thingsboard.service.rpc
 local answer = require "thingsboard.api.rpc_answer"
-local errors = require "thingsboard.error"
 
 local rpc = {}
 rpc.__index = rpc
@@ -20,20 +19,14 @@ end
 
 -- Calls the handler in a task of its script, and answers whatever becomes of it.
 local function handle(self, asked, handler)
-  local loop, result = self.service.loop, nil
-  local task = handler.script:spawn(function()
-    result = table.pack(xpcall(handler.call, debug.traceback, asked.params, asked))
-  end)
-  loop:wait(task)
-  if not result then
-    answer.send(loop, asked, { error = "the script that serves this method was stopped" })
-  elseif result[1] then
-    answer.send(loop, asked, result[2])
-  else
-    local text = errors.text_of(result[2])
-    self.service.log:error("%s: method %s: %s", handler.script.name, asked.method, text)
-    answer.send(loop, asked, { error = (text:match "^[^\n]*") })
+  local loop = self.service.loop
+  local ok, result = handler.script:call(handler.call, asked.params, asked)
+  if ok then return answer.send(loop, asked, result) end
+  if ok == nil then
+    return answer.send(loop, asked, { error = "the script that serves this method was stopped" })
   end
+  self.service.log:error("%s: method %s: %s", handler.script.name, asked.method, result)
+  answer.send(loop, asked, { error = (result:match "^[^\n]*") })
 end
 
 local function dispatch(self, asked)

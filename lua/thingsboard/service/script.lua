@@ -62,8 +62,9 @@ function script:spawn(body, ...)
   if not self.tasks then error("the script has been stopped", 2) end
   local task
   local function keep_traceback(raised)
-    task.traceback = debug.traceback(errors.text_of(raised), 2)
-    return raised
+    local text = errors.text_of(raised)
+    task.traceback = debug.traceback(text, 2)
+    return text
   end
   task = self.service.loop:spawn(function(...)
     task.guard:begin_turn()
@@ -73,6 +74,26 @@ function script:spawn(body, ...)
   self.guard:watch(task.thread)
   self.tasks[task] = true
   return task
+end
+
+-- For `xpcall`: what is raised becomes a text here, where the guard watches a `__tostring` of the script's.
+local function text_with_traceback(raised)
+  return debug.traceback(errors.text_of(raised), 2)
+end
+
+--- Calls a handler of the script's in a task of its own, and waits for its end.
+-- @tparam function handler
+-- @param ... its arguments
+-- @treturn[1] boolean true
+-- @return[1] ... what it returned
+-- @treturn[2] boolean false
+-- @treturn[2] string what it raised, with a traceback
+-- @treturn[3] nil the script was stopped meanwhile
+function script:call(handler, ...)
+  local result
+  local task = self:spawn(function(...) result = table.pack(xpcall(handler, text_with_traceback, ...)) end, ...)
+  self.service.loop:wait(task)
+  if result then return table.unpack(result, 1, result.n) end
 end
 
 --- A task of it has failed.

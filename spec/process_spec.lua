@@ -164,16 +164,21 @@ end)
 describe("a process that does not end by itself", function()
   it("is ended some seconds after INT or TERM, whatever it does", function()
     for _, name in ipairs { "INT", "TERM" } do
-      local line = ("LUA_PATH='%s' LUA_CPATH='%s' exec lua5.4 -e '%s' & sleep 1; kill -%s $!; wait $!; echo $?"):format(
-        package.path, package.cpath, [[
+      local pipe = io.popen(("echo $$; LUA_PATH='%s' LUA_CPATH='%s' exec lua5.4 -e '%s' 2>&1"):format(package.path,
+        package.cpath, [[
           local tb = require "thingsboard"
-local until_true = require "spec.support.until_true"
           tb.on_signal("INT", print) tb.on_signal("TERM", print)
-          require "thingsboard.process".end_within(1)
-          setmetatable({}, { __gc = function() while true do end end })
-          collectgarbage()]], name)
-      local pipe <close> = io.popen(line)
-      assert.equal(("%d\n"):format(128 + 14), pipe:read "a")
+          require "thingsboard.process".end_within(1, "cut off\n")
+          setmetatable({}, { __gc = function()
+            print "loops" io.stdout:flush()
+            while true do end
+          end })
+          collectgarbage()]]))
+      local pid = pipe:read("n", "L")
+      assert.equal("loops", pipe:read "l")
+      os.execute(("kill -%s %d"):format(name, pid))
+      assert.equal("cut off\n", pipe:read "a")
+      assert.same({ nil, "signal", 14 }, { pipe:close() })
     end
   end)
 

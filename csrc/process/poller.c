@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -35,6 +36,14 @@ static struct {
 } caught[SIGNALS];
 
 static volatile sig_atomic_t seconds_to_end; /* from the first INT or TERM on; 0 for as long as it takes */
+static char last_words[256];                 /* when they are over */
+
+static void give_up(int number) {
+  ssize_t written = write(STDERR_FILENO, last_words, strlen(last_words));
+  (void)written;
+  (void)signal(number, SIG_DFL);
+  (void)raise(number);
+}
 
 static void ring(int number) {
   const uint64_t one = 1;
@@ -198,10 +207,13 @@ static int poller_close(lua_State *L) {
 
 /*** Limits how long the process may take to end once it has caught INT or TERM: then SIGALRM ends it, whatever it does.
 @function end_within
-@tparam integer seconds */
+@tparam integer seconds
+@tparam string text written to the standard error then; at most 255 bytes of it */
 static int end_within(lua_State *L) {
   lua_Integer seconds = luaL_checkinteger(L, 1);
   luaL_argcheck(L, seconds > 0 && seconds <= INT_MAX, 1, "out of range");
+  (void)snprintf(last_words, sizeof last_words, "%s", luaL_checkstring(L, 2));
+  (void)signal(SIGALRM, give_up);
   seconds_to_end = (sig_atomic_t)seconds;
   return 0;
 }

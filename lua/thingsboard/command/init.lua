@@ -9,6 +9,8 @@ local tb = require "thingsboard"
 local command = {}
 
 local SECONDS_TO_END <const> = 30 -- after SIGINT or SIGTERM, whatever a script does
+local CUT_OFF <const> = ("thingsboard: error: it has not ended %d s after the signal, for a script or a program of its "
+  .. "holds it up; it is ended by force\n"):format(SECONDS_TO_END)
 
 --- The subcommands, and what they do.
 command.subcommands = {
@@ -78,7 +80,7 @@ local function run(subcommand, given, arguments)
   local function stop()
     if subcommand.stop then subcommand.stop() else task:cancel() end
   end
-  process.end_within(SECONDS_TO_END)
+  process.end_within(SECONDS_TO_END, CUT_OFF)
   local _ <close> = tb.on_signal("INT", stop)
   local _ <close> = tb.on_signal("TERM", stop)
   local _ <close> = tb.on_signal("PIPE", function() end) -- what writes hears of it

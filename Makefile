@@ -142,6 +142,10 @@ test: ready-for-test
 page-test: ready-for-page
 	$(PATHS) exec $(LUA) $(BUSTED) $(wildcard spec/page/*_spec.lua)
 
+# A script of your own, without installing anything: make run SCRIPT=first.lua
+run: ready-for-demo
+	@$(PATHS) exec $(LUA) $(SCRIPT)
+
 emulator: ready-for-demo
 	@$(PATHS) exec $(LUA) spec/emulator/main.lua --page
 
@@ -320,5 +324,5 @@ clean:
 deps:
 	@./.ci/deps
 
-.PHONY: all install install-emulator uninstall demo test types-test page-test emulator memcheck sanitize collect torture torture-memory torture-network \
+.PHONY: all install install-emulator uninstall demo test types-test page-test run emulator memcheck sanitize collect torture torture-memory torture-network \
   torture-soak torture-outbox fuzz mutants coverage lint types man doc format bench clean deps

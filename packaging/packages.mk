@@ -5,7 +5,7 @@ DIST = $(BUILD)/dist
 RELEASE = thingsboard-$(VERSION)
 # Where the release's rockspec says that the source is; LuaRocks clones it into a folder of that name, and looks for that
 # folder in a source rock too.
-SOURCE_URL ?= $(patsubst https://%,git+https://%,$(or $(shell git config remote.origin.url),git+file://thingsboard))
+SOURCE_URL ?= $(patsubst /%,git+file:///%,$(patsubst https://%,git+https://%,$(or $(shell git config remote.origin.url),git+file://thingsboard)))
 SOURCE_FOLDER = $(notdir $(SOURCE_URL:%.git=%))
 
 # The same commit gives the same bytes: no names, no times but the commit's.

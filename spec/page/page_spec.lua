@@ -88,6 +88,23 @@ describe("the emulator's page", function()
     assert.truthy(b:text("table"):find("temperatureDOUBLE" .. 2, 1, true))
   end)
 
+  it("draws what comes later, at its time", function()
+    local process <close> = start(device_script(e, [[
+      for n = 1, 1000 do
+        assert(dev:send_telemetry { temperature = n + 0.5, heating = n % 2 == 0 })
+        tb.sleep(0.2)
+      end]]))
+    local function chart(key)
+      return ([[Chart.getChart([...document.querySelectorAll('figure')]
+        .find(f => f.querySelector('figcaption').textContent === '%s')?.querySelector('canvas'))]]):format(key)
+    end
+    b:wait(chart "temperature" .. "?.data.datasets[0].data.length > 2")
+    local first = b:run("return " .. chart "temperature" .. ".scales.x.max")
+    b:wait(("%s.scales.x.max >= %d"):format(chart "temperature", first + 1000))
+    b:wait(chart "temperature" .. ".scales.x.max === " .. chart "temperature" .. ".data.datasets[0].data.at(-1).x")
+    assert.equal("false,true", b:run("return " .. chart "heating" .. ".scales.y.ticks.map(t => t.label).join()"))
+  end)
+
   it("shows the types of values as the server has them", function()
     request(e.url .. "/api/v1/" .. e.token .. "/telemetry", "POST",
       '{"a":1,"b":1.50,"c":"x","d":true,"e":{"f":[1.0]}}')

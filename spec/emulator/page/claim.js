@@ -12,7 +12,7 @@ export function claimView(device) {
   });
   const claim = form({ class: "row", id: "claim" }, async ({ secret }) => {
     const said = await command("claim_by_user", { token: device().token, secret });
-    if (said === "FAILURE") throw new Error("FAILURE: there is no offer with this secret; a wrong secret spoils one.");
+    if (said === "FAILURE") throw new Error("FAILURE: the device cannot be claimed with this secret. A wrong secret ends a claim: call dev:claim again.");
     return said;
   }, field("Secret", h("input", { autocomplete: "off" }), "secret"), h("button", { class: "main" }, "Claim as a user"));
   const allowed = h("input", { type: "checkbox", role: "switch", change() {
@@ -23,8 +23,8 @@ export function claimView(device) {
     update() {
       const { claimed, offer } = device();
       setText(about, claimed ? "The device is claimed." : offer && offer.ends_at > Date.now()
-        ? `The device offers itself until ${dateTime(offer.ends_at)} for the secret "${offer.secret}".`
-        : "The device does not offer itself: a script does that by dev:claim { secret_key = ... }.");
+        ? `The device can be claimed until ${dateTime(offer.ends_at)} with the secret "${offer.secret}".`
+        : "The device cannot be claimed yet: first its script calls dev:claim { secret_key = ... }.");
       back.hidden = !claimed;
       claim.hidden = Boolean(claimed);
       allowed.checked = model.settings.claiming_allowed;

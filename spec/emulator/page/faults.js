@@ -137,8 +137,8 @@ export function faultsView() {
   let names = "";
   return {
     element: h("div", {}, h("h2", {}, "Break it"),
-      h("p", {}, "What an author wants to see his script meet. Of several faults that are on, the one that was "
-        + "switched on first breaks an answer; rate limits, the queue, a restart and the clock are the whole server's."),
+      h("p", {}, "Switch a fault on to see what your script does then. Of several that are on, the one that was "
+        + "switched on first is used. Rate limits, the queue, a restart and the clock are the same for all devices."),
       field("Breaks the answers to", device), h("div", { class: "cards" }, ...cards.map(card => card.element))),
     update() {
       const now = [...model.devices.keys()].sort();

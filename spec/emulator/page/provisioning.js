@@ -42,8 +42,8 @@ export function provisioningView() {
   return {
     element: h("div", {}, h("h2", {}, "Provisioning"),
       h("p", {}, "A device without a token asks for one by a profile's key and secret. ALLOW_CREATE makes the device; "
-        + "CHECK_PRE_PROVISIONED gives out the credentials of one that is there, once; on X509_CERTIFICATE_CHAIN the "
-        + "server breaks."),
+        + "CHECK_PRE_PROVISIONED gives out the credentials of one that is there, once; with X509_CERTIFICATE_CHAIN "
+        + "the server gives a bare 500."),
       make, element, none),
     update() {
       const profiles = Object.entries(model.profiles).map(([key, profile]) => ({ key, ...profile }));

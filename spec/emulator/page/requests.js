@@ -9,7 +9,9 @@ const MOST_SHOWN = 200;
 
 const classes = [["", "any"], ["2", "2xx"], ["4", "4xx"], ["5", "5xx"], ["none", "none yet, or none at all"]];
 
-const shortTarget = target => (target ?? "").replace(/^\/api\/v1\//, "");
+// A path that breaks at its slashes where it is too long for its place.
+const shortTarget = target => (target ?? "").replace(/^\/api\/v1\//, "").split(/(?<=[/?&])/)
+  .flatMap((part, index) => (index ? [h("wbr"), part] : [part]));
 
 function remark(entry) {
   if (entry.fault) return `broken: ${entry.fault}`;
@@ -31,7 +33,7 @@ function row(choose) {
   return first => {
     const [status, took, said] = [h("td", {}), h("td", {}), h("td", { class: "value preview" })];
     const open = h("button", { type: "button", class: "link", click: () => choose(first.id) },
-      `${first.method} ${shortTarget(first.target)}`);
+      `${first.method} `, ...shortTarget(first.target));
     const element = h("tr", {}, h("td", { class: "time" }, clockTime(first.at * 1000)), h("th", { scope: "row" }, open),
       status, took, said);
     return {

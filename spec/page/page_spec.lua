@@ -89,7 +89,7 @@ describe("the emulator's page", function()
   end)
 
   it("draws what comes later, at its time", function()
-    local process <close> = start(device_script(e, [[
+    local _ <close> = start(device_script(e, [[
       for n = 1, 1000 do
         assert(dev:send_telemetry { temperature = n + 0.5, heating = n % 2 == 0 })
         tb.sleep(0.2)

@@ -48,6 +48,17 @@ describe("thingsboard service", function()
     s:stop()
   end)
 
+  it("runs finalizers of scripts that have ended, and ends those that loop", function()
+    s:write("a.lua", "kept = setmetatable({}, { __gc = function() print 'finalized' end }) error 'once'")
+    s:write("b.lua", "kept = setmetatable({}, { __gc = function() print 'loops' while true do end end }) print 'b'")
+    start_in_haste(20)
+    s:wait_for_log "b.lua: b"
+    s:wait_for_log "a.lua failed"
+    s:stop()
+    assert.truthy(s:log():find("a.lua: finalized", 1, true), s:log())
+    assert.truthy(s:log():find("b.lua: loops", 1, true), s:log())
+  end)
+
   it("ends handlers that loop, and answers", function()
     s:write("a.lua", [[
       local tb, device = ...

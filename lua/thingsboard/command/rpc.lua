@@ -16,8 +16,9 @@ call METHOD [PARAMS]  asks the server, whose rule chain answers; prints the answ
                       valid JSON, else text; - for the standard input.
 serve DIRECTORY       answers the server's calls until it gets a signal: a method is an executable of that name in
                       DIRECTORY, which gets the params as JSON on its standard input. Its output is the answer: JSON
-                      if it is valid JSON, else text; an exit code other than 0 makes the answer {"error": ...}. The
-                      name is never a path, and other users must not be able to write to the file.]],
+                      if it is valid JSON, else text; an exit code other than 0 makes the answer {"error": ...}. What
+                      a method leaves running is ended with it. The name is never a path, and other users must not be
+                      able to write to the file.]],
   options = {
     { name = "wait", short = "W", value = "SECONDS", help = "call: wait no longer than this; exit code 5" },
     { name = "timeout", value = "SECONDS", help = "serve: for a method; 9 if absent, because the server waits for 10" },

@@ -45,7 +45,10 @@ local function guard_handlers(own, guard)
     local finalize = type(meta) == "table" and rawget(meta, "__gc")
     if type(finalize) == "function" and not guarded[finalize] then
       meta.__gc = function(...)
-        local ok, raised = coroutine.resume(own.coroutine.create(finalize), ...)
+        local thread = coroutine.create(finalize)
+        local now = guard.why and guard:afresh() or guard
+        now:watch(thread)
+        local ok, raised = coroutine.resume(thread, ...)
         if not ok then error(raised, 0) end
       end
       guarded[meta.__gc] = true

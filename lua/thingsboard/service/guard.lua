@@ -28,6 +28,13 @@ function guard.new(loop)
   return self
 end
 
+--- A guard for what runs after the script has been ended: finalizers.
+function guard:afresh()
+  local new = guard.new(self.watcher.loop)
+  new:begin_turn()
+  return new
+end
+
 --- The loop has given control to the script.
 function guard:begin_turn()
   self.began, self.steps = core.monotonic(), self.watcher.steps

@@ -19,6 +19,9 @@ enum {
   /* libcurl 7.88 breaks when many streams of one HTTP/2 connection end together: 43 of 150 polls failed with
    * PARTIAL_FILE. With this limit one connection still serves a busy device, or several quiet ones. */
   STREAMS_PER_CONNECTION = 8,
+  /* Connections of a pool, idle ones included. By itself libcurl keeps four for each exchange that is in flight: when
+   * many end together, and the next ones begin in the step after that, it would close what they need. */
+  CONNECTIONS_PER_POOL = 4 * CLIENTS_PER_POOL,
 };
 
 static int on_timer(CURLM *multi, long milliseconds, void *data) {
@@ -60,6 +63,7 @@ static CURLM *new_multi(struct tb_pool *pool) {
   curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
   curl_multi_setopt(multi, CURLMOPT_TIMERDATA, pool);
   curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)STREAMS_PER_CONNECTION);
+  curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long)CONNECTIONS_PER_POOL);
   if (pool->index == 0) curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, pool->poller->max_connections);
   return multi;
 }

@@ -93,8 +93,24 @@ static void set_frames(struct tb_spool *spool, int64_t frames) {
   spool->interval = spool->frames < SMALL_LOG ? spool->frames / 4 : spool->frames / 2;
 }
 
+/* Called by SQLite after each commit. It moves the log's pages into the file, as SQLite's own hook would. A transaction
+ * that has written one page has used none: whoever takes a page writes a second one, which tells of it. */
+static int on_commit(void *data, sqlite3 *db, const char *name, int log_pages) {
+  struct tb_spool *spool = data;
+  if (log_pages == spool->log_pages + 1) spool->spare += spool->lent;
+  spool->lent = 0;
+  spool->log_pages = log_pages;
+  if (log_pages >= spool->interval) sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+  return SQLITE_OK;
+}
+
+void tb_room_forget(struct tb_spool *spool) {
+  spool->spare = spool->lent = 0;
+}
+
 int tb_room_open(struct tb_spool *spool) {
   sqlite3_file *file, *log;
+  tb_room_forget(spool);
   sqlite3_int64 length;
   int persist = 1;
   int code = handles(spool, &file, &log);
@@ -106,8 +122,9 @@ int tb_room_open(struct tb_spool *spool) {
     set_frames(spool, LEAST_FRAMES);
     (void)extend(log, log_size(spool, spool->frames));
   }
-  code = set(spool, "wal_autocheckpoint", spool->interval);
-  if (code == SQLITE_OK) code = set(spool, "journal_size_limit", log_size(spool, spool->frames));
+  spool->log_pages = 0;
+  sqlite3_wal_hook(spool->db, on_commit, spool);
+  code = set(spool, "journal_size_limit", log_size(spool, spool->frames));
   if (code == SQLITE_OK) code = sqlite3_file_control(spool->db, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
   if (code == SQLITE_OK || code == SQLITE_NOTFOUND) code = file->pMethods->xFileSize(file, &length);
   return code == SQLITE_OK && length > 0 ? keep_length(spool, length) : code;
@@ -156,13 +173,27 @@ int tb_room_for(struct tb_spool *spool, int64_t pages) {
   sqlite3_file *file, *log;
   sqlite3_int64 length;
   int64_t count, unused;
+  if (pages + SPLIT <= spool->spare && pages <= spool->spare_at_once) {
+    spool->spare -= pages + SPLIT;
+    spool->lent = pages + SPLIT;
+    return SQLITE_OK;
+  }
+  tb_room_forget(spool);
   int code = handles(spool, &file, &log);
   if (code == SQLITE_OK) code = file->pMethods->xFileSize(file, &length);
   if (code == SQLITE_OK) code = read_count(spool, TB_PAGE_COUNT, &count);
   if (code == SQLITE_OK) code = read_count(spool, TB_FREE_PAGES, &unused);
   if (code == SQLITE_OK) code = extend_log(spool, log, length, pages + SPLIT);
   if (code != SQLITE_OK) return code;
-  int64_t free_pages = unused + length / spool->page - count;
-  int64_t missing = pages + SPLIT + KEPT_FREE - free_pages;
-  return missing <= 0 ? SQLITE_OK : extend_file(spool, file, log, (length / spool->page + missing) * spool->page);
+  int64_t used = count - unused + pages + SPLIT + KEPT_FREE;
+  int64_t missing = used - length / spool->page;
+  if (missing > 0) {
+    code = extend_file(spool, file, log, (length / spool->page + missing) * spool->page);
+    if (code == SQLITE_OK) code = file->pMethods->xFileSize(file, &length);
+  }
+  if (code != SQLITE_OK) return code;
+  spool->spare = length / spool->page - used;
+  spool->lent = pages + SPLIT;
+  spool->spare_at_once = pages;
+  return SQLITE_OK;
 }

@@ -37,6 +37,9 @@ int64_t tb_room_pages(const struct tb_spool *spool, size_t bytes);
 /* Pages, or rows to be removed, that one transaction may have. */
 int64_t tb_room_in_transaction(const struct tb_spool *spool);
 
+/* To be called before a change for which tb_room_for is not called, and which may take a page. */
+void tb_room_forget(struct tb_spool *spool);
+
 /* Reserves room for a transaction that adds this many pages. */
 int tb_room_for(struct tb_spool *spool, int64_t pages);
 

@@ -55,6 +55,10 @@ struct tb_spool {
   int64_t page;                        /* bytes of the file's pages */
   int64_t frames;                      /* pages that the log has room for at all times, */
   int64_t interval;                    /* and how many of them there are until a checkpoint */
+  int64_t spare;                       /* free pages of the file that tb_room_for can still give without a look, */
+  int64_t spare_at_once;               /* and how many of them to one transaction, for which the log has room */
+  int64_t lent;                        /* what it has given to the transaction that is next */
+  int log_pages;                       /* that the log has */
   const char *problem;                 /* why it could not be opened, where SQLite's code does not say it; or NULL */
   sqlite3_stmt *statements[TB_STATEMENTS];
   char boot[64];               /* the kernel's id of this boot */

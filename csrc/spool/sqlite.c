@@ -56,6 +56,7 @@ static int read_once(struct tb_spool *spool, const char *sql, const char *text, 
 static int number_of(struct tb_spool *spool, const char *find, const char *add, const char *text, int64_t *number) {
   int code = read_once(spool, find, text, number);
   if (code != SQLITE_OK || *number != 0) return code;
+  tb_room_forget(spool);
   code = read_once(spool, add, text, number);
   *number = sqlite3_last_insert_rowid(spool->db);
   return code;
@@ -146,9 +147,13 @@ static bool remember_shape(struct tb_spool *spool, int64_t shape, const void *ke
   return true;
 }
 
+static bool is_last_shape(const struct tb_spool *spool, const struct tb_buffer *keys) {
+  return spool->shape != 0 && spool->shape_keys.length == keys->length &&
+         memcmp(spool->shape_keys.data, keys->data, keys->length) == 0;
+}
+
 static int find_shape(struct tb_spool *spool, const struct tb_buffer *keys, int64_t *number) {
-  if (spool->shape != 0 && spool->shape_keys.length == keys->length &&
-      memcmp(spool->shape_keys.data, keys->data, keys->length) == 0) {
+  if (is_last_shape(spool, keys)) {
     *number = spool->shape;
     return SQLITE_OK;
   }
@@ -347,11 +352,17 @@ static struct tb_pending *end_of_transaction(const struct tb_spool *spool, int64
   return end;
 }
 
+/* Whether one statement writes it, which needs no transaction around it. */
+static bool is_one_statement(const struct tb_spool *spool, const struct tb_pending *p) {
+  return is_last_shape(spool, &p->run.keys) && (!p->undated || spool->period != 0);
+}
+
 static int write_until(struct tb_spool *spool, const struct tb_pending *end) {
-  int code = run(spool, TB_BEGIN);
+  bool alone = spool->first->next == end && is_one_statement(spool, spool->first);
+  int code = alone ? SQLITE_OK : run(spool, TB_BEGIN);
   if (code != SQLITE_OK) return code;
   for (struct tb_pending *p = spool->first; code == SQLITE_OK && p != end; p = p->next) code = write_pending(spool, p);
-  code = finish(spool, code);
+  if (!alone) code = finish(spool, code);
   if (code != SQLITE_OK) forget_tails(spool);
   return code;
 }
@@ -455,6 +466,7 @@ static int take_out(struct tb_spool *spool, struct tb_device *device, int64_t fi
 /* Removes them in one transaction. */
 static int remove_at_once(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last) {
   device->tail.length = 0;
+  tb_room_forget(spool); /* what stays of a row may take a page */
   const struct tb_device before = *device;
   int code = run(spool, TB_BEGIN);
   if (code != SQLITE_OK) return code;

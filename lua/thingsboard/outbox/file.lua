@@ -40,6 +40,7 @@ function file.of(path)
     has_lost = false, -- records of earlier starts of the system wait for the time, too
     undated = false, -- whether some of its records wait for a date
     users = {}, -- the outboxes, by name
+    changed = false, -- some of their attributes or counters are not on the disk
     in_flight = 0, -- posts: while there are any, records must not be renumbered
     inside = false, -- in a transaction or another step that no finalizer may interrupt by one of its own
     sync_at = nil, -- when `task` is to write, seconds of the monotonic clock
@@ -227,9 +228,7 @@ end
 
 -- Writes the changed attributes and counters of all users, in one transaction.
 local function write_changes(self)
-  local changed = false
-  for _, outbox in next, self.users do changed = changed or outbox:has_changes() end
-  if not changed then return true end
+  if not self.changed then return true end
   local ok, reason, code = self.spool:query(schema.begin)
   for _, outbox in next, self.users do
     if ok then ok, reason, code = outbox:write_changes() end
@@ -240,6 +239,7 @@ local function write_changes(self)
     return nil, reason, code
   end
   for _, outbox in next, self.users do outbox:changes_written() end
+  self.changed = false
   return true
 end
 
@@ -284,6 +284,13 @@ end
 -- @treturn[2] string what is wrong; it waits in memory
 -- @treturn[2] ?string SQLite's name of the error
 function file:sync()
+  if self.state == "open" and not self.changed and not self.inside then -- as nearly always
+    local ahead = self.clock:ahead()
+    if (not ahead or ahead <= self.taken) and self.spool:sync() then
+      self.sync_at = nil
+      return true
+    end
+  end
   local _ <close> = enter(self)
   if self.state == "damaged" and self.in_flight == 0 then replace(self) end
   local ok, reason, code = write(self)

@@ -75,10 +75,8 @@ function outbox.new(client, given)
     number = nil, -- this device's in the spool
     file_number = nil, -- this device's in the file; nil before that has been opened
     pending = {}, -- attributes, by JSON text of the key: `value`, `version`, `on_disk`
-    attributes_changed = false, -- some of them are not on the disk
     versions = 0, -- how many values of attributes have been given
     lost = {}, -- counts by cause
-    lost_changed = false, -- some of them are not on the disk
     unsynced = 0, -- records in memory because the disk fails
 
     -- What the sender knows.
@@ -209,11 +207,7 @@ function outbox:opened(found)
     if not self.pending[row[1]] then self.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end
   end
   take_up_doubts(self, found.doubts)
-  self.lost_changed = true
-end
-
-function outbox:has_changes()
-  return self.lost_changed or self.attributes_changed
+  self.file.changed = true
 end
 
 --- Writes the changed counters and attributes, within a transaction.
@@ -236,7 +230,6 @@ end
 
 function outbox:changes_written()
   for _, attribute in next, self.pending do attribute.on_disk = true end
-  self.lost_changed, self.attributes_changed = false, false
 end
 
 --- Stores the current time: undated records are dated after it once the system has been started again.
@@ -279,7 +272,7 @@ end
 function outbox:lose(cause, count)
   if count == 0 then return end
   self.lost[cause] = (self.lost[cause] or 0) + count
-  self.lost_changed = true
+  self.file.changed = true
 end
 
 local function check_self(self, level)
@@ -360,7 +353,7 @@ end
 
 --- Writes the counts of losses to the disk even if nothing is put.
 function outbox:write_losses()
-  if self.lost_changed then settle(self) end
+  if self.file.changed then settle(self) end
 end
 
 local function is_full(self, more)
@@ -470,7 +463,7 @@ function outbox:attributes(values)
     self.pending[name] = attribute
     if before[name] and before[name].in_doubt then self.doubts:remove(before[name].in_doubt) end
   end
-  self.attributes_changed = true
+  self.file.changed = true
   local reason
   ok, reason = settle(self)
   if not ok and not self.in_memory then

@@ -78,12 +78,12 @@ describe("the guide shows every option, with its default, of", function()
   local manual = require "spec.support.manual"
 
   for title, list in pairs {
-    ["`tb.device`"] = options.device, ["`tb.provision`"] = options.credentials,
-    ["`dev:request_attributes`"] = options.request_attributes,
-    ["`dev:attribute_updates`"] = options.attribute_updates,
-    ["`dev:rpc_requests` and `dev:serve_rpc`"] = options.rpc_requests, ["`dev:claim`"] = options.claim,
-    ["`dev:firmware` and `dev:software`"] = options.package, ["`dev:updates`"] = options.updates,
-    ["`dev:outbox`"] = require "thingsboard.outbox.options",
+    ["tb.device"] = options.device, ["tb.provision"] = options.credentials,
+    ["dev:request_attributes"] = options.request_attributes,
+    ["dev:attribute_updates"] = options.attribute_updates,
+    ["dev:rpc_requests and dev:serve_rpc"] = options.rpc_requests, ["dev:claim"] = options.claim,
+    ["dev:firmware and dev:software"] = options.package, ["dev:updates"] = options.updates,
+    ["dev:outbox"] = require "thingsboard.outbox.options",
   } do
     it(title, function()
       local rows = manual.rows("options", "## " .. title)

@@ -27,6 +27,12 @@ for path in io.popen "ls packaging/manual/guide/*.md":lines() do
   titles[path:match "([^/]+)%.md$"] = read(path):match "^# ([^\n]+)"
 end
 
+-- What is on each page, as README's list says it.
+local contents = {}
+for name, text in read("README.md"):gmatch "%(packaging/manual/guide/([^)]+)%.md%) | ([^\n]+) |\n" do
+  contents[name] = text:gsub("%[([^]]+)%]%b()", "%1")
+end
+
 local entries = {}
 
 local function add(title, url, text)
@@ -56,11 +62,16 @@ for path in io.popen(("find '%s' -name '*.html' | sort"):format(folder)):lines()
   local scripts = ('<script src="%sindex.js"></script><script src="%ssearch.js"></script></body>'):format(root, root)
   html = html:gsub("</body>", scripts, 1):gsub('<div id="about">.-</div>', "", 1)
     :gsub("</head>", ('<link rel="stylesheet" href="%smanual.css"></head>'):format(root), 1)
+  for _, list in ipairs { "<ul", "<table" } do -- the guide before the reference
+    local part = "<h2>%s</h2>%%s*" .. list .. ".-" .. list:gsub("<", "</") .. ">%%s*"
+    html = html:gsub("(" .. part:format "Reference" .. ")(" .. part:format "Guide" .. ")", "%2%1", 1)
+  end
   for name, title in pairs(titles) do -- in LDoc's lists of pages, and in links from page to page
     local escaped = name:gsub("%p", "%%%0")
     html = html:gsub('(%.html">)' .. escaped .. "%.?m?d?<", "%1" .. title .. "<")
       :gsub("<li><strong>" .. escaped .. "</strong>", "<li><strong>" .. title .. "</strong>")
       :gsub('href="' .. escaped .. '%.md"', 'href="' .. name .. '.md.html"')
+      :gsub("(" .. escaped .. '%.md%.html">[^<]*</a></td>%s*<td class="summary">)', "%1" .. contents[name])
   end
   write(path, html)
 end

@@ -28,9 +28,9 @@ local function out(line) lines[#lines + 1] = line end
 
 for _, list in ipairs(lists) do
   local name, fields, behind = table.unpack(list)
-  local also = list.also and (" and `%s`"):format(list.also) or ""
+  local also = list.also and " and " .. list.also or ""
   out ""
-  out(("## `%s`%s"):format(name, also))
+  out(("## %s%s"):format(name, also))
   out ""
   out "| option | type | default | what it does |"
   out "|---|---|---|---|"

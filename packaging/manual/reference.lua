@@ -110,8 +110,8 @@ for at, library in ipairs(public.c_libraries()) do
   local function out(comment)
     lines[#lines + 1] = "--- " .. comment:gsub("\n", "\n-- "):gsub(" +\n", "\n") .. "\n"
   end
-  out((library.about:gsub("@module [^\n]*%s*", "")) .. "\n\nA library in C behind `tb` and `device`. It knows no "
-    .. "endpoint. Scripts do not need it, and it may change with any release.\n@module " .. library.name)
+  out((library.about:gsub("@module [^\n]*%s*", "")) .. "\n\nA library in C behind `tb` and `device`. Scripts "
+    .. "do not need it, and it may change with any release.\n@module " .. library.name)
   for _, entry in ipairs(library.functions) do out(entry.comment) end
   write(("%s/%02d_%s.lua"):format(folder, #modules + 1 + at, library.name), lines)
 end

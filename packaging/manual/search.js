@@ -10,7 +10,8 @@ searchResults.setAttribute("aria-live", "polite");
 const searchPlace = document.createElement("div");
 searchPlace.id = "search";
 searchPlace.append(searchBox, searchResults);
-document.getElementById("navigation").prepend(searchPlace);
+const isPhone = matchMedia("(max-width: 50em)").matches; // where the navigation is below the page
+document.getElementById(isPhone ? "main" : "navigation").prepend(searchPlace);
 
 // Folders are one deep: what is in one has the root above it.
 const searchRoot = document.currentScript.getAttribute("src").replace("search.js", "");

@@ -2,7 +2,6 @@
 -- @module thingsboard
 local core = require "thingsboard.core"
 local check = require "thingsboard.check"
-local clock = require "thingsboard.outbox.record_clock"
 local device = require "thingsboard.device"
 local json = require "thingsboard.json.decode"
 local loop = require "thingsboard.loop"
@@ -40,7 +39,7 @@ function thingsboard.clock(known)
   if known ~= nil and type(known) ~= "boolean" and not is_path then
     error("clock: known must be a boolean, or a file's path from the root on", 2)
   end
-  return clock.known(known)
+  return require("thingsboard.outbox.record_clock").known(known)
 end
 
 --- Starts a task: a function that is suspended, alone, in every call that waits. It runs in `run`, and whenever other

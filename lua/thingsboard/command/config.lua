@@ -5,7 +5,6 @@ local errors = require "thingsboard.error"
 local options = require "thingsboard.options"
 local process = require "thingsboard.process"
 local secret_file = require "thingsboard.secret_file"
-local derive_token = require "thingsboard.api.derive_token"
 local tb = require "thingsboard"
 
 local config = {}
@@ -123,7 +122,7 @@ local function derive(path, wanted)
   if not id or id == "" then return refuse(wanted.id_file, reason or "it holds no hardware id") end
   local secret, err = secret_file.read("derive", wanted.secret_file)
   if not secret then return nil, err end
-  local ok, token = pcall(derive_token, id, secret)
+  local ok, token = pcall(tb.derive_token, id, secret)
   if ok then return token end
   return refuse(wanted.secret_file, "the secret must have at least 16 bytes")
 end

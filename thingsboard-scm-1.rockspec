@@ -80,6 +80,7 @@ build = {
     ["thingsboard.outbox.answers"] = "lua/thingsboard/outbox/answers.lua",
     ["thingsboard.outbox.batches"] = "lua/thingsboard/outbox/batches.lua",
     ["thingsboard.outbox.bisect"] = "lua/thingsboard/outbox/bisect.lua",
+    ["thingsboard.outbox.chain"] = "lua/thingsboard/outbox/chain.lua",
     ["thingsboard.outbox.confirm"] = "lua/thingsboard/outbox/confirm.lua",
     ["thingsboard.outbox.doubts"] = "lua/thingsboard/outbox/doubts.lua",
     ["thingsboard.outbox.file"] = "lua/thingsboard/outbox/file.lua",

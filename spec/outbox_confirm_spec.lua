@@ -260,6 +260,36 @@ describe("an outbox confirms", function()
     end)
   end
 
+  it("a few records that nothing follows, while it waits for others", function()
+    local idle_after <const> = confirm.idle_after
+    confirm.idle_after = 0.2
+    local outbox = open()
+    while_running(outbox, function()
+      fill(outbox, 1, 3)
+      await(function() return outbox:stats().sent.confirmed == 3 end)
+    end)
+    confirm.idle_after = idle_after
+    assert.truthy(letters():find "^t+mr+mr+$", letters())
+  end)
+
+  it("without sending again and again what passes while polls end early in 502", function()
+    local outbox = open()
+    local sent, count = nil, 0
+    tb.spawn(function() for _ in dev:rpc_requests() do end end)
+    e:fault { method = "GET", path = "/rpc", how = "status", status = 502 }
+    while_running(outbox, function()
+      await(function()
+        count = count + 1
+        fill(outbox, count, count)
+        await(function() return outbox:stats().records == 0 end)
+        return select(2, letters():gsub("r", "")) >= 15
+      end)
+      sent = outbox:stats().sent
+    end)
+    assert.is_true(sent.again <= 1, sent.again)
+    assert.equal(count, #place:arrived(count))
+  end)
+
   it("at once what takes the room that others need", function()
     local outbox = open { max_records = 3, when_full = "refuse" }
     while_running(outbox, function()
@@ -447,10 +477,10 @@ describe("the chain of exchanges", function()
 
   before_each(function()
     self = confirm.new(true)
-    self:heard(200, 0)
+    self:heard(200, true, 0)
   end)
 
-  local function send(n) self:passed({ first = n, last = n, records = 1 }, 30) end
+  local function send(n, now) self:passed({ first = n, last = n, records = 1 }, 30, now or 0) end
 
   -- Posts a marker and reads it.
   local function mark(now)
@@ -480,9 +510,9 @@ describe("the chain of exchanges", function()
 
   it("breaks when more than ten seconds pass between two that succeed", function()
     send(1)
-    self:heard(200, 10)
+    self:heard(200, true, 10)
     assert.equal(0, self.breaks)
-    self:heard(408, 20.5)
+    self:heard(408, true, 20.5)
     assert.equal(1, self.breaks)
     assert.same({ { first = 1, last = 1, records = 1 } }, self:take_stale())
     send(2)
@@ -491,15 +521,38 @@ describe("the chain of exchanges", function()
   end)
 
   it("breaks when an exchange fails, and that is urgent", function()
-    for _, status in ipairs { 502, 503, 504, false } do
+    local now = 1
+    for _, status in ipairs { 502, 503, 504, "foreign", "none" } do
       send(1)
-      self:heard(status or nil, 1)
-      assert.equal("again", (self:next(1, "more")))
+      self:heard(math.type(status) and status, status ~= "none", now)
+      assert.equal("again", (self:next(now, "more")))
       assert.equal(1, #self:take_stale())
+      now = now + 11
     end
+    self:heard(200, true, now)
+    self:take_stale()
     send(1)
-    for _, status in ipairs { 200, 400, 404, 408, 429, 500 } do self:heard(status, 1) end
-    assert.is_nil((self:next(1, "more")))
+    for _, status in ipairs { 200, 400, 404, 408, 429, 500 } do self:heard(status, true, now) end
+    assert.is_nil((self:next(now, "more")))
+  end)
+
+  it("breaks once for what a gateway answers again and again, and by each gap and connection that breaks", function()
+    self:heard(502, true, 1)
+    local breaks = self.breaks
+    for now = 2, 60, 2 do
+      self:heard(({ 502, 503, 504 })[now % 3 + 1], true, now)
+      self:heard(nil, true, now) -- somebody else
+      self:heard(200, true, now + 1)
+    end
+    assert.equal(breaks, self.breaks)
+    self:heard(nil, false, 62)
+    self:heard(nil, false, 62)
+    assert.equal(breaks + 2, self.breaks)
+    self:heard(502, true, 65)
+    self:heard(200, true, 72) -- it was away for longer than it may
+    assert.equal(breaks + 3, self.breaks)
+    self:heard(502, true, 76)
+    assert.equal(breaks + 4, self.breaks)
   end)
 
   it("breaks when a connection ends that was not to be closed", function()
@@ -529,7 +582,7 @@ describe("the chain of exchanges", function()
   it("does not hold what was in flight when it broke for unbroken", function()
     send(1)
     local breaks = self.breaks
-    self:heard(nil, 1)
+    self:heard(nil, false, 1)
     self:take_stale()
     self:marked(1, breaks)
     assert.is_nil(self.outstanding)
@@ -559,9 +612,34 @@ describe("the chain of exchanges", function()
 
   it("forgets what is dropped", function()
     for n = 1, 5 do send(n) end
-    assert.equal(2, self:forget(2, 3))
+    local function none() return 0 end
+    assert.equal(2, self:forget(2, 3, none))
     assert.equal(3, self:count())
-    self:forget(0, 9)
+    assert.equal(3, self:forget(0, 9, none))
     assert.equal(0, self:count())
+    self:passed({ first = 10, last = 19, records = 4 }, 30, 0) -- the others were dropped before
+    assert.equal(1, self:forget(0, 14, function(first, last)
+      assert.same({ 10, 19 }, { first, last })
+      return 3
+    end))
+    assert.equal(3, self:count())
+    assert.equal(0, self:forget(20, 30, none))
+  end)
+
+  it("has what was sent before a pause confirmed, once in a quarter of an hour", function()
+    local function next_at(now)
+      local what, at = self:next(now, "idle")
+      return what == "wait" and at or what
+    end
+    send(1, 100)
+    assert.equal(105, next_at(100))
+    assert.equal("mark", next_at(105))
+    mark(105)
+    assert.equal("mark", next_at(105)) -- the second one
+    assert.equal(1, #mark(105))
+    assert.is_nil((self:next(106, "idle")))
+    send(2, 110)
+    assert.equal(1005, next_at(110))
+    assert.equal("mark", next_at(1005))
   end)
 end)

@@ -164,8 +164,8 @@ end
 
 --- Calls a function after every exchange, until its owner is collected.
 -- @param whom the owner
--- @tparam function listener called with the status, nil when there was no answer or it was somebody else's, and the
--- exchange
+-- @tparam function listener called with the status, nil when there was no answer or it was somebody else's; the
+-- exchange; and whether that answer was due
 function client:listen(whom, listener)
   self.listeners = self.listeners or setmetatable({}, weak)
   self.listeners[whom] = listener
@@ -175,10 +175,11 @@ end
 -- @tparam string what the method's name, for messages
 -- @tparam userdata exchange
 -- @tparam table expected what the endpoint may answer, see `thingsboard.http.answer`
+-- @tparam ?boolean due a poll has come to its time, at which 503 and 504 say only that nothing came
 -- @return[1] what the answer says
 -- @treturn[2] nil
 -- @treturn[2] table the error: of kind `answer` when the answer is not the server's own
-function client:outcome(what, exchange, expected)
+function client:outcome(what, exchange, expected, due)
   local status, body, text = exchange:result()
   local value, reason, own
   if status == 200 then
@@ -189,7 +190,7 @@ function client:outcome(what, exchange, expected)
   end
   if self.server.waiting and own and (status == 200 or status == 408) then self.server:answered() end
   if self.listeners then
-    for _, listener in next, self.listeners do listener(own and status or nil, exchange) end
+    for _, listener in next, self.listeners do listener(own and status or nil, exchange, due) end
   end
   if value ~= nil then return value end
   if not status then

@@ -84,7 +84,7 @@ function long_poll:receive()
   local waits = self.backoff
   -- The request was sent, and the connection held for a while: begin again with short waits.
   if waits and exchange:sent() and open_for > math.max(HELD, waits.ceiling) then waits:reset() end
-  local message, err = self.client:outcome(self.kind.what, exchange, self.kind.expected)
+  local message, err = self.client:outcome(self.kind.what, exchange, self.kind.expected, in_time)
   if message then
     self.backoff = nil
     local _, text = exchange:result()

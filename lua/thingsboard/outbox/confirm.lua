@@ -1,26 +1,32 @@
---- Decides by markers when records that were answered 200 are stored.
+--- Decides when records that were answered 200 are stored, and may leave the file.
 --
--- 200 means that the server has put a message into a queue, which is lost when the server stops. The queue keeps the
--- order of a device's messages. So a marker, a client attribute with a counter, can be read back only when the server
--- has processed everything before it. Two markers confirm a record: the first is posted after it and read back, then
--- the second is posted and read back.
+-- 200 means only that the server has put the records into its queue, in memory; when it stops, the queue is lost. To
+-- learn more, the outbox posts markers. A marker is a client attribute whose value counts up. The queue keeps the order
+-- of a device's messages, so a marker that can be read back shows that what was posted before it has left the queue.
+-- It may be about to be stored still; so it counts as stored once a second marker, posted after the first was read, can
+-- be read as well.
 --
--- That proves nothing across a restart: records queued before it are lost, while markers posted to the new process come
--- back. So from the record to the second marker the chain of exchanges must not break. It breaks
---   when an exchange of this device fails, a poll's too;
---   when a connection ends that the server had not said it would close;
---   when there are more than 10 seconds between two exchanges that succeed: a server could have been started anew.
--- What is sent and not confirmed then is sent again: at once where an exchange has failed, else before the next marker.
+-- A marker shows nothing of records that were posted before a restart: they were in the old process's queue, and it is
+-- in the new one's. So between a record and its second marker there must be no sign of a restart, which
+-- `thingsboard.outbox.chain` looks for. When there is one, all that is sent and not confirmed is sent again, at once
+-- where an exchange has failed, else before the next marker. What was stored after all does not change by that.
 --
--- While a backlog drains, a marker follows every ten posts or every MiB, and no more than two such stretches are sent
--- before the older one has been read back. When records trickle, markers and their reads are a tenth of the posts.
+-- What is sent is kept in stretches. The open one takes what is posted. A marker ends it; then it waits in `behind` until
+-- that marker and a later one have been read. Each marker is the second for one stretch and the first for the next:
+--
+--     records     marker 1   records     marker 2                        records     marker 3
+--     stretch A   A ends     stretch B   B ends; once read, A is stored  stretch C   once read, B is stored
+--
+-- While there is more to send, a marker follows every ten posts or every MiB, and no more than two stretches are sent
+-- before the older one's marker has been read. When records trickle, markers and reads are a tenth of the posts; but
+-- what was sent before a pause is confirmed within a quarter of an hour.
 -- @module thingsboard.outbox.confirm
+local chain = require "thingsboard.outbox.chain"
 local core = require "thingsboard.core"
 
 local confirm = {}
 confirm.__index = confirm
 
-local LONGEST_GAP = 10 -- seconds between two exchanges that succeed
 local EVERY_POSTS, EVERY_BYTES = 10, 1 << 20 -- between two markers, while a backlog drains
 local SHARE = 0.1 -- markers and reads for each post, when records trickle
 local COST = 4 -- two markers and two reads
@@ -29,12 +35,12 @@ local FIRST_READ, LONGEST_READ = 0.05, 1 -- seconds between two reads for one ma
 -- not. Each wait for the next marker is twice as long, up to a minute: these are 4 minutes, and 15 seconds.
 local REFUSALS_KEPT, REFUSALS, LONGEST_WAIT = 10, 5, 60
 local TIMES_KEPT = 31 -- times `marker_timeout` without a marker that comes back, before there are none, alike
--- So many connections that end without notice, and no confirmation between them, are the way of this server or of a
--- proxy before it. Then only the first after a confirmation is a sign.
-local UNTOLD_ENDS = 10
 
 --- Seconds after which a marker that has not come back is lost: of a server that has kept one before, and of another.
 confirm.marker_timeout, confirm.first_timeout = 60, 10
+
+--- Seconds without a post before what trickles is confirmed beyond its share, and since the last marker.
+confirm.idle_after, confirm.idle_every = 5, 900
 
 local function stretch()
   return { marker = nil, items = {}, posts = 0, bytes = 0 }
@@ -57,12 +63,11 @@ function confirm.new(on)
     behind = {}, -- stretches that end in a marker, oldest first
     stale = {}, -- items to be sent again, because the chain broke
     at_once = false, -- these are to be sent again at once
+    chain = chain.new(),
     breaks = 0, -- how often the chain broke
     credit = 0, -- requests that markers and reads may take, when records trickle
     in_row = 0, -- posts since nothing was left to send
-    succeeded_at = nil, -- the last exchange
-    closing = true, -- the server has said that it closes the connection, or there has been none
-    untold_ends = 0, -- connections that ended without notice, since a confirmation
+    passed_at = 0, marked_at = -confirm.idle_every, -- the last post, and the last marker
     is_kept = false, -- the server has shown a marker, of this process or of another
     waited = 0, -- seconds for markers since one has come back, those of earlier processes too
     missed = 0, -- markers since one has come back
@@ -85,8 +90,10 @@ end
 --- A post has been answered 200.
 -- @tparam table item `first`, `last` and `records`, or `versions` and `attributes`
 -- @tparam integer bytes of the post
-function confirm:passed(item, bytes)
+-- @tparam number now seconds of the monotonic clock
+function confirm:passed(item, bytes, now)
   local open = self.open
+  self.passed_at = now
   add(open.items, item)
   open.posts, open.bytes = open.posts + 1, open.bytes + bytes
   self.in_row, self.passes = self.in_row + 1, self.passes + 1
@@ -111,27 +118,15 @@ function confirm:broke(at_once)
   self.at_once = self.stale[1] ~= nil and (self.at_once or at_once)
 end
 
---- Notes an exchange of the device that has ended.
--- @tparam ?integer status nil when there was no answer, or somebody else's
--- @tparam number now seconds of the monotonic clock
-function confirm:heard(status, now)
-  if not status or status >= 502 then
-    self:broke(true)
-  elseif status == 200 or status == 408 then
-    if self.succeeded_at and now - self.succeeded_at > LONGEST_GAP then self:broke(false) end
-    self.succeeded_at = now
-  end
+--- Notes an exchange of the device that has ended; see `thingsboard.outbox.chain`.
+function confirm:heard(status, is_answered, now)
+  local how = self.chain:heard(status, is_answered, now)
+  if how then self:broke(how == "failed") end
 end
 
---- Notes the connection of an exchange, where exchanges of the device come one after another.
--- @tparam boolean new it was made for this exchange
--- @tparam boolean closing the server has said that it closes it
+--- Notes the connection of an exchange; see `thingsboard.outbox.chain`.
 function confirm:used(new, closing)
-  if new and not self.closing and self.untold_ends < UNTOLD_ENDS then
-    self.untold_ends = self.untold_ends + 1
-    self:broke(false)
-  end
-  self.closing = closing
+  if self.chain:used(new, closing) then self:broke(false) end
 end
 
 -- Whether so much was sent that a marker is due, or twice that.
@@ -189,7 +184,8 @@ function confirm:next(now, mode)
   self.second_only = false
   if not open.items[1] and not self.stale[1] then return nil end
   if mode == "idle" and self.credit < COST + (self.stale[1] and 1 or 0) and not is_long(0, open.bytes, 1) then
-    return nil
+    local at = math.max(self.passed_at + confirm.idle_after, self.marked_at + confirm.idle_every)
+    if now < at then return "wait", at end
   end
   return self.stale[1] and "again" or "mark"
 end
@@ -212,7 +208,7 @@ end
 -- @tparam number now seconds of the monotonic clock
 -- @tparam integer breaks what `breaks` was when it was posted
 function confirm:marked(now, breaks)
-  self.credit = self.credit - 1
+  self.credit, self.marked_at = self.credit - 1, now
   if self.breaks ~= breaks then return end
   self.outstanding = self.value
   if self.open.items[1] and not self.second_only then
@@ -243,7 +239,7 @@ function confirm:read(now, value)
   while self.behind[1] and self.behind[1].marker < value do
     for _, item in ipairs(table.remove(self.behind, 1).items) do add(confirmed, item) end
   end
-  if confirmed[1] then self.untold_ends = self.untold_ends < UNTOLD_ENDS and 0 or UNTOLD_ENDS - 1 end
+  if confirmed[1] then self.chain:confirmed() end
   return confirmed
 end
 
@@ -290,19 +286,20 @@ function confirm:count()
   return count
 end
 
---- Records have been dropped.
+--- Records have been removed.
 -- @tparam integer first number of the first
 -- @tparam integer last number of the last
+-- @tparam function count how many there are now from one number to another, for items that have gaps
 -- @treturn integer how many of them were sent
-function confirm:forget(first, last)
+function confirm:forget(first, last, count)
   local forgotten = 0
   local function forget(items)
     for _, item in ipairs(items) do
-      if item.first then
-        local overlap = math.min(last, item.last) - math.max(first, item.first) + 1
-        overlap = math.max(0, math.min(overlap, item.records))
-        item.records = item.records - overlap
-        forgotten = forgotten + overlap
+      if item.first and item.records > 0 and item.first <= last and item.last >= first then
+        local gone = math.min(last, item.last) - math.max(first, item.first) + 1
+        if item.records <= item.last - item.first then gone = item.records - count(item.first, item.last) end
+        item.records = item.records - gone
+        forgotten = forgotten + gone
       end
     end
   end

@@ -286,6 +286,14 @@ local function check_open(self, what)
   return true
 end
 
+-- Counts records that were removed from the file, but those that were answered 200: they are not lost for all we know.
+local function lose_unsent(self, cause, first, last, removed)
+  self:lose(cause, removed - self.confirm:forget(first, last, function(from, to)
+    local most = math.maxinteger
+    return select(4, self.spool:batch(self.number, from, to, most, most, most, core.body())) or 0
+  end))
+end
+
 local function drop(self, count)
   while count > 0 do
     local first, last = self.spool:oldest(self.number)
@@ -293,7 +301,7 @@ local function drop(self, count)
     last = math.min(last, first + count - 1)
     local dropped = self.spool:remove(self.number, first, last)
     if not dropped then return end
-    self:lose("full", dropped - self.confirm:forget(first, last)) -- what was answered 200 is not lost for all we know
+    lose_unsent(self, "full", first, last, dropped)
     count = count - dropped
   end
 end
@@ -305,7 +313,7 @@ function outbox:drop_oldest()
   local dropped = self.spool:remove_oldest(self.number)
   if not dropped or dropped == 0 then return false end
   local left = self.spool:oldest(self.number) or select(3, self.spool:counts(self.number))
-  self:lose("full", dropped - self.confirm:forget(first, left - 1))
+  lose_unsent(self, "full", first, left - 1, dropped)
   return true
 end
 
@@ -333,7 +341,7 @@ function outbox:expire()
     if not first then return end
     local removed = self.spool:remove(self.number, first, last)
     if not removed then return end
-    self:lose("expired", removed - self.confirm:forget(first, last))
+    lose_unsent(self, "expired", first, last, removed)
   end
 end
 

@@ -84,30 +84,30 @@ local function finish(outbox, items)
   outcome.remove_sent(outbox)
 end
 
-local function item_passed(outbox, item, post)
+local function item_passed(outbox, item, post, now)
   if outbox.confirm.on then
-    outbox.confirm:passed(item, post.bytes)
+    outbox.confirm:passed(item, post.bytes, now)
     if outbox.confirm.breaks ~= post.breaks then outbox.confirm:broke(true) end -- while it was in flight
   else
     finish(outbox, { item })
   end
 end
 
-local function records_passed(outbox, post)
+local function records_passed(outbox, post, now)
   outbox.sent.records = outbox.sent.records + post.records
   if post.first >= outbox.backlog_end then outbox.backlog_end = post.last + 1 end
   outbox.held:add(post.first, post.last)
-  item_passed(outbox, { first = post.first, last = post.last, records = post.records }, post)
+  item_passed(outbox, { first = post.first, last = post.last, records = post.records }, post, now)
   note_time(outbox)
 end
 
-local function attributes_passed(outbox, post)
+local function attributes_passed(outbox, post, now)
   outbox.sent.attributes = outbox.sent.attributes + post.points
   for key, version in next, post.versions do
     local attribute = outbox.pending[key]
     if attribute and attribute.version == version then attribute.sent = true end
   end
-  item_passed(outbox, { versions = post.versions, attributes = post.points }, post)
+  item_passed(outbox, { versions = post.versions, attributes = post.points }, post, now)
 end
 
 --- What was sent and has not been confirmed waits again.
@@ -181,10 +181,10 @@ function outcome.passed(outbox, post, now)
     outbox.doubts:hurry(now)
   end
   if post.kind == "records" then
-    records_passed(outbox, post)
+    records_passed(outbox, post, now)
     if outbox.bisect:passed(post.first, post.last, post.records) then outbox.pace:prove() end
   elseif post.kind == "attributes" then
-    attributes_passed(outbox, post)
+    attributes_passed(outbox, post, now)
   elseif post.kind == "marker" then
     outbox.confirm:marked(now, post.breaks)
   end

@@ -32,12 +32,15 @@ end
 
 --- Makes the outbox listen to answers to its device's other calls: they show that the server is back, and its time.
 function sender.listen(outbox)
-  outbox.client:listen(outbox, function(status, exchange)
+  outbox.client:listen(outbox, function(status, exchange, due)
     local clock = outbox.file.clock
     local date = status and clock:wants_date() and exchange:date()
     if date then clock:hear(date, spool.uptime(), outbox.server_time) end
     if not outbox.posting and not has_polls(outbox) then outbox.confirm:used(exchange:connection()) end
-    outbox.confirm:heard(status, core.monotonic())
+    local is_end_of_poll = due and (status == 503 or status == 504)
+    if not is_end_of_poll then
+      outbox.confirm:heard(status, status ~= nil or exchange:result() ~= nil, core.monotonic())
+    end
     if outbox.confirm.at_once then outbox.news:raise() end
     if (status == 200 or status == 408) and not outbox.posting then
       outbox.retry_at = 0
@@ -193,11 +196,13 @@ local function next_step(outbox, deadline)
   if err then return "wait", now + outbox.pause:next(), outbox.wake end
   if not post and must_ask(outbox) then return "ask" end
   local first, confirm_at
-  if not (post and post.doubt) then
-    local mode = post and "more" or (deadline or outbox:is_tight()) and "final" or "idle"
+  local trial = post and post.doubt
+  if not (trial and outbox.doubts.trial) then -- nothing comes between the posts of a trial
+    local mode = post and not trial and "more" or (deadline or outbox:is_tight()) and "final" or "idle"
     first, confirm_at = outbox.confirm:next(now, mode)
   end
-  if first and post then outbox.turn = outbox.turn - 1 end -- it stays its turn
+  if first == "wait" and trial then first = nil end
+  if first and post and not trial then outbox.turn = outbox.turn - 1 end -- it stays its turn
   if first == "again" or first == "missed" then return first end
   if first == "wait" and post then return "wait", confirm_at, outbox.wake end
   if first == "mark" or first == "read" then
@@ -209,7 +214,7 @@ local function next_step(outbox, deadline)
   if post then
     local at = math.max(budget_at(outbox, post.points), outbox.pace.next_at)
     if at <= now then return "send", post end
-    if not post.doubt then outbox.turn = outbox.turn - 1 end -- it stays its turn
+    if not trial then outbox.turn = outbox.turn - 1 end -- it stays its turn
     return "wait", at, outbox.wake
   end
   local due = soonest(outbox.doubts:due(), confirm_at)

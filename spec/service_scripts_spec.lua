@@ -205,6 +205,26 @@ describe("thingsboard service", function()
       assert.falsy(s:log():find("failed", 1, true))
     end)
 
+    it("do not return from their handlers: they hold up no other script", function()
+      s:write("a.lua", [[
+        local tb, device = ...
+        local held = 0
+        device:on_rpc("never", function() held = held + 1 device:put { held = held } tb.sleep(1e6) end)
+      ]])
+      s:write("b.lua", "local tb, device = ... device:on_rpc('well', function() return 1 end)")
+      s:start()
+      s:wait_for_polls()
+      for _ = 1, 70 do s.e:rpc(s:token(), { method = "never", params = "{}", oneway = true }) end
+      s:wait_for_values("held", 64)
+      assert.equal(1, s:ask "well")
+      os.remove(s.scripts .. "/a.lua")
+      s:signal "HUP"
+      s:wait_for_log "a.lua is gone"
+      assert.equal(1, s:ask "well")
+      assert.equal(64, #s:values "held")
+      s:stop()
+    end)
+
     it("others can write to, or to their folder: they are not run", function()
       s:write("a.lua", "print 'runs'")
       os.execute("chmod 666 " .. s.scripts .. "/a.lua")

@@ -5,14 +5,14 @@ local answer = require "thingsboard.api.rpc_answer"
 local rpc = {}
 rpc.__index = rpc
 
-local MOST_IN_FLIGHT <const> = 64 -- requests that handlers work on
+local MOST_AT_ONCE <const>, MOST_WAITING <const> = 64, 1000 -- requests of a script: in its handlers, and before them
 
 --- @tparam table service
 function rpc.new(service)
   return setmetatable({
     service = service,
     handlers = {}, -- by method: `script` and `call`
-    in_flight = 0, freed = service.loop:signal(),
+    lines = {}, -- by script: a list of requests that wait, and `running`, how many do not
     started = false,
   }, rpc)
 end
@@ -29,21 +29,24 @@ local function handle(self, asked, handler)
   answer.send(loop, asked, { error = (result:match "^[^\n]*") })
 end
 
+-- A script whose handlers do not return holds up its own requests, and no others.
 local function dispatch(self, asked)
-  local loop = self.service.loop
-  while self.in_flight >= MOST_IN_FLIGHT do
-    self.freed:lower()
-    loop:wait(self.freed)
+  local loop, handler = self.service.loop, self.handlers[asked.method]
+  if not handler then return loop:spawn_background(answer.by, loop, asked, nil) end
+  local line = self.lines[handler.script]
+  if line.running >= MOST_AT_ONCE and #line >= MOST_WAITING then
+    return loop:spawn_background(answer.send, loop, asked, { error = "too many requests wait for this script" })
+  elseif line.running >= MOST_AT_ONCE then
+    line[#line + 1] = asked
+    return
   end
-  self.in_flight = self.in_flight + 1
+  line.running = line.running + 1
   loop:spawn_background(function()
     local _ <close> = setmetatable({}, { __close = function()
-      self.in_flight = self.in_flight - 1
-      self.freed:raise()
+      line.running = line.running - 1
+      if line[1] then dispatch(self, table.remove(line, 1)) end
     end })
-    local handler = self.handlers[asked.method]
-    if handler then return handle(self, asked, handler) end
-    answer.by(loop, asked, nil)
+    handle(self, asked, handler)
   end)
 end
 
@@ -70,6 +73,7 @@ function rpc:add(script, method, call)
     error(("on_rpc: the method '%s' is served by %s already"):format(method, other.script.name), 0)
   end
   self.handlers[method] = { script = script, call = call }
+  self.lines[script] = self.lines[script] or { running = 0 }
   start(self)
 end
 
@@ -78,6 +82,9 @@ function rpc:remove(script)
   for method, handler in next, self.handlers do
     if handler.script == script then self.handlers[method] = nil end
   end
+  local line = self.lines[script] or {}
+  self.lines[script] = nil
+  while line[1] do dispatch(self, table.remove(line, 1)) end -- who asked hears that there is no such method
 end
 
 return rpc

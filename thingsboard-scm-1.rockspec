@@ -102,6 +102,7 @@ build = {
     ["thingsboard.service.log"] = "lua/thingsboard/service/log.lua",
     ["thingsboard.service.measure"] = "lua/thingsboard/service/measure.lua",
     ["thingsboard.service.outage"] = "lua/thingsboard/service/outage.lua",
+    ["thingsboard.service.options"] = "lua/thingsboard/service/options.lua",
     ["thingsboard.service.outbox"] = "lua/thingsboard/service/outbox.lua",
     ["thingsboard.service.patience"] = "lua/thingsboard/service/patience.lua",
     ["thingsboard.service.rpc"] = "lua/thingsboard/service/rpc.lua",

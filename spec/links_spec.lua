@@ -76,6 +76,20 @@ describe("texts for readers", function()
     end
   end)
 
+  it("have what a script of the service may call, and the collectors, in the guide", function()
+    local guide = read "packaging/manual/guide/service.md"
+    local count = 0
+    for name in read "lua/thingsboard/service/init.lua":gmatch "function facade%.([%w_]+)" do
+      assert.truthy(guide:find("`device:" .. name .. "(", 1, true), name)
+      count = count + 1
+    end
+    for _, path in ipairs(lines "ls lua/thingsboard/collector") do
+      assert.truthy(guide:find("\n| `" .. path:match "%w+" .. "` |", 1, true), path)
+      count = count + 1
+    end
+    assert.is_true(count > 10)
+  end)
+
   it("link all pages of the guide in README, and the manual has them in its list", function()
     local readme, list = read "README.md", read "packaging/manual/config.ld"
     for _, path in ipairs(lines "ls packaging/manual/guide/*.md") do

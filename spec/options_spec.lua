@@ -83,6 +83,7 @@ describe("the guide shows every option, with its default, of", function()
     ["dev:attribute_updates"] = options.attribute_updates,
     ["dev:rpc_requests and dev:serve_rpc"] = options.rpc_requests, ["dev:claim"] = options.claim,
     ["dev:firmware and dev:software"] = options.package, ["dev:updates"] = options.updates,
+    ["thingsboard service"] = require "thingsboard.service.options",
     ["dev:outbox"] = require "thingsboard.outbox.options",
   } do
     it(title, function()

@@ -16,6 +16,8 @@ local lists = {
   { "dev:rpc_requests", options.rpc_requests, also = "dev:serve_rpc" },
   { "dev:claim", options.claim },
   { "dev:firmware", options.package, also = "dev:software" },
+  { "thingsboard service", require "thingsboard.service.options",
+    "And those of `tb.device`. [Service](service.md) shows them in a configuration." },
 }
 
 local lines = {

@@ -127,7 +127,9 @@ end
 
 --- The lists of options by name, in the order of their names: `{ name, list }` each.
 function public.options()
-  local lists = { { "outbox", require "thingsboard.outbox.options" } }
+  local lists = {
+    { "outbox", require "thingsboard.outbox.options" }, { "service", require "thingsboard.service.options" },
+  }
   for name, list in pairs(require "thingsboard.options") do lists[#lists + 1] = { name, list } end
   table.sort(lists, function(left, right) return left[1] < right[1] end)
   return lists

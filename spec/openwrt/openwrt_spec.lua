@@ -185,7 +185,7 @@ describe("OpenWrt's packages", function()
     assert.same({
       url = "https://thingsboard.example", verify = false, timeout = 40,
       provision = {
-        key = "key", secret = odd, name = must "cat /proc/sys/kernel/hostname":gsub("\n", ""),
+        key = "key", secret = odd, device_name = must "cat /proc/sys/kernel/hostname":gsub("\n", ""),
         store = "/etc/thingsboard/credentials",
       },
       outbox = { path = "/tmp/outbox", sync_every = 10, max_bytes = 100000, plan = "cloud-free" },
@@ -316,6 +316,26 @@ describe("OpenWrt's packages", function()
       local answer = e:rpc_result(e:rpc(token, { method = "ping", params = "7" }), 30).body
       assert.truthy(answer:find('"pong":7', 1, true), answer)
       assert.is_nil(read "/tmp/service.log":find(token, 1, true))
+    end)
+
+    it("provision a device, and keep its credentials", function()
+      must "sh /etc/uci-defaults/80_thingsboard; rm -f /etc/thingsboard/credentials"
+      e:provision_profile { key = "k", secret = "profile's \"secret\"", strategy = "ALLOW_CREATE" }
+      uci { server = { enabled = 1, url = e.url },
+        provision = { key = "k", secret = "profile's \"secret\"", name = "hall" },
+        service = { scripts = "/tmp/none", collector = "memory" } }
+      must "mkdir -p /tmp/none"
+      init "start"
+      run()
+      until_true("credentials", function() return read "/etc/thingsboard/credentials" end)
+      assert.equal("600 453\n", must "stat -c '%a %u' /etc/thingsboard/credentials")
+      local token = read "/etc/thingsboard/credentials":match '"token":"([^"]+)"'
+      until_true("telemetry", function() return e:series(token).memory_total end)
+      local asked
+      for _, request in ipairs(e:requests()) do
+        if request.target:find("/provision", 1, true) then asked = request.body end
+      end
+      assert.truthy(asked:find('"deviceName":"hall"', 1, true), asked)
     end)
 
     it("install a package by an executable", function()

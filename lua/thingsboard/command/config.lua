@@ -13,12 +13,11 @@ local SYSTEM <const> = "/etc/thingsboard/config.lua"
 local LONGEST <const> = 1 << 20 -- bytes
 local MOST_STEPS <const> = 1000000 -- instructions of Lua
 
--- What a configuration file may hold in addition to the options of `tb.device`; see `thingsboard.check` for the types.
-local types = {
-  derive = "table", provision = "table", outbox = "table", updates = "table", scripts = "text", collectors = "table",
-  report = "table", state = "text", clock_file = "text", log = "error|warning|info|debug",
-}
-for _, option in ipairs(options.device) do types[option.name] = option.type:gsub("!$", "") end
+-- What a configuration file may hold.
+local types = {}
+for _, list in ipairs { options.device, require "thingsboard.service.options" } do
+  for _, option in ipairs(list) do types[option.name] = option.type:gsub("!$", "") end
+end
 
 local function refuse(path, reason)
   return nil, errors.new("file", ("%s: %s"):format(path, reason))

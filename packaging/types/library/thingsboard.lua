@@ -218,6 +218,18 @@ local thingsboard = {}
 ---@class (exact) thingsboard.options.rpc_requests
 ---@field period? number seconds from one end of a poll to its next; two polls run, half a period apart; default: 18
 
+---@class (exact) thingsboard.options.service
+---@field derive? table the token is computed from `id_file`, whose first line is a hardware id, and `secret_file`, which holds the secret of the fleet
+---@field provision? table the token is asked for: options of `tb.provision` with a `store`; `secret_file` may stand for `secret`
+---@field scripts? string the folder of the scripts: each `*.lua` in it is one
+---@field outbox? thingsboard.outbox options of `dev:outbox`; without them values are sent at once, and lost when that fails
+---@field collectors? table the collectors to run, each by its name with a table of its options
+---@field updates? table options of `dev:updates`, or a list of such. `apply` is the path of an executable; without it a script installs packages by `on_update`
+---@field report? table the service's own values are sent: `every` so many seconds, 300 by default, `as` `"telemetry"` (by default) or `"attributes"`
+---@field state? string a file that gets the service's state each minute, as JSON
+---@field clock_file? string a file that a hook of NTP makes when the clock is set: see `tb.clock`
+---@field log? "error"|"warning"|"info"|"debug" what is less important is not logged; default: "info"
+
 ---@class (exact) thingsboard.options.updates
 ---@field kind "firmware"|"software" `"firmware"` or `"software"`
 ---@field current thingsboard.options.current `title` and `version` of what is running now

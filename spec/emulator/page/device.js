@@ -49,7 +49,10 @@ function head(device) {
     h("p", { class: "row" }, h("span", {}, "Token ", h("code", { id: "token" }, token)),
       button("Copy token", () => copy(token, "The token")),
       button("Copy script", () => copy(text, "The script"), { class: "main" }), remove),
-    h("details", {}, h("summary", {}, "A script to begin with"), h("pre", { id: "script" }, text)),
+    h("details", {}, h("summary", {}, "A script to begin with"),
+      h("p", {}, "Save it as mine.lua, and run it by ", h("code", {}, "lua5.4 mine.lua"), ", or in a clone without "
+        + "installing anything by ", h("code", {}, "make run SCRIPT=mine.lua"), "."),
+      h("pre", { id: "script" }, text)),
   ];
 }
 

@@ -1,9 +1,12 @@
 --- The command `thingsboard`: finds the subcommand, runs it, and turns its outcome into an exit code.
 -- @module thingsboard.command
+local process = require "thingsboard.process"
+local core_library = package.searchpath("thingsboard.core", package.cpath)
+if core_library then process.load_lazily(core_library) end -- first: a short command starts sooner
+
 local context = require "thingsboard.command.context"
 local errors = require "thingsboard.error"
 local options = require "thingsboard.command.options"
-local process = require "thingsboard.process"
 local tb = require "thingsboard"
 
 local command = {}

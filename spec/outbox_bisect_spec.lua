@@ -241,21 +241,35 @@ end)
 
 describe("the pace", function()
   it("falls by half and grows step by step, until nothing limits it", function()
-    local self = pace.new(300)
+    local self, most = pace.new(300), { points = 1000, bytes = 100000 }
     self:refused(0, 600)
     assert.equal(300, self.points)
     assert.equal(10, self.rate)
     assert.is_true(self.next_at >= 0.05 and self.next_at <= 0.1)
     assert.is_nil(self:found()) -- it may be a record's fault
-    self:passed(1, 1000)
+    self:passed(1, most)
     self:prove()
     assert.same({ points = 304, posts = 11 }, self:found())
     for _ = 1, 100 do self:refused(0, 1) end
     assert.equal(1, self.points)
     assert.is_true(self.next_at <= 300)
-    for _ = 1, 300 do self:passed(0, 1000) end
+    for _ = 1, 300 do self:passed(0, most) end
     assert.is_nil(self:found())
     assert.equal(0, self.next_at)
+  end)
+
+  it("makes posts smaller that are too large, and lets them grow again, to what is allowed", function()
+    local self, most = pace.new(300), { points = 1000, bytes = 100000 }
+    self:too_large(64000)
+    assert.equal(32000, self.bytes)
+    for _ = 1, 63 do self:passed(0, most) end
+    assert.is_true(self.bytes > 60000 and self.bytes < 64000)
+    self:too_large(self.bytes)
+    self:too_large(1)
+    assert.equal(1, self.bytes)
+    for _ = 1, 100000 do self:passed(0, most) end
+    assert.equal(math.huge, self.bytes)
+    assert.is_nil(self:found())
   end)
 end)
 

@@ -178,6 +178,18 @@ describe("an outbox sends", function()
     assert.same({}, outbox:stats().lost)
   end)
 
+  it("larger posts again, once the server takes them", function()
+    local outbox <close> = open { batch_records = 4, confirm = false }
+    local text = ("x"):rep(1000)
+    for n = 1, 600 do assert(outbox:put { n = n, text = text }) end
+    e:fault { path = "/telemetry$", request_body = text, how = "status", status = 413, count = 2 }
+    assert.is_true(outbox:drain { deadline = 20 })
+    local of_size = { 0, 0, 0, 0 }
+    for _, batch in ipairs(batches()) do of_size[#batch] = of_size[#batch] + 1 end
+    assert.is_true(of_size[1] > 0 and of_size[4] > 50, table.concat(of_size, " "))
+    assert_arrived(600)
+  end)
+
   it("sets one record aside that alone is too large, and the rest goes", function()
     local outbox <close> = open()
     fill(outbox, 1, 5)

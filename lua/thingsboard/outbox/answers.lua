@@ -16,7 +16,7 @@ answers.rows = {
       "again between posts that pass, and is set aside once this has proved it bad",
     counter = "`lost.rejected`" },
   { action = "too_large", statuses = { 413 }, said = "413",
-    becomes = "posts get smaller; a record that is too large alone is treated like one that is refused",
+    becomes = "posts get smaller, and grow again; a record that is too large alone is treated like one that is refused",
     counter = "`lost.rejected`" },
   { action = "limited", statuses = { 429 }, said = "429, or a 500 that speaks of a limit",
     becomes = "it is sent again, more slowly and in smaller posts", counter = "`limits`" },

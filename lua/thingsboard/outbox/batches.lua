@@ -12,7 +12,8 @@ local PROBE_AFTER = 4 -- refusals in a row, before records are tried that lie el
 local function batch_between(outbox, first, last, most)
   local bounds = outbox.batch
   local points = math.max(1, math.min(bounds.points, outbox.points:room(), outbox.pace.points))
-  local bytes = outbox.doubts:wants_sample() and math.min(bounds.bytes, doubts.largest_sample) or bounds.bytes
+  local bytes = math.min(bounds.bytes, outbox.pace.bytes)
+  if outbox.doubts:wants_sample() then bytes = math.min(bytes, doubts.largest_sample) end
   local records = outbox.objects_only and 1 or math.min(bounds.records, most or math.maxinteger)
   while first <= last do
     local from, to = outbox.held:gap(first, last)
@@ -72,7 +73,7 @@ local function next_attributes(outbox)
   for key, attribute in next, outbox.pending do
     if not attribute.in_doubt and not attribute.sent then
       size = size + #key + #attribute.value + 2
-      if parts[1] and (size > outbox.batch.bytes or count >= room) then break end
+      if parts[1] and (size > math.min(outbox.batch.bytes, outbox.pace.bytes) or count >= room) then break end
       parts[#parts + 1] = key .. ":" .. attribute.value
       versions[key] = attribute.version
       count = count + 1

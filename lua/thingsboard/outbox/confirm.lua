@@ -11,7 +11,7 @@
 -- `thingsboard.outbox.chain` looks for. When there is one, all that is sent and not confirmed is sent again, at once
 -- where an exchange has failed, else before the next marker. What was stored after all does not change by that.
 --
--- What is sent is kept in stretches. The open one takes what is posted. A marker ends it; then it waits in `behind` until
+-- What is sent is kept in stretches. The open one takes what is posted. A marker ends it; it waits in `behind` until
 -- that marker and a later one have been read. Each marker is the second for one stretch and the first for the next:
 --
 --     records     marker 1   records     marker 2                        records     marker 3

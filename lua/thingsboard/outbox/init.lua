@@ -83,7 +83,8 @@ function outbox.new(client, given)
     running = false,
     posting = false, -- a post is in flight
     body = core.body(), -- for what is sent: no string of its size for each post
-    batch = { bytes = option.batch_bytes, records = option.batch_records, points = option.batch_points }, -- of a post
+    -- Of a post, at most.
+    batch = { bytes = option.batch_bytes, records = option.batch_records, points = option.batch_points },
     most_attributes = math.maxinteger, -- of a post
     turn = 0, -- the kind of post that was sent last
     backlog_end = 0, -- records from this number on are fresh

@@ -170,7 +170,7 @@ function outcome.passed(outbox, post, now)
   if post.kind ~= "marker" then outbox.sent.posts = outbox.sent.posts + 1 end
   outbox.err = nil
   outbox.pause:reset()
-  outbox.pace:passed(now, outbox.batch.points)
+  outbox.pace:passed(now, outbox.batch)
   keep_sample(outbox, post, now)
   learn_form(outbox, post, true)
   if post.doubt then
@@ -254,7 +254,7 @@ local failures = {} -- what to do, by action
 
 local function too_large(outbox, post, err, now)
   if post.kind == "records" and post.records > 1 then
-    outbox.batch.bytes = math.max(1, post.bytes // 2)
+    outbox.pace:too_large(post.bytes)
   else
     failures[err.kind == "http" and "refused" or "outage"](outbox, post, err, now)
   end

@@ -1,4 +1,5 @@
---- Learns how much the server accepts, if no budget is given: additive increase, multiplicative decrease.
+--- Learns how much the server accepts: how often, if no budget is given, and how large a post. Additive increase,
+-- multiplicative decrease.
 -- @module thingsboard.outbox.pace
 local pace = {}
 pace.__index = pace
@@ -8,6 +9,7 @@ local SLOWEST = 0.1 -- posts a second: what is put meanwhile must not wait for l
 local FREE_RATE = 100 -- posts a second that are as good as no limit
 local RATE_STEP = 1 -- posts a second, for every post that passes
 local POINTS_STEP = 4 -- points of a post, for every post that passes
+local BYTES_STEPS = 64 -- posts that pass, until one is as large again as one that was too large
 -- Refusals of what was posted, in a row, that do not slow down: a search among ten thousand records meets not more.
 local EXCUSED = 16
 
@@ -17,6 +19,8 @@ function pace.new(longest)
   return setmetatable({
     longest = longest,
     points = math.huge, -- of a post, at most
+    bytes = math.huge, -- likewise
+    bytes_step = 0, -- for every post that passes
     rate = math.huge, -- posts a second
     in_row = 0, -- refusals
     next_at = 0, -- when the next post may go, seconds of the monotonic clock
@@ -48,14 +52,23 @@ function pace:refused(now, points, for_itself)
   return true
 end
 
+--- A post was too large.
+-- @tparam integer bytes of the post
+function pace:too_large(bytes)
+  self.bytes = math.max(1, bytes // 2)
+  self.bytes_step = math.max(1, self.bytes // BYTES_STEPS)
+end
+
 --- A post has passed.
 -- @tparam number now seconds of the monotonic clock
--- @tparam integer most points of a post, by the options
+-- @tparam table most `points` and `bytes` of a post, by the options
 function pace:passed(now, most)
   self.in_row = 0
   self.points = self.points + POINTS_STEP
+  self.bytes = self.bytes + self.bytes_step
   self.rate = self.rate + RATE_STEP
-  if self.points >= most then self.points = math.huge end
+  if self.points >= most.points then self.points = math.huge end
+  if self.bytes >= most.bytes then self.bytes = math.huge end
   if self.rate >= FREE_RATE then self.rate = math.huge end
   if self.points == math.huge and self.rate == math.huge then self.proved = false end
   wait(self, now)

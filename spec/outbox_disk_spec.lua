@@ -82,6 +82,41 @@ describe("an outbox", function()
       assert.same({ 1, 2, 3, 5 }, place:arrived(4))
     end)
 
+    it("refuses what would go beyond its bytes, and drops nothing for it", function()
+      for _, sync_every in ipairs { false, 3600 } do
+        local outbox <close> = assert(open { max_bytes = 20000, when_full = "refuse", sync_every = sync_every or nil })
+        local n = 0
+        repeat
+          n = n + 1
+          local ok, err = outbox:put { n = n, text = ("x"):rep(n % 2 == 0 and 100 or 3000) }
+          assert.is_true(ok or err.kind == "full")
+        until not ok or n == 100
+        local stats = outbox:stats()
+        assert.same({ refused = 1 }, stats.lost)
+        assert.equal(n - 1, stats.records)
+        assert.is_true(stats.bytes <= 20000)
+        assert.is_true(outbox:drain { deadline = 10 })
+        assert.equal(n - 1, #place:arrived(n - 1))
+        assert(outbox:close())
+        place:stop()
+        place = recording.start(e)
+        dev, path = place.dev, place.path
+      end
+    end)
+
+    it("counts apart what was sent and is dropped before it is confirmed", function()
+      local outbox <close> = assert(open { max_records = 10 })
+      fill(outbox, 1, 10)
+      e:set { queue_delay = 60000 }
+      assert.is_nil((outbox:drain { deadline = 0.3 }))
+      e:set { queue_delay = 0 }
+      assert.equal(10, outbox:stats().unconfirmed)
+      fill(outbox, 11, 24)
+      local stats = outbox:stats()
+      assert.same({ unconfirmed = 10, full = 4 }, stats.lost)
+      assert.same({ 0, 10 }, { stats.unconfirmed, stats.records })
+    end)
+
     it("keeps within its bytes", function()
       local outbox <close> = assert(open { max_bytes = 20000, sync_every = 3600 })
       for n = 1, 1000 do assert(outbox:put { n = n, text = ("x"):rep(100) }) end

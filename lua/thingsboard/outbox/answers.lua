@@ -36,8 +36,9 @@ answers.rows = {
     counter = "`lost.damaged` (files)" },
   { said = "the outbox is full",
     becomes = "the oldest is dropped; with `when_full = \"refuse\"` `put` fails",
-    counter = "`lost.full`, `lost.refused`" },
-  { said = "it is older than `max_age`", becomes = "it is dropped", counter = "`lost.expired`" },
+    counter = "`lost.full`, `lost.refused`; `lost.unconfirmed` if it was sent and not confirmed" },
+  { said = "it is older than `max_age`", becomes = "it is dropped",
+    counter = "`lost.expired`; `lost.unconfirmed` likewise" },
 }
 
 local action_of = {}

@@ -287,12 +287,15 @@ local function check_open(self, what)
   return true
 end
 
--- Counts records that were removed from the file, but those that were answered 200: they are not lost for all we know.
-local function lose_unsent(self, cause, first, last, removed)
-  self:lose(cause, removed - self.confirm:forget(first, last, function(from, to)
+-- Counts records that were removed from the file. Those that were answered 200 are not lost for all we know, so they
+-- count apart.
+local function lose_removed(self, cause, first, last, removed)
+  local sent = self.confirm:forget(first, last, function(from, to)
     local most = math.maxinteger
     return select(4, self.spool:batch(self.number, from, to, most, most, most, core.body())) or 0
-  end))
+  end)
+  self:lose(cause, removed - sent)
+  self:lose("unconfirmed", sent)
 end
 
 local function drop(self, count)
@@ -302,7 +305,7 @@ local function drop(self, count)
     last = math.min(last, first + count - 1)
     local dropped = self.spool:remove(self.number, first, last)
     if not dropped then return end
-    lose_unsent(self, "full", first, last, dropped)
+    lose_removed(self, "full", first, last, dropped)
     count = count - dropped
   end
 end
@@ -314,15 +317,14 @@ function outbox:drop_oldest()
   local dropped = self.spool:remove_oldest(self.number)
   if not dropped or dropped == 0 then return false end
   local left = self.spool:oldest(self.number) or select(3, self.spool:counts(self.number))
-  lose_unsent(self, "full", first, left - 1, dropped)
+  lose_removed(self, "full", first, left - 1, dropped)
   return true
 end
 
 -- Drops the oldest while there are too many, and those that are too old.
 local function keep_bounds(self)
   local count, bytes = self.spool:counts(self.number)
-  -- An outbox that refuses has no more than that waiting; what is sent and not confirmed comes on top.
-  if count > self.max_records and not self.refuse then drop(self, count - self.max_records) end
+  if count > self.max_records then drop(self, count - self.max_records) end
   while bytes > self.max_bytes and count > 1 do
     drop(self, math.max(1, math.ceil((bytes - self.max_bytes) * count / bytes)))
     local left
@@ -342,7 +344,7 @@ function outbox:expire()
     if not first then return end
     local removed = self.spool:remove(self.number, first, last)
     if not removed then return end
-    lose_unsent(self, "expired", first, last, removed)
+    lose_removed(self, "expired", first, last, removed)
   end
 end
 
@@ -424,13 +426,16 @@ function outbox:put(values, in_order)
   end
   local first, last, may_wait, count, bytes, undated = self.spool:put(self.number, values)
   if not first then return nil, errors.new("value", "put: " .. last) end
+  if self.refuse and bytes > self.max_bytes then
+    return refused(self, self.spool:discard_pending(self.number, first, last))
+  end
   if undated then self.file:put_undated() end
   if not may_wait or not self.sync_every then
     ok, err = keep(self, last - first + 1)
     if not ok then return nil, err end
   end
   if in_order then self.backlog_end = select(3, self.spool:counts(self.number)) end
-  if count > self.max_records or bytes > self.max_bytes then keep_bounds(self) end
+  if not self.refuse and (count > self.max_records or bytes > self.max_bytes) then keep_bounds(self) end
   if self.running then self.news:raise() end
   return true
 end
@@ -536,11 +541,12 @@ end
 -- @treturn table `records` and `attributes`: how many wait to be sent; `unconfirmed`: records that are sent and not yet
 -- confirmed; `bytes`: of all of these; `sent`, since it was opened: `records`, `attributes`, `posts`, `confirmed`
 -- (records), `again` (records that were sent once more, for they could not be confirmed); `lost`, since the file was
--- made: records by cause: `full`, `refused`, `expired`, `memory`, `rejected` (set aside), `undated` (sent with the last
--- time known), and `damaged` (files set aside); `in_doubt`: records and attributes that were refused alone and are
--- tried again; `limits`: what the server was found to take, if that is less than was sent: `points` of a post, `posts`
--- a second; `confirm`: whether what is sent is confirmed, or in words why it cannot be; `trouble`: why the disk cannot
--- be written, if so; `err`: the last error of sending, if the last post failed
+-- made: records by cause: `full`, `refused`, `expired`, `memory`, `rejected` (set aside), `unconfirmed` (sent, and
+-- dropped before it was known that they are stored), `undated` (sent with the last time known), and `damaged` (files
+-- set aside); `in_doubt`: records and attributes that were refused alone and are tried again; `limits`: what the server
+-- was found to take, if that is less than was sent: `points` of a post, `posts` a second; `confirm`: whether what is
+-- sent is confirmed, or in words why it cannot be; `trouble`: why the disk cannot be written, if so; `err`: the last
+-- error of sending, if the last post failed
 function outbox:stats()
   check_self(self, 3)
   local stats = { records = 0, bytes = 0, attributes = 0, sent = {}, lost = {}, trouble = self.file.trouble,

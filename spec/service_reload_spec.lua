@@ -77,6 +77,18 @@ describe("thingsboard service", function()
       assert.equal("quick", s:ask "slow")
     end)
 
+    it("tries what has failed at once", function()
+      s:write("a.lua", "local tb, device = ... device:on_rpc('blink', function() return 'a' end)")
+      s:write("b.lua", "local tb, device = ... device:on_rpc('blink', function() return 'b' end)")
+      s:start()
+      s:wait(function() return s:count_in_log "b.lua failed" >= 4 end) -- the pauses grow
+      os.remove(s.scripts .. "/a.lua")
+      s:signal "HUP"
+      s:wait_for_log "b.lua is started again"
+      s:wait(function() return s:ask "blink" == "b" end, 10)
+      s:stop()
+    end)
+
     it("with a folder that is gone keeps what runs", function()
       s:write("a.lua", "local tb, device = ... while true do device:put { a = 1 } tb.sleep(0.05) end")
       s:start()

@@ -39,7 +39,7 @@ local function start(self, name, path)
   new:start()
 end
 
---- Starts new scripts, restarts changed ones, ends removed ones; the others go on undisturbed.
+--- Starts new scripts, restarts those that have changed or failed, ends removed ones; the others go on undisturbed.
 function scripts:reload()
   if not self.folder then return end
   local found = look(self)
@@ -62,6 +62,10 @@ function scripts:reload()
       start(self, name, path)
     elseif about and about.changed ~= old.changed then
       self.service.log:info("%s has changed, and is started again", name)
+      old:stop()
+      start(self, name, path)
+    elseif old.state == "failed" then
+      self.service.log:info("%s is started again", name)
       old:stop()
       start(self, name, path)
     end

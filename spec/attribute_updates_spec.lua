@@ -2,6 +2,7 @@ local backoff = require "thingsboard.http.backoff"
 local core = require "thingsboard.core"
 local emulator = require "spec.support.emulator"
 local tb = require "thingsboard"
+local until_true = require "spec.support.until_true"
 
 describe("attributes", function()
   local e, dev
@@ -126,6 +127,32 @@ describe("attributes", function()
         for key, value in pairs(change[1]) do values[key] = value end
       end
       assert.same({ n = 2, new = 3 }, values)
+    end)
+
+    it("are not undone by an answer to a request that was under way when they came", function()
+      e:set_shared(e.token, '{"n":1}')
+      local told = {}
+      tb.spawn(function()
+        for values in dev:attribute_updates { "n" } do
+          told[#told + 1] = values.n
+          if values.n == 3 then break end
+        end
+      end)
+      tb.spawn(function()
+        until_true(function() return told[1] end)
+        e:fault { path = "/attributes%?", how = "status", status = 200, body = '{"shared":{"n":1}}', seconds = 1,
+          count = 1 }
+        until_true(function()
+          for _, request in ipairs(e:requests()) do
+            if request.fault then return true end -- the request is under way
+          end
+        end)
+        e:set_shared(e.token, '{"n":2}')
+        tb.sleep(1.5) -- until it is answered
+        e:set_shared(e.token, '{"n":3}')
+      end)
+      tb.run()
+      assert.same({ 1, 2, 3 }, told)
     end)
 
     it("do not tell again what is the same", function()

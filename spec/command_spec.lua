@@ -333,6 +333,15 @@ describe("thingsboard", function()
       assert.is_true(#e:requests() <= 10)
     end)
 
+    it("-l gives up a line without an end, and what is behind it", function()
+      local code, out, err = run_with('{"before":1}\n' .. ("x"):rep(3 << 20) .. '\n{"behind":1}\n', "send", "-l")
+      assert.same({ OTHER, "" }, { code, out })
+      assert.truthy(err:find("a line of more than a megabyte: given up", 1, true), err)
+      assert.is_nil(err:find("no JSON", 1, true), err)
+      assert.equal("1", last("before").value)
+      assert.is_nil(last "behind")
+    end)
+
     it("-l sends a line as it comes", function()
       local input = directory .. "/fifo"
       os.execute("mkfifo " .. input)

@@ -7,14 +7,17 @@ local outage = require "thingsboard.service.outage"
 local link = {}
 
 local SILENT <const> = 30 -- seconds without an answer of the server's that are worth a line in the log
-local UNAUTHORIZED <const> = 401
+local OK <const>, UNAUTHORIZED <const> = 200, 401
+-- Seconds after the last 401 until an answer shows that the token is known: until then it may be one to a request from
+-- before, such as a poll, which the server ends within 30 s.
+local SURE_AFTER_OK <const>, SURE_AFTER_OTHERS <const> = 3, 35
 
 --- Listens to a device.
 -- @tparam table device
 -- @tparam table log
 -- @tparam function look called after each answer, too
 function link.watch(device, log, look)
-  local silence, unknown, failing_since = outage.new(log), outage.new(log), nil
+  local silence, unknown, failing_since, unknown_at = outage.new(log), outage.new(log), nil, -math.huge
   device:listen(function(status)
     look()
     local now = core.monotonic()
@@ -28,8 +31,9 @@ function link.watch(device, log, look)
     silence:is_over("the server answers again, after %d s", (now - (failing_since or now)) // 1)
     failing_since = nil
     if status == UNAUTHORIZED then
+      unknown_at = now
       unknown:goes_on "the server does not know the token (status 401); it is tried again, ever less often"
-    else
+    elseif now - unknown_at > (status == OK and SURE_AFTER_OK or SURE_AFTER_OTHERS) then
       unknown:is_over "the server knows the token"
     end
   end)

@@ -15,13 +15,17 @@ local SPECS = {
   ["lua/thingsboard"] = "loop telemetry error options attribute_updates fleet token_file types",
   ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",
   ["lua/thingsboard/api"] = "rpc_requests attribute_updates provision derive_token claim",
-  ["lua/thingsboard/command"] = "command", ["lua/thingsboard/service"] = "service",
+  ["lua/thingsboard/command"] = "command", ["lua/thingsboard/collector"] = "collector",
+  ["lua/thingsboard/service"] = "service service_scripts service_reload service_outage service_blocking",
   ["lua/thingsboard/http"] = "long_poll backoff answer error rpc_requests attribute_updates lies options",
   ["lua/thingsboard/json"] = "decode telemetry numbers body", ["lua/thingsboard/loop"] = "loop process fleet",
   ["lua/thingsboard/ota"] = "download updater updater_limits",
   ["lua/thingsboard/outbox"] = "outbox outbox_bisect outbox_clock outbox_sending outbox_disk outbox_migration "
-    .. "outbox_answers",
+    .. "outbox_answers outbox_trials outbox_confirm",
 }
+for _, names in pairs(SPECS) do
+  for name in names:gmatch "%S+" do assert(io.open("spec/" .. name .. "_spec.lua")):close() end
+end
 
 local LONGEST, LONGEST_OF_ALL = 120, 1800 -- seconds of a file of specs, and of all: a mutant may never end
 
@@ -125,7 +129,7 @@ while tried < sample do
     if is and is ~= was then
       tried = tried + 1
       local from = os.time()
-      local noticed = not sh("cd %s && make --silent", tree) or not pass(SPECS[path:match "^(.*)/"])
+      local noticed = not sh("cd %s && make --silent", tree) or not pass(assert(SPECS[path:match "^(.*)/"], path))
       local by = noticed and "noticed" or "survives the specs that touch it"
       if not noticed and not touching_only then
         noticed = not pass()

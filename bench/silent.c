@@ -1,6 +1,6 @@
 /* silent PORT_FILE: a server that accepts everything and leaves polls without an answer, until its input ends.
- * It answers at once: requests for attributes, with how many polls wait; and every request that is made with the token
- * BUSY, with an object that differs every time. */
+ * It answers at once: posts of telemetry; requests for attributes, with how many polls wait; and every request that is
+ * made with the token BUSY, with an object that differs every time. */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
@@ -16,6 +16,11 @@ static void answer(int fd, const char *request) {
   static long waiting, answered;
   char body[64], text[256];
   if (strncmp(request, "GET ", 4) != 0 && strncmp(request, "POST ", 5) != 0) return; /* the rest of a longer one */
+  if (strstr(request, "/telemetry HTTP/") != NULL) {
+    static const char taken[] = "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n";
+    if (write(fd, taken, sizeof taken - 1) < 0) close(fd);
+    return;
+  }
   bool attributes = strstr(request, "/attributes?") != NULL || strstr(request, "/attributes ") != NULL;
   if (!attributes && strstr(request, "/BUSY/") == NULL) {
     waiting++;

@@ -378,6 +378,18 @@ describe("an outbox", function()
     assert.same({}, values_of(one_token, "m"))
   end)
 
+  it("shares its file with hundreds of devices, before any of them records anything", function()
+    local outboxes = {}
+    for n = 1, 300 do
+      outboxes[n] = assert(dev:outbox { path = path, name = ("a device with quite a long name, number %d"):format(n) })
+    end
+    for n, outbox in ipairs(outboxes) do assert(outbox:put { n = n }) end
+    for _, outbox in ipairs(outboxes) do
+      assert.equal(1, outbox:stats().records)
+      assert(outbox:close())
+    end
+  end)
+
   it("shows no token", function()
     local outbox = assert(dev:outbox { path = path })
     assert(outbox:put { n = 1 })

@@ -238,6 +238,8 @@ static int prepare(struct tb_spool *spool) {
 
 int tb_sqlite_attach_device(struct tb_spool *spool, size_t index) {
   struct tb_device *device = &spool->devices[index], found = {0};
+  /* A name has a row and an index. Without room it may be there already, or need no page. */
+  (void)tb_room_for(spool, tb_room_pages(spool, 2 * strlen(device->name)));
   int code = number_of(spool, TB_DEVICE_OF, TB_ADD_DEVICE, device->name, &found.number);
   if (code == SQLITE_OK) code = count_rows(spool, &found, 0, TB_NUMBERS - 1, 1);
   if (code != SQLITE_OK) return code;

@@ -40,6 +40,7 @@ function file.of(path)
     has_lost = false, -- records of earlier starts of the system wait for the time, too
     undated = false, -- whether some of its records wait for a date
     users = {}, -- the outboxes, by name
+    max_bytes = nil, has_max_bytes = false, -- what they may take together, and whether one was told; see `set_limit`
     changed = false, -- some of their attributes or counters are not on the disk
     in_flight = 0, -- posts: while there are any, records must not be renumbered
     inside = false, -- in a transaction or another step that no finalizer may interrupt by one of its own
@@ -158,13 +159,16 @@ end
 
 -- How much the file and its log may take: what its users may, and where none of them says how much that is, at most
 -- half the file system.
-local function set_limit(self)
-  local total, half = 0, self.spool:half_of_disk()
-  for _, outbox in next, self.users do
-    total = total + math.min(outbox.max_bytes, 1 << 50)
-    if outbox.has_max_bytes then half = nil end
+-- @tparam ?table new an outbox that was not among the users when this was called last
+local function set_limit(self, new)
+  local added = self.max_bytes and new and { new } or self.users
+  if added == self.users then self.max_bytes, self.has_max_bytes = 0, false end
+  for _, outbox in next, added do
+    self.max_bytes = self.max_bytes + math.min(outbox.max_bytes, 1 << 50)
+    self.has_max_bytes = self.has_max_bytes or outbox.has_max_bytes
   end
-  self.spool:set_limit(math.min(total, half or total))
+  local half = not self.has_max_bytes and self.spool:half_of_disk()
+  self.spool:set_limit(math.min(self.max_bytes, half or math.maxinteger))
 end
 
 local function open(self)
@@ -312,7 +316,7 @@ end
 function file:take_in(outbox)
   if not self:is_open() then return self:sync() end
   local _ <close> = enter(self)
-  set_limit(self)
+  set_limit(self, outbox)
   local found, reason = outbox:read()
   if not found then return nil, reason end
   outbox:opened(found)
@@ -374,6 +378,7 @@ end
 --- Takes an outbox out; the last one closes the file.
 function file:leave(outbox)
   self.users[outbox.name] = nil
+  self.max_bytes = nil -- to be counted again
   if next(self.users) then return end
   if self.left then self.left:raise() end
   files[self.path] = nil

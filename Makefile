@@ -303,7 +303,7 @@ format:
 	clang-format -i $(SOURCES) $(HEADERS)
 
 # What a program of bench/ cannot measure here it says; a benchmark never fails a build.
-BENCHES = post flight payload idle firmware footprint outbox service
+BENCHES = post flight payload idle fleet firmware footprint outbox service
 BENCH_PROGRAMS = $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
 BENCH_LIBS = -lcurl
@@ -315,6 +315,7 @@ $(BUILD)/bench/%: bench/%.c bench/post.h
 
 bench: all $(BENCH_PROGRAMS)
 	-@for bench in $(BENCHES); do BUILD=$(BUILD) $(PATHS) $(LUA) bench/bench_$$bench.lua || true; done
+	-@$(LUA) bench/picture.lua $(BUILD)/bench bench/figures.svg
 
 include packaging/packages.mk
 include spec/stacks/stacks.mk

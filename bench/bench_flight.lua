@@ -34,5 +34,7 @@ for _, flying in ipairs { 1, 8, 64 } do
   end
   rows[#rows + 1] = { flying, ("%.0f"):format(support.median(ours)), ("%.0f"):format(support.median(limits)),
     ("%.2f"):format(support.median(ratios)), ceilings[1] and ("%.0f"):format(support.median(ceilings)) or "?" }
+  local group = "Time of posts in flight together: a reactor in C"
+  support.figure(group, flying .. " in flight", 1 / support.median(ratios), true)
 end
 support.print("Telemetry posts a second", rows)

@@ -63,5 +63,13 @@ for i, client in ipairs(clients) do
     ("%.2f"):format(support.median(ratios)), counted and ("%.0f"):format(client.instructions) or "?",
     counted and ("%.2f"):format(client.instructions / limit.instructions) or "?",
   }
+  client.cpu = support.median(ratios)
+end
+for _, what in ipairs { "cpu", "instructions" } do
+  for i = 2, #clients do
+    local value = what == "cpu" and clients[i].cpu or counted and clients[i].instructions / limit.instructions
+    local group = (what == "cpu" and "CPU time" or "Instructions") .. " of a post: a reactor in C"
+    if value then support.figure(group, clients[i][1], value, clients[i][1]:find "^this module") end
+  end
 end
 support.print("Cost of one telemetry post of 3 keys, kept connection, nginx answering 200", rows)

@@ -119,6 +119,19 @@ function support.median(list)
   return (sorted[(#sorted + 1) // 2] + sorted[#sorted // 2 + 1]) / 2
 end
 
+local figures -- the file of them, once there are any
+
+--- Keeps a figure for the picture, see `picture.lua`: a cost, in multiples of the limit's.
+-- @tparam string group what is measured, and against which limit
+-- @tparam string label whose cost it is
+-- @tparam number value
+-- @tparam boolean ours it is this module's
+function support.figure(group, label, value, ours)
+  figures = figures or assert(io.open(("%s/bench/%s.figures"):format(build, arg[0]:match "bench_(%w+)"), "w"))
+  figures:write(("%s\t%s\t%.2f\t%s\n"):format(group, label, value, ours and "ours" or "peer"))
+  figures:flush()
+end
+
 --- Prints a table: rows of texts and numbers, the first row its heads.
 function support.print(title, rows)
   local widths = {}

@@ -219,7 +219,7 @@ static char *copy_error(char text[CURL_ERROR_SIZE], CURLcode code) {
   size_t length = strlen(text), tail = sizeof no_string - 1;
   if (length >= tail && strcmp(text + length - tail, no_string) == 0) {
     size_t at = length - tail + 2;
-    snprintf(text + at, CURL_ERROR_SIZE - at, "%s", tb_curl_error_text((int)code));
+    (void)snprintf(text + at, CURL_ERROR_SIZE - at, "%s", tb_curl_error_text((int)code));
   }
   return strdup(text);
 }

@@ -111,6 +111,31 @@ describe("after a fork", function()
     assert.equal("0\n408\n", said)
   end)
 
+  it("a program that is executed has none of libcurl's sockets", function()
+    local said = child.run(([[
+      local function inherited()
+        local sockets = {}
+        local process <close> = io.popen "ls -l /proc/self/fd"
+        for line in process:lines() do sockets[#sockets + 1] = line:match "socket:.*" end
+        table.sort(sockets)
+        return table.concat(sockets, " ")
+      end
+      local before = inherited()
+      local tb = require "thingsboard"
+      local dev = tb.device { url = %q, token = %q }
+      local tls = tb.device { url = %q, token = %q, ca_file = %q }
+      tb.spawn(function() dev:rpc_requests()() end)
+      tb.spawn(function()
+        assert(tls:send_telemetry { a = 1 })
+        tb.sleep(0.1)
+        print(inherited() == before and "none" or before .. "; " .. inherited())
+        os.exit(true)
+      end)
+      tb.run()
+    ]]):format(e.url, e.token, e.tls_url, e.token, e.ca_file))
+    assert.equal("none\n", said)
+  end)
+
   it("a connection does not outlive the script in a process that it has started", function()
     local listener = assert(socket.bind("127.0.0.1", 0))
     local _, port = listener:getsockname()

@@ -9,8 +9,11 @@
 #include "http/handle.h"
 #include "http/options.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum {
   /* A pool takes 40 KiB and two descriptors. With this many polls in one pool, an answer takes 5 % more instructions
@@ -55,8 +58,24 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *k
   return 0;
 }
 
-static CURLM *new_multi(struct tb_pool *pool) {
+/* curl_multi_init, whose pair of sockets older releases leave open in the programs that a child process executes. As
+ * each descriptor is the lowest one that is free, it gets those that a pipe has had before. */
+static CURLM *init_multi(void) {
+  int free_ones[2];
+  bool known = pipe2(free_ones, O_CLOEXEC) == 0;
+  for (int i = 0; known && i < 2; i++) close(free_ones[i]);
   CURLM *multi = curl_multi_init();
+  for (int i = 0; known && multi != NULL && i < 2; i++) {
+    int domain;
+    socklen_t size = sizeof domain;
+    if (getsockopt(free_ones[i], SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX)
+      fcntl(free_ones[i], F_SETFD, FD_CLOEXEC);
+  }
+  return multi;
+}
+
+static CURLM *new_multi(struct tb_pool *pool) {
+  CURLM *multi = init_multi();
   if (multi == NULL) return NULL;
   curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
   curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, pool);

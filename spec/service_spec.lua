@@ -83,6 +83,24 @@ describe("thingsboard service", function()
       s:stop()
     end)
 
+    it("of both kinds, by a script that comes later", function()
+      local current = { title = "gateway", version = "1" }
+      s:start { updates = { { kind = "firmware", directory = s.directory, current = current },
+        { kind = "software", directory = s.directory, current = current } } }
+      for _, kind in ipairs { "firmware", "software" } do
+        s.e:assign(s:token(), kind, { title = "gateway", version = "2", size = 3000 })
+        s:wait_for_log("updates of " .. kind .. ": installing")
+      end
+      s:write("a.lua", "local tb, device = ... device:on_update(function(package) return true end)")
+      s:signal "HUP"
+      s:wait(function() return #s:values "fw_state" > 0 and #s:values "sw_state" > 0 and states():find "UPDATED" end)
+      s:wait(function()
+        local states_of_software = s:values "sw_state"
+        return states_of_software[#states_of_software] == "UPDATED"
+      end)
+      s:stop()
+    end)
+
     it("by a script that is stopped meanwhile: its handler ends with it, and is called again", function()
       local text = [[
         local tb, device = ...

@@ -38,12 +38,12 @@ function service.new(values)
     clock_told = nil, -- the log has that the clock is known
     update_handler = nil, -- `script` and `call`
   }, service)
-  self.stopping, self.updatable = self.loop:signal(), self.loop:signal()
+  self.stopping = self.loop:signal()
   self.provisioning, self.state_file = outage.new(self.log), outage.new(self.log)
   if values.clock_file then tb.clock(values.clock_file) end -- which a hook of the NTP client makes
   local mistake = client.mistake("device", self.connection)
   if mistake then error(mistake, 0) end
-  self.waiting_for_device = {}
+  self.waiting_for_device, self.waiting_for_handler = {}, {} -- sets of signals
   self.rpc, self.attributes = rpc.new(self), attributes.new(self)
   self.scripts = scripts.new(self, values.scripts)
   if values.outbox then self.outbox = outbox.new(self, values.outbox) end
@@ -84,13 +84,21 @@ function service:keep(what, body)
   end)
 end
 
+-- Waits until another raises the signals of a set.
+local function wait_among(self, waiting)
+  local ready = self.loop:signal()
+  waiting[ready] = true
+  local _ <close> = setmetatable({}, { __close = function() waiting[ready] = nil end })
+  self.loop:wait(ready)
+end
+
+local function raise_all(waiting)
+  for ready in next, waiting do ready:raise() end
+end
+
 --- Waits until there is a token.
 function service:wait_for_device()
-  while not self.device do
-    local ready = self.loop:signal()
-    self.waiting_for_device[ready] = true
-    self.loop:wait(ready)
-  end
+  while not self.device do wait_among(self, self.waiting_for_device) end
 end
 
 -- The device of the configuration; nil and the error while there is no token.
@@ -114,8 +122,7 @@ local function identify(self)
     self.device = self:patiently("identity", function() return make_device(self) end)
     link.watch(self.device, self.log, function() if self.outbox then self.outbox:look() end end)
     if self.outbox then self.outbox:use(self.device) end
-    for ready in next, self.waiting_for_device do ready:raise() end
-    self.waiting_for_device = {}
+    raise_all(self.waiting_for_device)
   end)
 end
 
@@ -164,7 +171,7 @@ function service:device_for(script)
       error(("on_update: %s installs updates already"):format(other.script.name), 2)
     end
     self.update_handler = { script = script, call = call }
-    self.updatable:raise()
+    raise_all(self.waiting_for_handler)
   end
   for _, name in ipairs(of_device) do
     facade[name] = function(_, ...)
@@ -178,10 +185,7 @@ end
 --- Lets the script that has asked for it install a package; waits for one to ask.
 -- @return as `apply` of `device:updates`; "again" if the script was stopped meanwhile
 function service:apply_update(package)
-  while not self.update_handler do
-    self.updatable:lower()
-    self.loop:wait(self.updatable)
-  end
+  while not self.update_handler do wait_among(self, self.waiting_for_handler) end
   local by = self.update_handler
   local ok, result, reason = by.script:call(by.call, package)
   if ok then return result, type(reason) == "string" and reason or nil end

@@ -4,7 +4,6 @@ local config = require "thingsboard.command.config"
 local core = require "thingsboard.core"
 local errors = require "thingsboard.error"
 local outage = require "thingsboard.service.outage"
-
 local tb = require "thingsboard"
 
 local outbox = {}

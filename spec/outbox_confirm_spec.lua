@@ -8,12 +8,15 @@ local tb = require "thingsboard"
 
 local CRASHES = tonumber(os.getenv "THINGSBOARD_CRASHES") or 60
 
+-- A spec of half a minute takes a twentieth of that; THINGSBOARD_LAG=1 for all of it.
+local SHORTER = tonumber(os.getenv "THINGSBOARD_LAG") or 20
+
 local fill = recording.fill
 
 describe("an outbox confirms", function()
   local e, place, dev, token
   local first_pause <const>, longest_pause <const> = sender.first_pause, sender.longest_pause
-  local marker_timeout <const>, first_timeout <const> = confirm.marker_timeout, confirm.first_timeout
+  local marker_timeout <const> = confirm.marker_timeout
 
   setup(function() e = emulator.start() end)
   teardown(function() e:stop() end)
@@ -27,7 +30,7 @@ describe("an outbox confirms", function()
 
   after_each(function()
     sender.first_pause, sender.longest_pause = first_pause, longest_pause
-    confirm.marker_timeout, confirm.first_timeout = marker_timeout, first_timeout
+    confirm.marker_timeout = marker_timeout
     place:stop()
     e:set { queue_delay = 0, keeps_attributes = true, rate_limits = {} }
   end)
@@ -320,6 +323,60 @@ describe("an outbox confirms", function()
     assert.equal(100, #place:arrived(100))
   end)
 
+  it("by markers that come back half a minute late, from the first one on, and sends nothing again", function()
+    confirm.marker_timeout = marker_timeout / SHORTER
+    e:set { queue_delay = 30000 // SHORTER }
+    local outbox <close> = open()
+    fill(outbox, 1, 5)
+    assert.is_true(outbox:drain { deadline = 90 })
+    local stats = outbox:stats()
+    assert.is_true(stats.confirm)
+    assert.same({ 5, 0 }, { stats.sent.confirmed, stats.sent.again })
+    assert.truthy(letters():find "^tmr+mr+$")
+    assert.equal(5, #place:arrived(5))
+  end)
+
+  it("nothing that a crash loses, for any device of a file", function()
+    local all = {}
+    for n = 1, 2 do
+      local its_token = n == 1 and token or e:create_device {}
+      local device = n == 1 and dev or tb.device { url = e.url, token = its_token }
+      all[n] = { token = its_token, device = device,
+        outbox = assert(device:outbox { path = place.path, name = "device " .. n, batch_records = 2 }) }
+      tb.spawn(function() all[n].outbox:run() end)
+    end
+    local failed
+    tb.spawn(function()
+      local ok, said = pcall(function()
+        for n = 1, 60 do
+          e:set { queue_delay = n % 20 >= 10 and n % 20 <= 15 and 1e9 or 0 }
+          fill(all[1].outbox, n, n)
+          fill(all[2].outbox, n, n)
+          if n % 20 == 15 then
+            for _, one in ipairs(all) do await(function() return one.outbox:stats().unconfirmed > 0 end) end
+            e:crash()
+          end
+        end
+        await(function() return all[1].outbox:stats().records + all[2].outbox:stats().records == 0 end)
+      end)
+      failed = not ok and said
+      for _, one in ipairs(all) do
+        one.outbox:close()
+        one.device:close()
+      end
+    end)
+    tb.run()
+    assert.is_false(failed)
+    for n, one in ipairs(all) do
+      local device <close> = tb.device { url = e.url, token = one.token }
+      local outbox <close> = assert(device:outbox { path = place.path, name = "device " .. n })
+      assert.is_true(outbox:drain { deadline = 20 })
+      local seen, arrived = {}, place:arrived(60, one.token)
+      for _, value in ipairs(arrived) do seen[value] = true end
+      for value = 1, 60 do assert.is_true(seen[value], value .. " is lost") end
+    end
+  end)
+
   it("for each device of a file by a marker of its own", function()
     local other_token = e:create_device {}
     local other <close> = tb.device { url = e.url, token = other_token }
@@ -348,7 +405,7 @@ describe("an outbox confirms", function()
   end)
 
   it("as it did without, where the server keeps no client attributes, and says so", function()
-    confirm.first_timeout = 0.3
+    confirm.marker_timeout = 0.3
     e:set { keeps_attributes = false }
     local outbox <close> = open()
     fill(outbox, 1, 5)
@@ -363,7 +420,7 @@ describe("an outbox confirms", function()
   end)
 
   it("as it did without, where no process lives long enough to know that the server keeps none", function()
-    confirm.first_timeout = 0.5
+    confirm.marker_timeout = 0.5
     e:set { keeps_attributes = false }
     fill(open(), 1, 5)
     for run = 1, 10 do
@@ -404,7 +461,6 @@ describe("an outbox confirms", function()
   end)
 
   it("by a marker that comes late, when one came before", function()
-    confirm.first_timeout, confirm.marker_timeout = 0.2, 10
     local outbox <close> = open()
     fill(outbox, 1, 1)
     assert.is_true(outbox:drain { deadline = 20 })

@@ -34,10 +34,11 @@ local FIRST_READ, LONGEST_READ = 0.05, 1 -- seconds between two reads for one ma
 -- Refusals of markers or their reads, before there are none: where the server has kept one before, and where it has
 -- not. Each wait for the next marker is twice as long, up to a minute: these are 4 minutes, and 15 seconds.
 local REFUSALS_KEPT, REFUSALS, LONGEST_WAIT = 10, 5, 60
-local TIMES_KEPT = 31 -- times `marker_timeout` without a marker that comes back, before there are none, alike
+local TIMES_KEPT, TIMES = 31, 2 -- times `marker_timeout` without a marker that comes back, before there are none, alike
 
---- Seconds after which a marker that has not come back is lost: of a server that has kept one before, and of another.
-confirm.marker_timeout, confirm.first_timeout = 60, 10
+--- Seconds after which a marker that has not come back is lost; the next one gets twice as many. A server may be behind
+-- by half a minute when it is well.
+confirm.marker_timeout = 60
 
 --- Seconds without a post before what trickles is confirmed beyond its share, and since the last marker.
 confirm.idle_after, confirm.idle_every = 5, 900
@@ -146,8 +147,8 @@ end
 -- Whether the server was given time enough to show that it keeps client attributes, and has not. It may have kept some
 -- before, and still show the last of these.
 local function is_without(self)
-  local most = self.is_kept and TIMES_KEPT * confirm.marker_timeout or 2 * confirm.first_timeout
-  return self.looked_at ~= nil and self.waited >= most
+  local times = self.is_kept and TIMES_KEPT or TIMES
+  return self.looked_at ~= nil and self.waited >= times * confirm.marker_timeout
 end
 
 --- What to do next.
@@ -162,8 +163,7 @@ function confirm:next(now, mode)
   if self.at_once then return "again" end
   if mode ~= "more" then self.in_row = 0 end
   if self.outstanding then
-    local timeout = (self.is_kept and confirm.marker_timeout or confirm.first_timeout) * 2 ^ self.missed
-    if now - self.posted_at > timeout or is_without(self) then return "missed" end
+    if now - self.posted_at > confirm.marker_timeout * 2 ^ self.missed or is_without(self) then return "missed" end
     if now >= self.read_at then return "read" end
     if mode == "more" and not is_full(self) then return nil end
     return "wait", self.read_at

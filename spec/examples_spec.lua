@@ -149,6 +149,19 @@ describe("make emulator #host", function()
   end)
 end)
 
+describe("make run #host", function()
+  it("runs a script of one's own, without installing anything", function()
+    local directory = scratch.new()
+    finally(function() scratch.remove(directory) end)
+    local file <close> = io.open(directory .. "/mine.lua", "w")
+    file:write 'print(require("thingsboard").version, pcall(require, "thingsboard.outbox"))\n'
+    file:flush()
+    local process <close> = io.popen(("env -u MAKEFLAGS -u MAKELEVEL make -s run SCRIPT=%s/mine.lua 2>/dev/null")
+      :format(directory))
+    assert.matches("^" .. require("thingsboard").version:gsub("%.", "%%.") .. "\ttrue", process:read "a")
+  end)
+end)
+
 describe("README and the guide:", function()
   local e, directory
   local known = true -- whether there is a device of the token

@@ -32,7 +32,7 @@ function Journal:arrived(entry)
   entry.id = self.requests
   self.more:signal()
   if #entries > 2 * self.settings.journal_size then
-    self.entries = table.move(entries, self.settings.journal_size + 1, #entries, 1, {})
+    self.entries = table.move(entries, #entries - self.settings.journal_size + 1, #entries, 1, {})
   end
   return entry
 end

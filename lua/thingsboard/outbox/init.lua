@@ -160,6 +160,7 @@ function outbox:read()
   first, last, found.newest, undated = self.spool:newest(self.number)
   if first == nil then return nil, last, found.newest end
   if undated then found.newest = nil end
+  found.last = first and last or -1
   return found
 end
 
@@ -169,14 +170,15 @@ function outbox:read_undated()
   if row and row[1] then self.lost.undated = row[1][1] end
 end
 
--- Takes up what the last process has found to be in doubt, and not what is gone since: its number may come again.
-local function take_up_doubts(self, rows)
+-- Takes up what the last process has found to be in doubt, and not what is gone since, or never was on the disk: its
+-- number comes again.
+local function take_up_doubts(self, found)
   local now = core.monotonic()
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(found.doubts) do
     local id, points, bytes, counted, disturbed, wait, due = table.unpack(row)
-    local is_record = math.type(id) ~= nil
+    local is_record, most = math.type(id) ~= nil, math.maxinteger
     local attribute = self.pending[id]
-    if is_record and self.spool:batch(self.number, id, id, math.maxinteger, 1, math.maxinteger, self.body)
+    if is_record and id <= found.last and self.spool:batch(self.number, id, id, most, 1, most, self.body)
       or attribute and attribute.on_disk and not attribute.in_doubt then
       local entry = self.doubts:take_up({ kind = is_record and "records" or "attributes", id = id, points = points,
         bytes = bytes, counted = counted, disturbed = disturbed > 0, wait = wait / 1000, at = due / 1000 }, now)
@@ -207,7 +209,7 @@ function outbox:opened(found)
   for _, row in ipairs(found.attributes) do
     if not self.pending[row[1]] then self.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end
   end
-  take_up_doubts(self, found.doubts)
+  take_up_doubts(self, found)
   self.file.changed = true
 end
 

@@ -211,8 +211,9 @@ local function check_requests(device)
   end
   count("one-way requests lost on broken polls", lost)
   count("faults of RPC polls", device.faults)
-  -- A connection of HTTP/2 is shared: what ends it breaks the polls of calm devices, too. So does libcurl 7.88 by itself,
-  -- when many streams of one end together (see STREAMS_PER_CONNECTION): what the server had sent on those is lost.
+  -- A connection of HTTP/2 is shared: what ends it breaks the polls of calm devices, too. So does libcurl 7.88 by
+  -- itself, when many streams of one end together (see STREAMS_PER_CONNECTION): what the server had sent on those is
+  -- lost.
   local shared = device.url == e.tls_url and 1 or 0
   if device.calm then count("one-way requests lost on shared connections", lost) end
   if lost > device.faults + shared then

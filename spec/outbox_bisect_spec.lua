@@ -166,6 +166,20 @@ describe("what is in doubt", function()
     assert.equal(5, points)
   end)
 
+  it("gets a record with as many points, spaces to its size, and no list where the server takes none", function()
+    self:keep_sample({ text = '{"n":1,"m":2}', records = 1, points = 2, bytes = 13 }, now)
+    local body, points = self:sample_for(entry)
+    assert.equal('{"n":1,"m":2}' .. (" "):rep(17), body)
+    assert.equal(2, points)
+    self.lists = false
+    assert.equal(body, (self:sample_for(entry)))
+    now = now + 1
+    assert.equal("before", (select(2, self:next(now))))
+    self:add("records", 8, 3, 30, "refused", now - 9)
+    self:remove(entry)
+    assert.equal("alone", (select(2, self:next(now))))
+  end)
+
   it("that is an attribute gets a sample of its size, which is no other attribute's value", function()
     local attribute = self:add("attributes", '"a"', 1, 30, "refused", now)
     local body, points = self:sample_for(attribute)
@@ -225,7 +239,7 @@ describe("what is in doubt", function()
   end)
 
   it("is tried without a sample until there is one, one at a time when the server is there again", function()
-    self.records = nil -- as in another process
+    self.records, self.object = nil, nil -- as in another process
     self:add("records", 9, 1, 20, "refused", now)
     now = now + 1
     assert.equal("alone", post(false))

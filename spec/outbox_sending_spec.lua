@@ -561,6 +561,18 @@ describe("an outbox sends", function()
     assert.is_true(#e:requests() < 150)
   end)
 
+  it("a bad record aside where the server takes no lists", function()
+    local outbox <close> = open()
+    fill(outbox, 1, 100, { [50] = { bad = true } })
+    for n = 101, 103 do assert(outbox:put { n = n, m = n }) end -- as many points
+    for _, body in ipairs { "[", '"bad"' } do
+      e:fault { path = "/telemetry$", request_body = body, how = "status", status = 500 }
+    end
+    assert.is_true(outbox:drain { deadline = 30 })
+    assert_arrived(103, 50)
+    assert.equal(1, outbox:stats().lost.rejected)
+  end)
+
   it("a lone record as an object", function()
     local outbox <close> = open()
     assert(outbox:put { ts = 1700000000000, values = { n = 1 } })

@@ -8,9 +8,9 @@
 -- Once anything else is refused, or the server is out of reach, they begin anew, a minute apart, then two, up to
 -- fifteen. The sample after one trial is the sample before the next one, where nothing else is posted between them.
 --
--- The sample for a record is records that have passed: to send them again changes nothing, for their times are theirs.
--- Until there are any, a record is tried without. The sample for an attribute is an attribute of the outbox's own: an
--- older value of another one would come back.
+-- The sample for a record is a record that has passed, with spaces behind it, or a list of such: to send them again
+-- changes nothing, for they have times of their own. Until there are any, a record is tried without. The sample for an
+-- attribute is an attribute of the outbox's own: an older value of another one would come back.
 -- @module thingsboard.outbox.doubts
 local heap = require "thingsboard.loop.timer_heap"
 
@@ -37,7 +37,8 @@ function doubts.new(first, longest, key)
     count = 0, -- how many entries there are, see `add`
     waiting = heap.new(), -- those that have a sample, by when they are due
     alone = heap.new(), -- those that have none
-    records = nil, -- the sample for records, see `keep_sample`
+    object = nil, records = nil, -- samples for records, see `keep_sample`
+    lists = true, -- whether the server takes lists
     trial = nil, -- the entry that is on trial, which is in no heap
     step = nil, -- the post of the trial that is next: `alone`, `before`, `itself`, `after`
     control = nil, -- the sample that was posted last and has passed; nil once anything else is posted
@@ -47,11 +48,16 @@ function doubts.new(first, longest, key)
   }, doubts)
 end
 
+-- The sample for a record that is one itself, if it has points enough.
+local function object_for(self, entry)
+  return self.object and self.object.points >= entry.points and self.object or nil
+end
+
 -- How many copies of the sample are as large as an entry; nil where that cannot be.
 local function copies(self, entry)
-  if entry.kind == "attributes" then return 1 end
+  if entry.kind == "attributes" or object_for(self, entry) then return 1 end
   local sample = self.records
-  if not sample then return nil end
+  if not sample or not self.lists then return nil end
   local count = math.max(1, math.ceil(entry.points / sample.points), math.ceil(entry.bytes / sample.bytes))
   return count <= MOST_COPIES and count or nil
 end
@@ -92,13 +98,13 @@ function doubts:take_up(entry, now)
   return entry
 end
 
---- Keeps a sample of records that have passed: the smallest.
+--- Keeps samples of records that have passed: the smallest, and of single ones that with most points.
 -- @tparam table sample `text` of the records between the brackets of a list; `records`, `points`, `bytes`
 -- @tparam number now seconds of the monotonic clock
 function doubts:keep_sample(sample, now)
-  if self.records and sample.bytes > self.records.bytes then return end
-  self.records = sample
-  if self.alone.n == 0 then return end
+  if not self.records or sample.bytes < self.records.bytes then self.records = sample end
+  if sample.records == 1 and (not self.object or sample.points > self.object.points) then self.object = sample end
+  if self.records ~= sample and self.object ~= sample or self.alone.n == 0 then return end
   local alone = self.alone
   self.alone = heap.new()
   for i = 1, alone.n do
@@ -117,7 +123,8 @@ end
 -- @treturn ?string its body; nil while there is none
 -- @treturn ?integer its points
 function doubts:sample()
-  if self.records then return list(self.records, 1) end
+  local sample = self.object or self.lists and self.records
+  if sample then return list(sample, 1) end
 end
 
 --- The sample for an entry.
@@ -125,7 +132,11 @@ end
 -- @treturn string its body
 -- @treturn integer its points
 function doubts:sample_for(entry)
-  if entry.kind == "records" then return list(self.records, copies(self, entry)) end
+  if entry.kind == "records" then
+    local object = object_for(self, entry)
+    if not object then return list(self.records, copies(self, entry)) end
+    return object.text .. (" "):rep(entry.bytes - #object.text), object.points
+  end
   local size = math.max(1, entry.bytes - #self.key - 5)
   return ('{%s:"%s"}'):format(self.key, ("x"):rep(size)), 1
 end

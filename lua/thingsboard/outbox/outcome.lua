@@ -54,6 +54,10 @@ local function keep_sample(outbox, post, now)
   outbox.doubts:keep_sample({ text = text, records = post.records, points = post.points, bytes = #text }, now)
 end
 
+local function send_objects(outbox, count)
+  outbox.objects_only, outbox.doubts.lists = count, count == nil
+end
+
 -- Notes whether the server takes lists: some plans are said to take objects only.
 local function learn_form(outbox, post, passed)
   if post.kind ~= "records" then return end
@@ -63,12 +67,12 @@ local function learn_form(outbox, post, passed)
     outbox.short_list = post.records > 1 and post.records < 4
       and { last = post.last, first = post.first, left = post.records } or nil
   elseif outbox.objects_only then
-    outbox.objects_only = outbox.objects_only > 1 and outbox.objects_only - 1 or nil
+    send_objects(outbox, outbox.objects_only > 1 and outbox.objects_only - 1 or nil)
   elseif outbox.short_list and post.first >= outbox.short_list.first and post.last <= outbox.short_list.last then
     outbox.short_list.left = outbox.short_list.left - 1
     if outbox.short_list.left > 0 then return end
     outbox.short_list, outbox.lists_refused = nil, outbox.lists_refused + 1
-    if outbox.lists_refused >= SHORT_LISTS then outbox.objects_only = OBJECTS end
+    if outbox.lists_refused >= SHORT_LISTS then send_objects(outbox, OBJECTS) end
   end
 end
 

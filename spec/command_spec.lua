@@ -717,6 +717,13 @@ describe("thingsboard", function()
       assert.equal("1", e:series(io.open(token_file):read "a").a[1].value)
     end)
 
+    it("need no hardware id and no secret of the fleet either", function()
+      local config = command.write(directory .. "/config.lua", ([[return { outbox = { path = %q },
+        derive = { id_file = "/nonexistent", secret_file = "/nonexistent" } }]]):format(path))
+      done(command.run { "--config", config, "put", "a=1" })
+      assert.equal(FILE, (command.run { "--config", config, "--url", e.url, "send", "a=1" }))
+    end)
+
     it("make no file where there is nothing to tell or to send", function()
       for _, what in ipairs { "status", "send" } do
         local code, out, err = run("outbox", what, "--outbox", path)

@@ -128,7 +128,7 @@ end
 
 --- The merged values of options, environment and file, in this order of precedence.
 -- @tparam table given `config`, `url` and `token-file` of the command line
--- @treturn[1] table the values, and as `url_from` where the url comes from, unless that is the file
+-- @treturn[1] table the values; `url_from` says where the url comes from, unless that is the file, which is `read_from`
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function config.load(given)
@@ -146,11 +146,24 @@ function config.load(given)
     values.token, values.token_file = nil, given["token-file"]
   elseif token then
     values.token, values.token_file = token, nil
-  elseif not values.token and not values.token_file and values.derive then
+  end
+  values.read_from = path
+  return values
+end
+
+--- Finds out who we are, where the values have neither a token nor its file: derives the token, or takes the file that
+-- `provision` keeps. What needs no identity need not call this.
+-- @tparam table values of `load`; `token` or `token_file` is set, if there is any
+-- @treturn[1] table the values
+-- @treturn[2] nil
+-- @treturn[2] table the error
+function config.identify(values)
+  if values.token or values.token_file then return values end
+  if values.derive then
     local err
-    values.token, err = derive(path, values.derive)
+    values.token, err = derive(values.read_from, values.derive)
     if not values.token then return nil, err end
-  elseif not values.token and not values.token_file and values.provision then
+  elseif values.provision then
     values.token_file = values.provision.store
   end
   return values

@@ -90,7 +90,7 @@ end
 
 --- The device of the configuration.
 function context:device()
-  local values, connection = self:config(), self:connection()
+  local values, connection = context.configured(config.identify, self:config()), self:connection()
   if not values.token and not values.token_file then
     options.misused "which device? Give --token-file, set THINGSBOARD_TOKEN, or write token_file into the configuration"
   end

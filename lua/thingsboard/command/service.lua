@@ -1,5 +1,6 @@
 --- `thingsboard service`: runs device scripts.
 -- @module thingsboard.command.service
+local config = require "thingsboard.command.config"
 local context = require "thingsboard.command.context"
 local options = require "thingsboard.command.options"
 
@@ -17,7 +18,7 @@ state into the log. examples/service/config.lua shows a configuration.]],
 function subcommand.run(self, arguments)
   if #arguments > 1 then options.misused "service takes one configuration at most" end
   self.given.config = arguments[1] or self.given.config
-  local values = self:config()
+  local values = context.configured(config.identify, self:config())
   self:connection()
   if not values.token and not values.token_file then
     options.misused "which device? Write token_file, or provision with a store, into the configuration"

@@ -91,6 +91,31 @@ describe("thingsboard service", function()
     s:stop()
   end)
 
+  it("stops a script whose variables sleep as they are closed", function()
+    s:write("bad.lua", [[
+      local tb = ...
+      local last <close> = setmetatable({}, { __close = function()
+        print "closes"
+        while true do pcall(tb.sleep, 1000) end
+      end })
+      print "waits"
+      tb.sleep(1000)
+    ]])
+    s:write("nap.lua", [[
+      local tb = ...
+      local last <close> = setmetatable({}, { __close = function() print(pcall(tb.sleep, 1000)) end })
+      print "naps"
+      tb.sleep(1000)
+    ]])
+    start_in_haste(20)
+    s:wait_for_log "waits"
+    s:wait_for_log "naps"
+    os.remove(s.scripts .. "/nap.lua")
+    s:signal "HUP"
+    s:wait_for_log "nap.lua: false"
+    s:stop()
+  end)
+
   it("takes no wait within a coroutine for blocking", function()
     s:write("a.lua", "local tb = ... for n = 1, 3 do coroutine.wrap(tb.sleep)(15) print('slept', n) end")
     start_in_haste(10)

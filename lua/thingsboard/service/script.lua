@@ -107,7 +107,11 @@ end
 
 -- The library as the script sees it: what it starts ends with it.
 local function library(self)
-  local own = {}
+  local own, tasks = {}, self.tasks
+  function own.sleep(seconds)
+    if self.tasks ~= tasks then error("the script has been stopped", 2) end -- it sleeps as its variables are closed
+    return tb.sleep(seconds)
+  end
   function own.spawn(body, ...)
     if type(body) ~= "function" then error("spawn: body must be a function, got " .. type(body), 2) end
     return self:spawn(body, ...)

@@ -105,7 +105,7 @@ local lies = {
     post = BODY_OF_POST, get = true, file = PACKAGE },
   { "sends what is no HTTP", { how = "garbage" }, all = SENSELESS },
   { "sends HTTP/3.0", raw "HTTP/3.0 200 \r\nContent-Length: 0\r\n\r\n",
-    post = either(SENSELESS, true), get = either(SENSELESS, NO_JSON), file = either(SENSELESS, PACKAGE) },
+    post = either(SENSELESS, true), get = either(SENSELESS, NO_JSON), file = either(SENSELESS, NO_PACKAGE) },
   { "sends a header without a colon", raw(HEAD, TOKEN, "\r\n\r\n"),
     post = either(SENSELESS, either(true, GONE)), get = either(SENSELESS, either(NO_JSON, GONE)),
     file = either(SENSELESS, either(PACKAGE, GONE)) },

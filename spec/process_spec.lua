@@ -110,7 +110,6 @@ describe("a signal", function()
   it("calls each handler in a task of its own, until that is closed", function()
     local said = spec_child.run [[
       local tb = require "thingsboard"
-local until_true = require "spec.support.until_true"
       local function raise(name) io.popen("kill -" .. name .. " $PPID"):close() end
       local first = tb.on_signal("HUP", function(name) tb.sleep(0.01) print("first", name) end)
       local second = tb.on_signal("HUP", function(name) print("second", name) end)
@@ -131,7 +130,6 @@ local until_true = require "spec.support.until_true"
   it("wakes a foreign loop that waits for something else #host", function()
     local said = spec_child.run [[
       local tb = require "thingsboard"
-local until_true = require "spec.support.until_true"
       local cq = require "cqueues".new()
       require "thingsboard.adapter.cqueues".attach(cq)
       tb.on_signal("TERM", function() print "told" os.exit(true, true) end)
@@ -151,7 +149,6 @@ local until_true = require "spec.support.until_true"
   it("of a loop that is closed has the system's default again", function()
     local said = spec_child.run [[
       local tb = require "thingsboard"
-local until_true = require "spec.support.until_true"
       tb.on_signal("USR2", print)
       require "thingsboard.loop".default():close()
       io.popen("kill -USR2 $PPID"):close()
@@ -212,5 +209,21 @@ describe("of files", function()
     assert.equal(directory .. "/a: Not a directory", select(2, process.list(directory .. "/a")))
     assert.matches("No such file", select(2, process.room(directory .. "/c")))
     scratch.remove(directory)
+  end)
+
+  it("it takes no number that no descriptor has, and none outside of a text", function()
+    local poller = process.poller()
+    for _, fd in ipairs { -1, 1 << 31, (1 << 32) + 1, math.maxinteger, math.mininteger } do
+      assert.error_matches(function() process.read(fd) end, "#1 .*not a descriptor")
+      assert.error_matches(function() process.write(fd, "x", 1) end, "#1 .*not a descriptor")
+      assert.error_matches(function() process.is_terminal(fd) end, "#1 .*not a descriptor")
+      assert.error_matches(function() poller:watch(fd, "r") end, "#1 .*not a descriptor")
+    end
+    poller:close()
+    for _, from in ipairs { 0, 3, (1 << 32) + 1, math.maxinteger, math.mininteger } do
+      assert.error_matches(function() process.write(1, "x", from) end, "#3 .*out of range")
+    end
+    assert.error_matches(function() process.spawn(setmetatable({}, { __len = function() return 1 end })) end,
+      "a list of arguments expected")
   end)
 end)

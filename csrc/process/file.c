@@ -1,11 +1,14 @@
 #include "process/file.h"
 
+#include "process/poller.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -86,6 +89,12 @@ static int folder_close(lua_State *L) {
   return 0;
 }
 
+static void push_bytes(lua_State *L, uint64_t blocks, uint64_t size) {
+  uint64_t bytes = 0;
+  bool fits = !__builtin_mul_overflow(blocks, size, &bytes) && bytes <= LUA_MAXINTEGER;
+  lua_pushinteger(L, fits ? (lua_Integer)bytes : LUA_MAXINTEGER);
+}
+
 /*** The room in the file system that holds a path.
 @function room
 @tparam string path
@@ -98,8 +107,8 @@ static int file_room(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   struct statvfs about;
   if (statvfs(path, &about) != 0) return failure(L, path);
-  lua_pushinteger(L, (lua_Integer)about.f_blocks * (lua_Integer)about.f_frsize);
-  lua_pushinteger(L, (lua_Integer)about.f_bavail * (lua_Integer)about.f_frsize);
+  push_bytes(L, about.f_blocks, about.f_frsize);
+  push_bytes(L, about.f_bavail, about.f_frsize);
   return 2;
 }
 
@@ -110,7 +119,7 @@ static int file_room(lua_State *L) {
 @treturn[2] nil
 @treturn[2] string what is wrong; nil when there is nothing for now */
 static int file_read(lua_State *L) {
-  int fd = (int)luaL_checkinteger(L, 1);
+  int fd = tb_check_descriptor(L, 1);
   luaL_Buffer buffer;
   char *room = luaL_buffinitsize(L, &buffer, READ_AT_ONCE);
   ssize_t count = read(fd, room, READ_AT_ONCE);
@@ -134,11 +143,11 @@ static int file_read(lua_State *L) {
 @treturn[2] nil
 @treturn[2] string what is wrong */
 static int file_write(lua_State *L) {
-  int fd = (int)luaL_checkinteger(L, 1);
+  int fd = tb_check_descriptor(L, 1);
   size_t length;
   const char *text = luaL_checklstring(L, 2, &length);
   lua_Integer from = luaL_checkinteger(L, 3);
-  luaL_argcheck(L, from >= 1 && (size_t)from <= length + 1, 3, "out of range");
+  luaL_argcheck(L, from >= 1 && (lua_Unsigned)from - 1 <= length, 3, "out of range");
   sigset_t broken, before;
   sigemptyset(&broken);
   sigaddset(&broken, SIGPIPE);
@@ -164,7 +173,7 @@ static int file_write(lua_State *L) {
 @tparam integer fd
 @treturn boolean */
 static int file_is_terminal(lua_State *L) {
-  lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+  lua_pushboolean(L, isatty(tb_check_descriptor(L, 1)));
   return 1;
 }
 

@@ -69,6 +69,12 @@ int tb_check_signal(lua_State *L, int index) {
   return signal_numbers[check_signal(L, index)];
 }
 
+int tb_check_descriptor(lua_State *L, int index) {
+  lua_Integer fd = luaL_checkinteger(L, index);
+  luaL_argcheck(L, fd >= 0 && fd <= INT_MAX, index, "not a descriptor");
+  return (int)fd;
+}
+
 static struct tb_poller *check_poller(lua_State *L) {
   struct tb_poller *poller = tb_check(L, 1, TB_POLLER, sizeof(struct tb_poller));
   if (poller->epoll < 0) luaL_error(L, "the poller is closed");
@@ -109,7 +115,7 @@ static int poller_watch(lua_State *L) {
   static const char *const names[] = {"r", "w", NULL};
   static const uint32_t events[] = {EPOLLIN | EPOLLONESHOT, EPOLLOUT | EPOLLONESHOT};
   const struct tb_poller *poller = check_poller(L);
-  int fd = (int)luaL_checkinteger(L, 2);
+  int fd = tb_check_descriptor(L, 2);
   bool watched = watch(poller, fd, events[luaL_checkoption(L, 3, NULL, names)]);
   if (!watched && errno != EPERM) return luaL_error(L, "cannot watch descriptor %d: %s", fd, strerror(errno));
   lua_pushboolean(L, watched);

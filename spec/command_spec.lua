@@ -61,6 +61,7 @@ describe("thingsboard", function()
         assert.truthy(own:find("usage: thingsboard " .. name, 1, true), name)
         assert.truthy(own:find("Exit codes: 0 done", 1, true), name)
         assert.matches("\n\n%a+ .+\n\nOptions:\n", own) -- what it does
+        assert.truthy(own:find("\n  -h, --help                 show this\n", 1, true), name)
       end
       assert.same({ DONE, "thingsboard " .. tb.version .. "\n", "" }, { command.run { "--version" } })
     end)

@@ -551,6 +551,20 @@ describe("updates", function()
       end, "url_options: unknown option 'colour'")
     end)
 
+    it("wait a while for the end of what a portal says without TLS", function()
+      local random = math.random
+      finally(function() math.random = random end) -- luacheck: ignore 122
+      math.random = function(...) return select("#", ...) == 0 and 0.01 or random(...) end -- luacheck: ignore 122
+      for _, status in ipairs { 302, 403, 407, 451 } do
+        e:fault { path = "/file.bin", how = "status", status = status, body = "<html>log in", count = 1 }
+      end
+      e:fault { path = "/file.bin", how = "status", status = 200, body = data }
+      run { allow_http = true }
+      assign_url(e.url .. "/file.bin", { checksum = sha256(data), checksum_algorithm = "SHA256" })
+      await(ended)
+      assert.equal(DONE, states())
+    end)
+
     it("follow no redirect, and say so", function()
       e:fault { path = "/file.bin", how = "status", status = 302, headers = { Location = e.url .. "/other" } }
       run { unverified = "https", url_options = { ca_file = e.ca_file } }

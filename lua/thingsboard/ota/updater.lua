@@ -176,7 +176,7 @@ end
 -- the attributes not have come yet, or the server's cache may have dropped the package.
 local function may_pass(err, tries, package)
   local status = err.kind == "http" and err.status or 0
-  local portal = status >= 300 and status < 400 and package.url and package.url:find "^[Hh][Tt][Tt][Pp]:" -- perhaps
+  local portal = status >= 300 and status < 500 and package.url and package.url:find "^[Hh][Tt][Tt][Pp]:" -- perhaps
   local refused = status == 400 or status == 404 or portal
   if err.kind == "package" or refused then return tries < MOST_TRIES end
   return err.retryable

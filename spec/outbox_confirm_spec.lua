@@ -8,8 +8,8 @@ local tb = require "thingsboard"
 
 local CRASHES = tonumber(os.getenv "THINGSBOARD_CRASHES") or 60
 
--- A spec of half a minute takes a twentieth of that; THINGSBOARD_LAG=1 for all of it.
-local SHORTER = tonumber(os.getenv "THINGSBOARD_LAG") or 20
+-- A spec of half a minute takes a tenth of that; THINGSBOARD_LAG=1 for all of it.
+local SHORTER = tonumber(os.getenv "THINGSBOARD_LAG") or 10
 
 local fill = recording.fill
 

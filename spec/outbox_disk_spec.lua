@@ -108,7 +108,7 @@ describe("an outbox", function()
       local outbox <close> = assert(open { max_records = 10 })
       fill(outbox, 1, 10)
       e:set { queue_delay = 60000 }
-      assert.is_nil((outbox:drain { deadline = 0.3 }))
+      assert.is_nil((outbox:drain { deadline = 2 }))
       e:set { queue_delay = 0 }
       assert.equal(10, outbox:stats().unconfirmed)
       fill(outbox, 11, 24)

@@ -35,15 +35,15 @@ describe("what is in doubt", function()
   it("is set aside though no process lives as long as its trials take, and holds up no other record", function()
     e:fault { request_body = "poison", how = "status", status = 400 }
     local rejected, runs
-    for run = 1, 10 do
+    for run = 1, 30 do
       local said = place:run(("local FIRST, RUN = %s, %d "):format(run == 1, run) .. SCRIPT)
       rejected = math.tointeger(tonumber(said:match "^%d+")) or error(said)
       runs = run
       if rejected == 2 then break end
-      assert.equal(20 + run - 1, #place:arrived(20 + run - 1)) -- but for the bad one
     end
     assert.equal(2, rejected)
     assert.is_true(runs >= 2)
+    assert.equal(20 + runs - 1, #place:arrived(20 + runs - 1)) -- but for the bad one
     local alone, together = 0, 0
     for _, request in ipairs(e:requests()) do
       if request.body and request.body:find("poison", 1, true) then
@@ -51,7 +51,7 @@ describe("what is in doubt", function()
         if request.body:find '^%[' then together = together + 1 end
       end
     end
-    assert.is_true(alone <= 10, alone) -- once to find it, four trials, and one that a deadline may end in each run
+    assert.is_true(alone <= 5 + runs, alone) -- once to find it, four trials, and one that each run's end may cut off
     assert.is_true(together <= 8, together) -- the first process has found it
     local outbox <close> = assert(place.dev:outbox { path = place.path })
     assert.equal(0, outbox:stats().in_doubt)

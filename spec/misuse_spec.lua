@@ -26,7 +26,8 @@ describe("the core, misused,", function()
 
   local odd = {
     nil, false, true, 0, 1, -1, 1.5, math.maxinteger, math.mininteger, 1 / 0, -1 / 0, 0 / 0, 2.0 ^ 53, 1 << 31,
-    (1 << 32) + 1, "", "x", "12", "\0", ("x"):rep(10000), {}, { 1, 2 }, { prefix = 1 }, print, coroutine.create(print), io.stdout,
+    (1 << 32) + 1, "", "x", "12", "\0", ("x"):rep(10000), {}, { 1, 2 }, { prefix = 1 }, print,
+    coroutine.create(print), io.stdout,
     setmetatable({}, { __index = function() error "index" end, __len = function() return -5 end }),
     setmetatable({}, { __name = "thingsboard.http.client" }),
   }

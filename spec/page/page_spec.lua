@@ -105,6 +105,23 @@ describe("the emulator's page", function()
     assert.equal("false,true", b:run("return " .. chart "heating" .. ".scales.y.ticks.map(t => t.label).join()"))
   end)
 
+  it("draws what comes after a chart of many points shows the last minute", function()
+    local function post(body) return request(e.url .. "/api/v1/" .. e.token .. "/telemetry", "POST", body) end
+    local start_ts, records = math.floor(socket.gettime() * 1000) - 7200000, {}
+    for index = 1, 5000 do
+      records[index] = ('{"ts":%d,"values":{"a":%d}}'):format(start_ts + index * 1000, index % 100)
+    end
+    assert.equal(200, (post("[" .. table.concat(records, ",") .. "]")))
+    b:wait("document.querySelector('figure p')?.textContent === 'a: 5000 values, from 0 to 99'")
+    b:choose(".row select", "60")
+    for value = 100, 101 do
+      assert.equal(200, (post(('{"a":%d}'):format(value))))
+      b:wait(("document.querySelector('figure p').textContent.endsWith(' %d')"):format(value))
+      b:wait(([[Chart.getChart(document.querySelector('figure canvas'))
+        .data.datasets[0].data.at(-1).y === %d]]):format(value))
+    end
+  end)
+
   it("shows the types of values as the server has them", function()
     request(e.url .. "/api/v1/" .. e.token .. "/telemetry", "POST",
       '{"a":1,"b":1.50,"c":"x","d":true,"e":{"f":[1.0]}}')

@@ -63,6 +63,8 @@ export function chart(canvas) {
     show(points, from, to, yesNo) {
       const dataset = drawn.data.datasets[0];
       const { x, y } = drawn.options.scales; // each update makes new ones
+      // Chart.js 3 leaves `data` read-only where it no longer decimates; while it does, `data` has a setter.
+      if (!Object.getOwnPropertyDescriptor(dataset, "data").set) delete dataset.data;
       dataset.data = points;
       dataset.stepped = yesNo;
       y.grace = yesNo ? 0 : "8%";

@@ -107,7 +107,8 @@ function gets.series(self, _, query)
 end
 
 function gets.request(self, _, query)
-  local entry = self.world.journal:find(math.tointeger(tonumber(parameters.text(query, "id"))))
+  local id = math.tointeger(tonumber(parameters.text(query, "id")))
+  local entry = id and self.world.journal:find(id)
   return entry and json(watch.request(entry)) or answers.empty(404)
 end
 

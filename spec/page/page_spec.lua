@@ -131,6 +131,17 @@ describe("the emulator's page", function()
         .map(row => row.cells[2].textContent + ' ' + row.cells[3].textContent).join('|')]]))
   end)
 
+  it("shows the view of a device whose name has slashes, and survives an address that is none", function()
+    local current = "document.querySelector('#navigation a[aria-current=page]')?.textContent === %q"
+    for _, name in ipairs { "a", "a/rpc" } do e:create_device { name = name } end
+    view "device/a/rpc"
+    b:run "location.hash = 'device/a%2Frpc'"
+    b:wait "document.querySelector('#view h2').textContent === 'a/rpc'"
+    b:wait(current:format "a/rpc")
+    b:run "location.hash = '%'"
+    b:wait(current:format "Test Device")
+  end)
+
   it("makes and deletes devices", function()
     b:type(".new-device input", "Cellar")
     b:click(".new-device button")

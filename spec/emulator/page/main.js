@@ -15,10 +15,19 @@ const views = [["requests", "Requests", requestsView], ["faults", "Break it", fa
   ["provisioning", "Provisioning", provisioningView]];
 
 // A view is { element, update(), end()? }; it is made when its address is opened and again when what it shows is new.
-let current = { name: undefined };
+let current = { path: undefined };
+
+// The parts of the address's hash, or none where it was never a link of this page.
+function addressed() {
+  try {
+    return location.hash.slice(1).split("/").map(decodeURIComponent);
+  } catch {
+    return [];
+  }
+}
 
 function wanted() {
-  const parts = location.hash.slice(1).split("/").map(decodeURIComponent);
+  const parts = addressed();
   if (parts[0] === "device" && model.devices.has(parts[1])) return parts;
   if (views.some(([name]) => name === parts[0])) return parts;
   const first = model.devices.keys().next().value;
@@ -27,12 +36,12 @@ function wanted() {
 
 function open() {
   const parts = wanted();
-  const name = parts.join("/");
-  if (name === current.name) return;
+  const path = parts.map(encodeURIComponent).join("/");
+  if (path === current.path) return;
   current.view?.end?.();
   const make = parts[0] === "device" ? deviceView : views.find(view => view[0] === parts[0])[2];
-  const focused = current.name !== undefined && document.activeElement?.closest("nav, header, #view");
-  current = { name, view: make(...parts.slice(1)) };
+  const focused = current.path !== undefined && document.activeElement?.closest("nav, header, #view");
+  current = { path, view: make(...parts.slice(1)) };
   place.replaceChildren(current.view.element);
   const title = place.querySelector("h2")?.textContent;
   document.title = title ? `${title} – ThingsBoard emulator` : "ThingsBoard emulator";
@@ -65,8 +74,7 @@ function navigation() {
     const text = find.value.toLowerCase();
     show([...model.devices.values()].filter(({ name }) => name.toLowerCase().includes(text))
       .sort((left, right) => left.name.localeCompare(right.name, undefined, { numeric: true })));
-    const parts = current.name?.split("/") ?? [];
-    const here = parts[0] === "device" ? deviceLink(parts[1]) : `#${parts[0]}`;
+    const here = `#${current.path.split("/").slice(0, 2).join("/")}`;
     for (const link of document.querySelectorAll("#navigation a")) {
       const isHere = link.getAttribute("href") === here;
       if (isHere !== link.hasAttribute("aria-current")) {

@@ -200,6 +200,22 @@ describe("OpenWrt's packages", function()
     assert.equal("thingsboard\n", read(RECORD .. ".triggers"))
   end)
 
+  it("let no script of the service's user make root write elsewhere", function()
+    write("/etc/victim", "root's\n")
+    uci { server = { enabled = 1, url = "https://thingsboard.example" }, derive = { id_file = "/etc/hardware",
+      secret = ("s"):rep(16) } }
+    write("/etc/hardware", "00:11:22:33:44:55\n")
+    init "start"
+    for _, path in ipairs { WRITTEN, WRITTEN .. ".new", "/var/run/thingsboard/fleet", "/etc/thingsboard/link" } do
+      os.execute(("chroot --userspec=453:453 %s /bin/ln -sf /etc/victim %s 2>/dev/null"):format(ROOT, path))
+    end
+    init "reload"
+    init "start"
+    assert.equal("root's\n", read "/etc/victim")
+    assert.equal("0\n", must "stat -c %u /etc/victim")
+    must "rm -f /etc/thingsboard/link"
+  end)
+
   it("derive the token before provisioning, from a secret that none but the service's user reads", function()
     local secret = [[a 'fleet' "secret"]]
     uci {

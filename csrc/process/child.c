@@ -130,7 +130,7 @@ static int child_spawn(lua_State *L) {
   bool detached = lua_toboolean(L, 3);
   lua_settop(L, 3);
   lua_Unsigned listed = lua_rawlen(L, 1);
-  luaL_argcheck(L, listed > 0 && listed < 1000, 1, "a list of arguments expected");
+  if (listed == 0 || listed >= 1000) return luaL_argerror(L, 1, "a list of arguments expected");
   size_t count = (size_t)listed;
   luaL_checkstack(L, (int)count + 4, "too many arguments");
   struct tb_child *child = tb_new(L, TB_CHILD, sizeof *child, 0);

@@ -33,7 +33,10 @@ $(DIST)/$(RELEASE)-1.src.rock: $(DIST)/$(RELEASE).tar.gz $(DIST)/$(RELEASE)-1.ro
 ROCK_TREE = $(CURDIR)/$(DIST)/tree
 rock-test: ready-for-test dist
 	rm -rf $(ROCK_TREE)
-	luarocks --lua-version 5.4 --tree $(ROCK_TREE) install --deps-mode=none $(DIST)/$(RELEASE)-1.src.rock
+	echo 'rocks_provided = { ["lua-cjson"] = "2.1.0-1" }' >$(DIST)/luarocks.lua
+	LUAROCKS_CONFIG=$(DIST)/luarocks.lua luarocks --lua-version 5.4 --only-server=$(DIST) --tree $(ROCK_TREE) install \
+	  $(DIST)/$(RELEASE)-1.src.rock
+	cd / && $(ROCK_TREE)/bin/thingsboard --version
 	$(MAKE) --no-print-directory test \
 	  PATHS='LUA_PATH="$(ROCK_TREE)/share/lua/5.4/?.lua;$(ROCK_TREE)/share/lua/5.4/?/init.lua;./?.lua;;" \
 	    LUA_CPATH="$(ROCK_TREE)/lib/lua/5.4/?.so;;"'

@@ -66,27 +66,34 @@ describe("installed", function()
     assert.matches("^false\t%(command line%):3: outbox: this build has none, .* install SQLite's [^\n]+\ntrue\n$", said)
   end)
 
-  it("by LuaRocks", function()
-    local copy, tree = directory .. "/copy", directory .. "/tree"
-    assert(run(("mkdir %s && cp -r bin csrc lua *.rockspec %s"):format(copy, copy)))
-    local ok, said = run(("cd %s && luarocks --lua-version 5.4 --tree %s make --deps-mode=none "
-      .. "thingsboard-scm-1.rockspec")
-      :format(copy, tree))
-    assert(ok, said)
-    post(tree)
-    command(tree)
-  end)
-
-  it("by LuaRocks: it can be told of a lua-cjson that it has not installed, as README says", function()
+  describe("by LuaRocks", function()
+    -- README's line that tells of a lua-cjson which LuaRocks has not installed.
     local tell = io.open("README.md"):read("a"):match "\n    (mkdir [^\n]+ rocks_provided[^\n]+)\n"
-    -- From a server that has nothing.
-    local make = ("HOME=%s luarocks --lua-version 5.4 --only-server=%s --tree=%s/tree make --only-deps "
-      .. "thingsboard-scm-1.rockspec"):format(directory, directory, directory)
-    local ok, said = run(make)
-    assert.is_nil(ok)
-    assert.matches("lua%-cjson", said)
-    assert(run(("export HOME=%s; %s"):format(directory, tell)))
-    assert(run(make))
+
+    local function told() return "export HOME=" .. directory .. "; " .. tell .. " && " end
+
+    it("into a tree of its own, from which the command runs as it is", function()
+      local copy, tree = directory .. "/copy", directory .. "/tree"
+      assert(run(("mkdir %s && cp -r bin csrc lua *.rockspec %s"):format(copy, copy)))
+      local ok, said = run((told() .. "cd %s && luarocks --lua-version 5.4 --only-server=%s --tree %s make "
+        .. "thingsboard-scm-1.rockspec"):format(copy, directory, tree))
+      assert(ok, said)
+      post(tree)
+      ok, said = run(("cd / && env -u LUA_PATH -u LUA_CPATH THINGSBOARD_TOKEN=%s %s/bin/thingsboard --url %s "
+        .. "send installed=true"):format(e.token, tree, e.url))
+      assert(ok, said)
+      assert.equal("", said)
+    end)
+
+    it("which fails without lua-cjson", function()
+      -- From a server that has nothing.
+      local make = ("HOME=%s luarocks --lua-version 5.4 --only-server=%s --tree=%s/tree make --only-deps "
+        .. "thingsboard-scm-1.rockspec"):format(directory, directory, directory)
+      local ok, said = run(make)
+      assert.is_nil(ok)
+      assert.matches("lua%-cjson", said)
+      assert(run(told() .. make))
+    end)
   end)
 
   it("by LuaRocks: the rockspec names every file", function()

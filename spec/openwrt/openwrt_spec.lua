@@ -174,7 +174,7 @@ describe("OpenWrt's packages", function()
   end)
 
   it("write the service's configuration, which none but its user reads", function()
-    local odd = [[a "b" \n $HOME `id` ]] .. "]] c"
+    local odd = [[a "b" \n $HOME `id` ü ]] .. "]] c"
     uci {
       server = { enabled = 1, url = "https://thingsboard.example", verify = 0, timeout = 40 },
       provision = { key = "key", secret = odd },

@@ -107,7 +107,7 @@ function switchCard(one, device) {
   };
   const change = async () => {
     await act(box.checked);
-    return `${one.title} is ${box.checked ? "on" : "off"}.`;
+    return `${one.title}: ${box.checked ? "on" : "off"}.`;
   };
   const box = h("input", {
     type: "checkbox", role: "switch", id: `switch-${one.name}`, change: () => attempt(change),

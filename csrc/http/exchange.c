@@ -23,6 +23,9 @@ static const char TYPE[] = "thingsboard.exchange";
 enum {
   MAX_HEADER_BYTES = 32768,
   FILE_RECEIVE_BUFFER = 65536,
+  /* Over TLS libcurl copies what it sends into a buffer, and keeps that while it waits for the answer. */
+  SMALL_SEND_BUFFER = 16384,
+  LARGE_SEND_BUFFER = 65536,
   STALLED_BYTES_PER_SECOND = 64,
   /* curl checks no time-out while a transfer waits for a connection, or waits to learn whether another's connection
    * speaks HTTP/2. The reactor ends what is late by this much. */
@@ -323,6 +326,7 @@ void tb_exchange_configure(struct tb_exchange *exchange, struct tb_kind kind) {
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, kind.file ? (long)STALLED_BYTES_PER_SECOND : 0L);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kind.file ? (kind.timeout - 1) / 1000 + 1 : 0L);
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kind.file ? (long)FILE_RECEIVE_BUFFER : client->receive_buffer);
+  curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, kind.large ? (long)LARGE_SEND_BUFFER : (long)SMALL_SEND_BUFFER);
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, client->unheard ? 1L : 0L);
 #if LIBCURL_VERSION_NUM >= 0x075000
   curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, kind.max_age);

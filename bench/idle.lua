@@ -47,7 +47,7 @@ local idle = os.clock() - cpu
 local busy = tb.device { url = url, token = "BUSY" }
 local got = 0
 local start
-for _ in busy:attribute_updates(nil, { period = 600 }) do
+for _ in busy:attribute_updates({ "n" }, { period = 600 }) do
   got = got + 1
   if got == 100 then
     os.setlocale(nil)

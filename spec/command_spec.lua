@@ -261,11 +261,14 @@ describe("thingsboard", function()
         ["return { url = ('x'):rep(10) }"] = "index a string value", ["while true do end"] = "takes too long",
         ["return 1"] = "returns no table", ["return { colour = 1 }"] = "unknown option 'colour'",
         ["return {"] = "config.lua:1:", ["return { url = 1 }"] = "option 'url' must be",
+        ["return { derive = { 1 } }"] = "config.lua: derive: a table expected, got number",
+        ["return { updates = { {}, 2 } }"] = "config.lua: updates: a table expected, got number",
       } do
         local path = command.write(directory .. "/config.lua", text)
         local code, _, err = command.run { "--config", path, "send", "a=1" }
         assert.equal(FILE, code, text)
         assert.truthy(err:find(said, 1, true), text .. ": " .. err)
+        assert.falsy(err:find("command/config.lua", 1, true), err) -- the fault is not there
       end
       local code, _, err = command.run { "--config", directory .. "/none", "send", "a=1" }
       assert.same({ FILE, true }, { code, err:find("/none: No such file", 1, true) ~= nil })

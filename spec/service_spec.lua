@@ -24,6 +24,21 @@ describe("thingsboard service", function()
     s:wait(function() return s.e:attributes(s:token(), "client").uptime end)
   end)
 
+  it("tells its state though a script's name and error are no UTF-8", function()
+    local state = s.directory .. "/state"
+    s:write("\xFF.lua", [[error "\xE9 is broken"]])
+    s:start { state = state, report = { every = 0.3 } }
+    s:wait(function() return #s:values "last_error" > 0 end)
+    s:signal "USR1"
+    s:wait_for_log "state: {"
+    local told = cjson.decode(s:log():match "state: (%b{})")
+    assert.truthy(told.scripts["?.lua"])
+    assert.truthy(told.last_error:find("? is broken", 1, true))
+    s:stop()
+    local code, out = command.run { "--config", s.directory .. "/config.lua", "outbox", "status" }
+    assert.same({ 0, "number" }, { code, type(cjson.decode(out).records) })
+  end)
+
   it("lets scripts say their last words on SIGTERM and SIGINT, and keeps what they put", function()
     s:write("a.lua", "local tb, device = ... print 'ready'\n"
       .. "tb.on_signal('TERM', function() tb.sleep(0.3) device:put { last = 'word' } end)")

@@ -157,6 +157,13 @@ function M.text_of(raised)
   return ok and text or ("a %s that cannot be shown"):format(type(raised))
 end
 
+--- A text that can be sent: of one that is not valid UTF-8, the bytes above 127 become `?`.
+-- @tparam string text
+-- @treturn string
+function M.as_utf8(text)
+  return utf8.len(text) and text or (text:gsub("[\x80-\xFF]", "?"))
+end
+
 --- What Lua raises when memory runs out: exactly this preallocated string. The core raises the same.
 M.NO_MEMORY = "not enough memory"
 

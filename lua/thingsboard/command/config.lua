@@ -55,7 +55,10 @@ local function resolve(values, folder, names)
     if type(name) == "string" then
       values[name] = whole(values[name])
     elseif type(values[key]) == "table" then
-      for _, one in ipairs(values[key][1] and values[key] or { values[key] }) do resolve(one, folder, name) end
+      for _, one in ipairs(values[key][1] and values[key] or { values[key] }) do
+        if type(one) ~= "table" then error(("%s: a table expected, got %s"):format(key, type(one)), 0) end
+        resolve(one, folder, name)
+      end
     end
   end
   if not names then
@@ -87,10 +90,12 @@ function config.read(path)
   if not ok then return refuse(path, errors.text_of(values)) end
   if type(values) ~= "table" then return refuse(path, "it returns no table: begin it with 'return {'") end
   local well, message = pcall(check.options, path, values, types)
-  if not well then return nil, errors.new("file", message) end
+  if not well then return nil, errors.new("file", (message:gsub("^.-:%d+: ", "", 1))) end
   local exposed = has_secret(values) and secret_file.exposed(about.mode)
   if exposed then return refuse(path, exposed) end
-  return resolve(values, path:match "^(.*)/[^/]*$" or ".")
+  well, message = pcall(resolve, values, path:match "^(.*)/[^/]*$" or ".")
+  if not well then return refuse(path, message) end
+  return values
 end
 
 local function exists(path)

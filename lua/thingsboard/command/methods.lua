@@ -51,17 +51,13 @@ local function why_failed(self, result)
   return said ~= "" and said or ("it ended with code %d"):format(result.code)
 end
 
-local function shown(text)
-  return utf8.len(text) and text or text:gsub("[\x80-\xFF]", "?")
-end
-
 --- Runs a method, while other tasks go on.
 -- @tparam string method
 -- @param params
 -- @return what to answer
 function methods:call(method, params)
   local path = find(self, method)
-  if not path then return { error = "no such method: " .. shown(method) } end
+  if not path then return { error = "no such method: " .. errors.as_utf8(method) } end
   if params == nil then params = json.null end
   local result, reason = child.run(loop.default(), {
     path, input = context.json(params), timeout = self.timeout, max_output = self.max_output,
@@ -71,13 +67,13 @@ function methods:call(method, params)
     return { error = "it cannot be run" }
   end
   if result.code ~= 0 or result.too_long then
-    local why = shown(why_failed(self, result))
+    local why = errors.as_utf8(why_failed(self, result))
     context.complain(("method %s: %s"):format(method, why))
     return { error = why }
   end
   local text = result.output:gsub("\n$", "")
   if text == "" then return json.null end
-  return context.value_of(shown(text))
+  return context.value_of(errors.as_utf8(text))
 end
 
 return methods

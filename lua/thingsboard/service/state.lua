@@ -1,6 +1,7 @@
 --- The service's state: for the log, a file, and the server.
 -- @module thingsboard.service.state
 local core = require "thingsboard.core"
+local errors = require "thingsboard.error"
 
 local state = {}
 
@@ -11,14 +12,14 @@ local FILE_EVERY <const> = 60 -- seconds
 function state.of(service)
   local scripts, restarts = {}, 0
   for one in service.scripts:each() do
-    scripts[one.name] = { state = one.state, restarts = one.restarts }
+    scripts[errors.as_utf8(one.name)] = { state = one.state, restarts = one.restarts }
     restarts = restarts + one.restarts
   end
-  local stats = service.outbox and service.outbox:stats()
+  local last_error, stats = service.log.last_error, service.outbox and service.outbox:stats()
   return {
     uptime = math.floor(core.monotonic() - service.began),
     scripts = scripts, restarts = restarts,
-    last_error = service.log.last_error,
+    last_error = last_error and errors.as_utf8(last_error),
     outbox = stats and {
       records = stats.records, bytes = stats.bytes, attributes = stats.attributes, lost = stats.lost,
       trouble = stats.trouble, error = stats.err and tostring(stats.err),

@@ -10,9 +10,9 @@ local FIRST = {
   "spec/service_blocking_spec.lua", "spec/service_scripts_spec.lua", "spec/service_outage_spec.lua",
   "spec/service_day_spec.lua", "spec/network_spec.lua", "spec/command_spec.lua",
   "spec/rpc_requests_spec.lua", "spec/attribute_updates_spec.lua",
-  "spec/outbox_kill_spec.lua", "spec/outbox_sending_spec.lua", "spec/outbox_confirm_spec.lua", "spec/lies_polls_spec.lua",
-  "spec/updater_spec.lua", "spec/lies_spec.lua", "spec/outbox_small_disk_spec.lua", "spec/outbox_story_spec.lua",
-  "spec/http2_spec.lua",
+  "spec/outbox_kill_spec.lua", "spec/outbox_sending_spec.lua", "spec/outbox_confirm_spec.lua",
+  "spec/lies_polls_spec.lua", "spec/updater_spec.lua", "spec/lies_spec.lua", "spec/outbox_small_disk_spec.lua",
+  "spec/outbox_story_spec.lua", "spec/http2_spec.lua",
   "spec/download_spec.lua", "spec/examples_spec.lua",
 }
 

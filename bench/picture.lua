@@ -54,7 +54,8 @@ for _, group in ipairs(groups) do
     text(LEFT - 8, y + 14, "label", row.label)
     add('<rect class="%s" x="%d" y="%.0f" width="%.1f" height="14"/>', row.class, LEFT, y + 3,
       math.min(row.value, MOST) * SCALE)
-    text(LEFT + math.min(row.value, MOST) * SCALE + 6, y + 14, "", ("%.2f"):format(row.value)
+    local least = row.value > 0.7 and 1 or 0 -- not across the line
+    text(LEFT + math.max(least, math.min(row.value, MOST)) * SCALE + 6, y + 14, "", ("%.2f"):format(row.value)
       .. (row.value > MOST and " \u{2192}" or ""))
     y = y + ROW
   end

@@ -61,7 +61,8 @@ for path in io.popen(("find '%s' -name '*.html' | sort"):format(folder)):lines()
   local root = url:find "/" and "../" or ""
   local scripts = ('<script src="%sindex.js"></script><script src="%ssearch.js"></script></body>'):format(root, root)
   html = html:gsub("</body>", scripts, 1):gsub('<div id="about">.-</div>', "", 1)
-    :gsub("</head>", ('<link rel="stylesheet" href="%smanual.css"></head>'):format(root), 1)
+    :gsub("</head>", ('<meta name="viewport" content="width=device-width, initial-scale=1">'
+      .. '<link rel="stylesheet" href="%smanual.css"></head>'):format(root), 1)
   for _, list in ipairs { "<ul", "<table" } do -- the guide before the reference
     local part = "<h2>%s</h2>%%s*" .. list .. ".-" .. list:gsub("<", "</") .. ">%%s*"
     html = html:gsub("(" .. part:format "Reference" .. ")(" .. part:format "Guide" .. ")", "%2%1", 1)

@@ -79,7 +79,7 @@ describe("the manual #host", function()
     assert.truthy(page:find("search.js", 1, true))
     assert.truthy(page:find("POST /api/v1/TOKEN/telemetry", 1, true))
     assert.falsy(page:find 'src="http')
-    assert.truthy(page:find('name="viewport"', 1, true), "a phone shows it as it shows a desktop's page, in tiny letters")
+    assert.truthy(page:find('name="viewport"', 1, true), "a phone would show it in tiny letters, as a desktop's page")
     for path in io.popen("find " .. doc .. " -name '*.html'"):lines() do -- its links lead to its own pages
       local folder = path:match "^(.*/)"
       for link in assert(io.open(path)):read("a"):gmatch 'href="([^"#:]+)[^":]*"' do

@@ -29,7 +29,7 @@ $(DIST)/$(RELEASE)-1.src.rock: $(DIST)/$(RELEASE).tar.gz $(DIST)/$(RELEASE)-1.ro
 	  find . -exec touch -h -d @$(COMMIT_TIME) {} + && \
 	  find . -mindepth 1 | LC_ALL=C sort | TZ=UTC zip -qX@ ../$(@F) && rm -rf ../rock)
 
-# The source rock, installed into an empty tree without a network, passes the specs.
+# The source rock, installed into an empty tree without a network, passes the specs. The emulator's command is not in it.
 ROCK_TREE = $(CURDIR)/$(DIST)/tree
 rock-test: ready-for-test dist
 	rm -rf $(ROCK_TREE)
@@ -37,7 +37,7 @@ rock-test: ready-for-test dist
 	LUAROCKS_CONFIG=$(DIST)/luarocks.lua luarocks --lua-version 5.4 --only-server=$(DIST) --tree $(ROCK_TREE) install \
 	  $(DIST)/$(RELEASE)-1.src.rock
 	cd / && $(ROCK_TREE)/bin/thingsboard --version
-	$(MAKE) --no-print-directory test \
+	$(MAKE) --no-print-directory test SPECS="$(filter-out spec/emulator_command_spec.lua,$(SPECS))" \
 	  PATHS='LUA_PATH="$(ROCK_TREE)/share/lua/5.4/?.lua;$(ROCK_TREE)/share/lua/5.4/?/init.lua;./?.lua;;" \
 	    LUA_CPATH="$(ROCK_TREE)/lib/lua/5.4/?.so;;"'
 

@@ -339,8 +339,12 @@ describe("the emulator's page", function()
 
   it("fits a phone", function()
     b:resize(360, 740)
-    for _, name in ipairs(VIEWS) do
+    local long = ("k"):rep(255)
+    local token = e:create_device { name = long }
+    assert.equal(200, (request(e.url .. "/api/v1/" .. token .. "/telemetry", "POST", '{"' .. long .. '":1}')))
+    for _, name in ipairs { "device/" .. long .. "/telemetry", table.unpack(VIEWS) } do
       view(name)
+      if name:find(long, 1, true) then b:find "figure p" end
       assert.equal(360, b:run("return document.documentElement.scrollWidth"), name)
     end
   end)

@@ -7,6 +7,16 @@ local tb = require "thingsboard"
 describe("thingsboard service", function()
   local s = service.specs()
 
+  it("opens no pipe, which would hold up all scripts", function()
+    os.execute("mkfifo " .. s.scripts .. "/a.lua")
+    s:write("b.lua", "local tb, device = ... device:put { b = 1 }")
+    s:start()
+    s:wait(function() return s:values("b")[1] end)
+    s:wait_for_log "a.lua failed, and is started again: "
+    assert.truthy(s:log():find("a.lua: not a regular file", 1, true))
+    s:stop()
+  end)
+
   describe("gives a script", function()
     it("a device whose records go through the outbox, with RPC, attributes and a log", function()
       s:write("all.lua", [[

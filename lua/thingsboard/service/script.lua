@@ -146,6 +146,7 @@ local function read(self, own_library)
   local about, reason = process.stat(self.path)
   if not about then return nil, reason end
   self.changed = about.changed
+  if about.type ~= "file" then return nil, self.path .. ": not a regular file" end -- to open a pipe would block
   if about.mode & WRITABLE_BY_OTHERS ~= 0 then return nil, "every user can write to it; chmod o-w it" end
   return loadfile(self.path, "t", environment.new(own_library, self.guard, print_into(self)))
 end

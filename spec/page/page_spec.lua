@@ -105,6 +105,12 @@ describe("the emulator's page", function()
     assert.equal("false,true", b:run("return " .. chart "heating" .. ".scales.y.ticks.map(t => t.label).join()"))
   end)
 
+  it("draws a single value as a point", function()
+    assert.equal(200, (request(e.url .. "/api/v1/" .. e.token .. "/telemetry", "POST", '{"a":1}')))
+    b:wait("document.querySelector('figure p')?.textContent === 'a: 1 value, from 1 to 1'")
+    b:wait [[Chart.getChart(document.querySelector('figure canvas')).getDatasetMeta(0).data[0].options.radius > 0]]
+  end)
+
   it("draws what comes after a chart of many points shows the last minute", function()
     local function post(body) return request(e.url .. "/api/v1/" .. e.token .. "/telemetry", "POST", body) end
     local start_ts, records = math.floor(socket.gettime() * 1000) - 7200000, {}

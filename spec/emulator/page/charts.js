@@ -57,7 +57,7 @@ export function chart(canvas) {
   };
   paint();
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const repaint = () => { paint(); drawn.update("none"); };
+  const repaint = () => { paint(); drawn.update(); };
   dark.addEventListener("change", repaint);
   return {
     show(points, from, to, yesNo) {
@@ -76,7 +76,7 @@ export function chart(canvas) {
       x.ticks.callback = value => (days ? dateTime(value).slice(5, 16) : clockTime(value));
       x.min = from;
       x.max = Math.max(to, from + 1000);
-      drawn.update("none");
+      drawn.update();
     },
     end() {
       dark.removeEventListener("change", repaint);

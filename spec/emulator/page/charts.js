@@ -32,7 +32,7 @@ export function chart(canvas) {
   const scale = () => ({ ticks: { maxRotation: 0 }, grid: { drawTicks: false, drawBorder: false } });
   const drawn = new window.Chart(canvas, {
     type: "line",
-    data: { datasets: [{ data: [], borderWidth: 1.5, pointHitRadius: 8, fill: "start" }] },
+    data: { datasets: [{ data: [], borderWidth: 1.5, pointHitRadius: 8, fill: "start", clip: 4 }] },
     options: {
       animation: false, parsing: false, normalized: true, maintainAspectRatio: false,
       elements: { point: { radius: 0 } },

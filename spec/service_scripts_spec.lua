@@ -64,6 +64,9 @@ describe("thingsboard service", function()
         string.evil, math.pi, _G.leak, package.path = 1, 3, 1, %q .. "/?.lua;" .. package.path
         load "loaded = 1" ()
         getmetatable "".__index.method = function() return "mine" end
+        assert(debug.getmetatable "".__index == string and debug.getmetatable(io.stdout).__name == "FILE*")
+        assert(not pcall(debug.setmetatable, "", nil) and getmetatable(debug.setmetatable({}, { 1 }))[1] == 1)
+        getmetatable "".__index = nil
         package.loaded.cjson = "mine"
         local tb = ...
         assert(require "mine" == require "mine" and count == 1)

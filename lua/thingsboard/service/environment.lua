@@ -133,9 +133,20 @@ function environment.new(library, guard, print)
   own._G = own
   own.print = print
   function own.os.exit() error("os.exit: a script ends by itself alone", 2) end
+  local strings = { __index = own.string } -- Lua's own is for all scripts
   function own.getmetatable(value)
-    if type(value) == "string" then return { __index = own.string } end -- Lua's own is for all scripts
+    if type(value) == "string" then return strings end
     return getmetatable(value)
+  end
+  function own.debug.getmetatable(value)
+    if type(value) == "string" then return strings end
+    return debug.getmetatable(value)
+  end
+  function own.debug.setmetatable(value, meta)
+    if type(value) ~= "table" and type(value) ~= "userdata" then
+      error("debug.setmetatable: the metatable of a " .. type(value) .. " is for all scripts", 2)
+    end
+    return debug.setmetatable(value, meta)
   end
   guard_coroutines(own, guard)
   guard_handlers(own, guard)

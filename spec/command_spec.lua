@@ -63,7 +63,9 @@ describe("thingsboard", function()
         assert.matches("\n\n%a+ .+\n\nOptions:\n", own) -- what it does
         assert.truthy(own:find("\n  -h, --help                 show this\n", 1, true), name)
       end
-      assert.same({ DONE, "thingsboard " .. tb.version .. "\n", "" }, { command.run { "--version" } })
+      for _, words in ipairs { { "--version" }, { "send", "--version" } } do
+        assert.same({ DONE, "thingsboard " .. tb.version .. "\n", "" }, { command.run(words) })
+      end
     end)
 
     it("used wrongly says why on the standard error", function()
@@ -93,8 +95,20 @@ describe("thingsboard", function()
 
     it("takes THINGSBOARD_URL for what is given, too", function()
       local code, _, err = command.run({ "--token-file", token_file, "send", "a=1" },
-        { environment = { THINGSBOARD_URL = "nourl" } })
+        { environment = { THINGSBOARD_URL = "https://user:pass@word@host" } })
       assert.same({ USAGE, true }, { code, err:find("THINGSBOARD_URL must be like", 1, true) ~= nil }, err)
+      assert.truthy(err:find("not 'https://***@host'", 1, true), err)
+      code, _, err = command.run({ "--url", e.url, "send", "a=1" },
+        { environment = { THINGSBOARD_TOKEN = "two\nlines" } })
+      assert.same({ USAGE, "thingsboard: THINGSBOARD_TOKEN: the token contains a control character (a line's end?), " ..
+        "which no URL of the server can carry\n" }, { code, err })
+    end)
+
+    it("takes no file for a token that can be none", function()
+      local path = command.write(directory .. "/lines", "two\nlines", "600")
+      local code, _, err = command.run { "--url", e.url, "--token-file", path, "send", "a=1" }
+      assert.same({ FILE, "thingsboard: device: " .. path .. ": the token contains a control character " ..
+        "(a line's end?), which no URL of the server can carry\n" }, { code, err })
     end)
 
     it("fails when its standard output cannot be written, and says so", function()
@@ -259,6 +273,7 @@ describe("thingsboard", function()
       for text, said in pairs {
         ["return { url = os.getenv 'HOME' }"] = "nil value (global 'os')",
         ["return { url = ('x'):rep(10) }"] = "index a string value", ["while true do end"] = "takes too long",
+        ["local a = 'a' while true do a = a .. a end"] = "takes too much memory",
         ["return 1"] = "returns no table", ["return { colour = 1 }"] = "unknown option 'colour'",
         ["return {"] = "config.lua:1:", ["return { url = 1 }"] = "option 'url' must be",
         ["return { derive = { 1 } }"] = "config.lua: derive: a table expected, got number",

@@ -100,14 +100,23 @@ function check.argument(what, name, value, wanted)
   end
 end
 
---- Checks an access token. The server's firewall answers 400 to a path with one of these, percent-encoded or not.
-function check.token(what, token)
+--- What is wrong with an access token. The server's firewall answers 400 to a path with one of these characters,
+-- percent-encoded or not.
+-- @tparam string token
+-- @treturn ?string nil when nothing is
+function check.mistake_in_token(token)
   local bad = token:match("[/\\%%;%c]")
   if bad then
     local shown = bad:find("%c") and "a control character (a line's end?)" or "'" .. bad .. "'"
-    error(("%s: the token contains %s, which no URL of the server can carry"):format(what, shown), 3)
+    return ("the token contains %s, which no URL of the server can carry"):format(shown)
   end
-  if token == "." or token == ".." then error(what .. ": the token cannot be a path", 3) end
+  if token == "." or token == ".." then return "the token cannot be a path" end
+end
+
+--- Checks an access token.
+function check.token(what, token)
+  local mistake = check.mistake_in_token(token)
+  if mistake then error(what .. ": " .. mistake, 3) end
 end
 
 return check

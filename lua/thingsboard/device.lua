@@ -31,10 +31,10 @@ local function read_token(path)
   if token:find "^{" then -- what `provision` keeps
     local kept = json.decode(token)
     token = type(kept) == "table" and type(kept.token) == "string" and kept.token or nil
-    if not token then return nil, errors.new("value", "device: there is no access token in " .. path) end
+    if not token then return nil, errors.new("file", "device: there is no access token in " .. path) end
   end
-  local ok, reason = pcall(check.token, "device", token)
-  if not ok then return nil, errors.new("value", ("%s, read from %s"):format(reason, path)) end
+  local mistake = check.mistake_in_token(token)
+  if mistake then return nil, errors.new("file", ("device: %s: %s"):format(path, mistake)) end
   return token
 end
 

@@ -12,6 +12,7 @@ local config = {}
 local SYSTEM <const> = "/etc/thingsboard/config.lua"
 local LONGEST <const> = 1 << 20 -- bytes
 local MOST_STEPS <const> = 1000000 -- instructions of Lua
+local MOST_MEMORY <const> = 16384 -- KiB: a loop that doubles a text takes all that there is in fifty steps
 
 -- What a configuration file may hold.
 local types = {}
@@ -23,12 +24,17 @@ local function refuse(path, reason)
   return nil, errors.new("file", ("%s: %s"):format(path, reason))
 end
 
--- Runs the chunk without globals and string methods, and with a limit of instructions.
+-- Runs the chunk without globals and string methods, and with limits of instructions and memory.
 local function evaluate(chunk)
   local strings = getmetatable ""
   local methods = strings.__index
   local thread = coroutine.create(chunk)
-  debug.sethook(thread, function() error("it takes too long", 0) end, "", MOST_STEPS)
+  local steps, most = 0, collectgarbage "count" + MOST_MEMORY
+  debug.sethook(thread, function()
+    steps = steps + 1
+    if steps > MOST_STEPS then error("it takes too long", 0) end
+    if collectgarbage "count" > most then error("it takes too much memory", 0) end
+  end, "", 1)
   strings.__index = nil
   local ok, value = coroutine.resume(thread)
   strings.__index = methods
@@ -133,7 +139,8 @@ end
 
 --- The merged values of options, environment and file, in this order of precedence.
 -- @tparam table given `config`, `url` and `token-file` of the command line
--- @treturn[1] table the values; `url_from` says where the url comes from, unless that is the file, which is `read_from`
+-- @treturn[1] table the values; `url_from` and `token_from` say where these come from, unless that is the file, which
+-- is `read_from`
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function config.load(given)
@@ -150,7 +157,7 @@ function config.load(given)
   if given["token-file"] then
     values.token, values.token_file = nil, given["token-file"]
   elseif token then
-    values.token, values.token_file = token, nil
+    values.token, values.token_file, values.token_from = token, nil, "THINGSBOARD_TOKEN"
   end
   values.read_from = path
   return values

@@ -1,5 +1,6 @@
 --- What the subcommands share: the device and the outbox of the configuration, output, exit codes.
 -- @module thingsboard.command.context
+local check = require "thingsboard.check"
 local client = require "thingsboard.http.client"
 local config = require "thingsboard.command.config"
 local core = require "thingsboard.core"
@@ -83,7 +84,7 @@ function context:connection()
   local source = values.url_from -- the command line, or a variable
   if source and client.mistake("", { url = values.url }) then
     options.misused("%s must be like https://host or http://host:port, without user, query or fragment, not '%s'",
-      source, values.url)
+      source, (values.url:gsub("//.*@", "//***@"))) -- a password
   end
   return config.connection(values)
 end
@@ -94,6 +95,8 @@ function context:device()
   if not values.token and not values.token_file then
     options.misused "which device? Give --token-file, set THINGSBOARD_TOKEN, or write token_file into the configuration"
   end
+  local mistake = values.token_from and check.mistake_in_token(values.token)
+  if mistake then options.misused("%s: %s", values.token_from, mistake) end
   connection.token, connection.token_file = values.token, values.token_file
   return context.configured(tb.device, connection)
 end

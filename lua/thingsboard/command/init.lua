@@ -45,6 +45,8 @@ command.exit_codes = [[
 Exit codes: 0 done; 1 another failure, or a signal before it was done; 2 used wrongly; 3 the server refused for good;
 4 failed, but may be tried again; 5 nothing came in time; 6 a file cannot be used.]]
 
+local VERSION <const> = "thingsboard " .. tb.version .. "\n"
+
 local function overview()
   local lines = {
     "usage: thingsboard [options] SUBCOMMAND ...", "",
@@ -97,7 +99,7 @@ local function interpret(words)
   local given, rest = options.parse(words, command.options, true)
   local name = table.remove(rest, 1)
   if given.version then
-    context.write("thingsboard " .. tb.version .. "\n")
+    context.write(VERSION)
   elseif not name and given.help then
     context.write(overview())
   elseif not name then
@@ -111,8 +113,8 @@ local function interpret(words)
     table.move(subcommand.options or {}, 1, #(subcommand.options or {}), #known + 1, known)
     local more, arguments = options.parse(rest, known)
     for option, value in next, more do given[option] = value end
-    if not given.help then return run(subcommand, given, arguments) end
-    context.write(help_of(subcommand))
+    if not given.help and not given.version then return run(subcommand, given, arguments) end
+    context.write(given.help and help_of(subcommand) or VERSION)
   end
   return context.codes.done
 end

@@ -107,7 +107,7 @@ describe("the emulator's page", function()
 
   it("draws a single value as a point", function()
     assert.equal(200, (request(e.url .. "/api/v1/" .. e.token .. "/telemetry", "POST", '{"a":1}')))
-    b:wait("document.querySelector('figure p')?.textContent === 'a: 1 value, from 1 to 1'")
+    b:wait("document.querySelector('figure p')?.textContent === '1 value · now 1'")
     b:wait [[Chart.getChart(document.querySelector('figure canvas')).getDatasetMeta(0).data[0].options.radius > 0]]
   end)
 
@@ -118,7 +118,7 @@ describe("the emulator's page", function()
       records[index] = ('{"ts":%d,"values":{"a":%d}}'):format(start_ts + index * 1000, index % 100)
     end
     assert.equal(200, (post("[" .. table.concat(records, ",") .. "]")))
-    b:wait("document.querySelector('figure p')?.textContent === 'a: 5000 values, from 0 to 99'")
+    b:wait("document.querySelector('figure p')?.textContent === '5000 values · 0–99 · now 0'")
     b:choose(".row select", "60")
     for value = 100, 101 do
       assert.equal(200, (post(('{"a":%d}'):format(value))))
@@ -126,6 +126,52 @@ describe("the emulator's page", function()
       b:wait(([[Chart.getChart(document.querySelector('figure canvas'))
         .data.datasets[0].data.at(-1).y === %d]]):format(value))
     end
+  end)
+
+  it("says what of the chosen time is drawn, and when the last value was", function()
+    local function post(body) return request(e.url .. "/api/v1/" .. e.token .. "/telemetry", "POST", body) end
+    local function has_numbers()
+      return b:run "return Chart.getChart(document.querySelector('figure canvas')).options.scales.y.ticks.display"
+    end
+    local function said() return b:text("figure p") .. "|" .. b:text("figure canvas + div") end
+    local old = math.floor(socket.gettime() * 1000) - 1800000
+    local record = '{"ts":%d,"values":{"a":%s}}'
+    assert.equal(200, (post("[" .. table.concat({ record:format(old, "55"), record:format(old + 60000, "64.6667"),
+      record:format(old + 1200000, "57.25") }, ",") .. "]")))
+    b:wait "document.querySelector('figure p')?.textContent.startsWith('3')"
+    assert.equal("3 values · 55.0–64.7 · now 57.3|", said())
+    b:choose(".row select", "60")
+    b:wait "document.querySelector('figure p').textContent === 'no values'"
+    assert.matches("^no values in the last minute; the last at [%d-]* ?%d%d:%d%d:%d%d$", b:text("figure canvas + div"))
+    assert.is_false(has_numbers())
+    b:choose(".row select", "3600")
+    b:wait "document.querySelector('figure p').textContent.startsWith('3')"
+    assert.is_true(has_numbers())
+    assert.equal(200, (post '{"a":1234567.891}'))
+    b:choose(".row select", "60")
+    b:wait "document.querySelector('figure p').textContent === '1 value · now 1234567.891'"
+    assert.equal("a: 1 value · now 1234567.891", b:run "return document.querySelector('figure canvas').ariaLabel")
+    assert.equal(200, (post '{"a":true}'))
+    b:wait "document.querySelector('figure p').textContent === '2 values · now true'"
+  end)
+
+  it("draws first what has the newest values, all over the same time", function()
+    local function post(body) return request(e.url .. "/api/v1/" .. e.token .. "/telemetry", "POST", body) end
+    local function drawn(keys)
+      b:wait(("[...document.querySelectorAll('figcaption')].map(f => f.textContent).sort().join() === %q"):format(keys))
+    end
+    local old = math.floor(socket.gettime() * 1000) - 600000
+    assert.equal(200, (post(('{"ts":%d,"values":{"a":1,"b":1,"c":1,"d":1}}'):format(old))))
+    drawn "a,b,c,d"
+    assert.equal(200, (post '{"temperature":20}'))
+    assert.equal(200, (post '{"temperature":21}'))
+    drawn "b,c,d,temperature"
+    b:open(e.page)
+    drawn "a,b,c,temperature"
+    b:wait(([[[...document.querySelectorAll('figure canvas')].every(canvas => {
+      const { x, y } = Chart.getChart(canvas)?.scales ?? {};
+      return x?.min === %d && x.max >= %d && y.width === 64;
+    })]]):format(old, old + 600000))
   end)
 
   it("shows the types of values as the server has them", function()
@@ -313,17 +359,50 @@ describe("the emulator's page", function()
     b:wait("document.querySelectorAll('tbody tr').length === 3")
     b:choose("#filters select", "Other")
     b:wait("document.querySelectorAll('tbody tr').length === 1")
-    assert.equal("POST " .. token .. "/attributes", b:text("tbody th"))
+    assert.equal("POST attributes", b:text("tbody th"))
     b:click("tbody button")
     b:wait("document.querySelector('aside pre')")
     assert.equal('{\n  "n": 42.0,\n  "big": 12345678901234567890\n}', b:text("aside pre"))
     b:choose("#filters select", "")
+    b:wait("document.querySelector('tbody tr:last-child th').textContent === 'POST Other/attributes'")
+    assert.equal("POST Other/attributes", b:text("tr[aria-current] th"))
+    assert.equal("none", b:run "return getComputedStyle(document.querySelector('td.preview')).display")
+    b:click("aside .close")
+    assert.equal("POST Other/attributes", b:run "return document.activeElement.textContent")
+    assert.is_nil(b:run "return document.querySelector('[aria-current=true]')")
     b:type("#filters input[type=search]", "telemetry")
     b:wait("document.querySelectorAll('tbody tr').length === 2")
     b:click("tbody tr:nth-child(2) button")
     b:wait("document.querySelector('#why')?.textContent === 'ts is not a whole number'")
     b:click("tbody tr:nth-child(1) button")
     b:wait("document.querySelector('#why')?.textContent.startsWith('200, but nothing is stored')")
+  end)
+
+  it("shows a poll that ended idle as no failure, and names the fault that broke another", function()
+    local url = e.url .. "/api/v1/" .. e.token
+    assert.equal(408, (request(url .. "/rpc?timeout=1")))
+    view "faults"
+    b:click("#switch-status")
+    b:wait("document.querySelector('.on h3')?.textContent === 'A status code'")
+    assert.equal(503, (request(url .. "/attributes")))
+    view "requests"
+    b:wait "document.querySelectorAll('tbody tr').length === 2"
+    assert.equal("status |408|no request came in time,status bad|503|A status code: 503", b:run [[
+      return [...document.querySelectorAll('tbody tr')].reverse()
+        .map(({ cells }) => cells[2].className + '|' + cells[2].textContent + '|' + cells[4].textContent).join()]])
+  end)
+
+  it("shows a chosen request on a phone over the list, which has the focus again after it", function()
+    b:resize(360, 740)
+    for _ = 1, 30 do request(e.url .. "/api/v1/" .. e.token .. "/attributes") end
+    view "requests"
+    b:wait "document.querySelectorAll('tbody tr').length === 30"
+    b:click "tbody tr:nth-child(3) button"
+    b:wait "document.activeElement.tagName === 'ASIDE'"
+    assert.is_true(b:run "return document.querySelector('aside').getBoundingClientRect().bottom === innerHeight")
+    b:press "\u{E00C}"
+    b:wait "document.querySelector('aside').hidden"
+    assert.is_true(b:run "return document.activeElement === document.querySelector('tbody tr:nth-child(3) button')")
   end)
 
   it("can be used by keyboard and by a screen reader", function()

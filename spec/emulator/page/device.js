@@ -71,7 +71,7 @@ export function deviceView(name, part = "telemetry") {
     update() {
       if (!device()) return;
       waits.className = device().listens ? "pill good" : "pill";
-      setText(waits, device().listens ? "waits for requests" : "does not wait for requests");
+      setText(waits, device().listens ? "listening" : "not listening");
       view.update();
     },
     end() { view.end?.(); },

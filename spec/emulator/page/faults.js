@@ -85,6 +85,8 @@ const switches = [
   },
 ];
 
+export const faultTitle = name => switches.find(other => other.name === name)?.title ?? name;
+
 export function isOn(name) {
   const found = switches.find(other => other.name === name);
   return found.isOn ? found.isOn() : model.faults.some(fault => fault.name === name);

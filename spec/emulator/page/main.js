@@ -62,7 +62,7 @@ function navigation() {
       element,
       update({ listens }) {
         state.classList.toggle("on", listens);
-        state.title = listens ? "waits for requests" : "";
+        state.title = listens ? "listening for requests" : "";
       },
     };
   });

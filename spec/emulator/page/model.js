@@ -32,7 +32,9 @@ function takeTelemetry({ device: name, points, reload }) {
   for (const [key, ts, type, value] of points) {
     const entry = { key, type, value, ts: Number(ts) };
     const known = device.latest.get(key);
+    entry.count = (known?.count ?? 0) + 1; // of those that came since the page was opened
     if (!known || known.ts <= entry.ts) device.latest.set(key, entry);
+    else known.count++;
     const series = device.series.get(key);
     if (series) insert(series.points ?? series.early, entry.ts, parsed(entry));
   }

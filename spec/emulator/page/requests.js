@@ -2,6 +2,7 @@
 import { button, field, h, rows, select, setText, table } from "./dom.js";
 import { model } from "./model.js";
 import { command, request } from "./server.js";
+import { faultTitle } from "./faults.js";
 import { bytes, clockTime, duration, pretty } from "./text.js";
 import { update } from "./redraw.js";
 
@@ -9,12 +10,23 @@ const MOST_SHOWN = 200;
 
 const classes = [["", "any"], ["2", "2xx"], ["4", "4xx"], ["5", "5xx"], ["none", "none yet, or none at all"]];
 
-// A path that breaks at its slashes where it is too long for its place.
-const shortTarget = target => (target ?? "").replace(/^\/api\/v1\//, "").split(/(?<=[/?&])/)
-  .flatMap((part, index) => (index ? [h("wbr"), part] : [part]));
+// A path without what all have, the device's name in place of its token, or neither where all are of one device. It
+// breaks at its slashes where it is too long for its place.
+function shortTarget(target, oneDevice) {
+  const path = (target ?? "").replace(/^\/api\/v1\//, "");
+  const [token] = path.split("/", 1);
+  const device = [...model.devices.values()].find(other => other.token === token);
+  const rest = path.slice(token.length + 1);
+  const text = !device ? path : oneDevice ? rest : `${device.name}/${rest}`;
+  return text.split(/(?<=[/?&])/).flatMap((part, index) => (index ? [h("wbr"), part] : [part]));
+}
+
+// Whether a device asked for what may come, and nothing did.
+const isIdle = entry => entry.status === 408 && entry.method === "GET" && !entry.fault;
 
 function remark(entry) {
-  if (entry.fault) return `broken: ${entry.fault}`;
+  if (entry.fault) return entry.status ? `${faultTitle(entry.fault)}: ${entry.status}` : faultTitle(entry.fault);
+  if (isIdle(entry)) return `no ${entry.target.includes("/attributes/updates") ? "update" : "request"} came in time`;
   if (entry.why) return entry.why;
   return entry.given_up ? "the device went away" : "";
 }
@@ -25,16 +37,18 @@ function statusOf(entry) {
 }
 
 function goodness(entry) {
+  if (isIdle(entry)) return "";
   if (entry.status >= 400 || (entry.ended_at && !entry.status)) return "bad";
   return entry.status ? "good" : "";
 }
 
-function row(choose) {
+function row(choose, isChosen, isOneDevice) {
   return first => {
-    const [status, took, said] = [h("td", {}), h("td", {}), h("td", { class: "value preview" })];
+    const [status, took, said] = [h("td", {}), h("td", { class: "number" }), h("td", { class: "value preview" })];
     const open = h("button", { type: "button", class: "link", click: () => choose(first.id) },
-      `${first.method} `, ...shortTarget(first.target));
-    const element = h("tr", {}, h("td", { class: "time" }, clockTime(first.at * 1000)), h("th", { scope: "row" }, open),
+      `${first.method} `, ...shortTarget(first.target, isOneDevice()));
+    const current = isChosen(first.id) ? "true" : undefined;
+    const element = h("tr", { id: `request-${first.id}`, "aria-current": current }, h("td", { class: "time" }, clockTime(first.at * 1000)), h("th", { scope: "row" }, open),
       status, took, said);
     return {
       element,
@@ -43,7 +57,7 @@ function row(choose) {
         status.className = `status ${goodness(entry)}`;
         setText(took, entry.ended_at ? duration(entry.ended_at - entry.at) : "");
         setText(said, remark(entry) || entry.preview || "");
-        said.classList.toggle("bad", remark(entry) !== "");
+        said.classList.toggle("bad", remark(entry) !== "" && !isIdle(entry));
       },
     };
   };
@@ -83,16 +97,29 @@ export function requestsView(only = "") {
   const { element, body: tableBody } = table("Requests, the newest first", "Time", "Request", "Status", "Took",
     "Why, or body");
   const aside = h("aside", { class: "card", "aria-label": "The chosen request", tabindex: -1, hidden: true });
+  element.querySelector("thead th:nth-child(4)").className = "number";
   let chosen;
   const choose = async id => {
     chosen = id;
     const entry = await request(id);
     if (chosen !== id) return;
+    tableBody.querySelector("[aria-current]")?.removeAttribute("aria-current");
+    document.getElementById(`request-${id}`)?.setAttribute("aria-current", "true");
     aside.hidden = false;
-    aside.replaceChildren(button("Close", () => { aside.hidden = true; }, { class: "small close" }), ...details(entry));
+    aside.replaceChildren(button("Close", close, { class: "small close" }), ...details(entry));
     aside.focus();
   };
-  const show = rows(tableBody, entry => entry.id, row(choose));
+  const close = () => {
+    const line = tableBody.querySelector("[aria-current]");
+    chosen = undefined;
+    aside.hidden = true;
+    line?.removeAttribute("aria-current");
+    line?.querySelector(".link").focus();
+  };
+  aside.addEventListener("keydown", event => { if (event.key === "Escape") close(); });
+  const isOneDevice = () => device.value !== "";
+  // Rows are written anew when the device's name in them comes or goes.
+  const show = rows(tableBody, entry => `${entry.id} ${isOneDevice()}`, row(choose, id => id === chosen, isOneDevice));
   const fits = entry => {
     const token = model.devices.get(device.value)?.token;
     if (device.value !== "" && !(entry.target ?? "").startsWith(`/api/v1/${token}/`)) return false;
@@ -111,7 +138,7 @@ export function requestsView(only = "") {
     device.value = now.includes(value) ? value : "";
   };
   const filters = h("div", { class: "row", id: "filters", input: update, change: update },
-    field("Device", device), field("Path holds", path), field("Status", status), field("Hold still", hold),
+    field("Device", device), field("Path contains", path), field("Status", status), field("Pause", hold),
     button("Clear", async () => {
       await command("clear");
       model.requests = [];

@@ -2,53 +2,63 @@
 import { h, rows, select, setText, table, field } from "./dom.js";
 import { isNumber, seriesOf } from "./model.js";
 import { chart, missing } from "./charts.js";
-import { dateTime } from "./text.js";
+import { dateTime, numberWriter, recentTime } from "./text.js";
 import { update } from "./redraw.js";
 
 const FIRST_CHARTS = 4;
 const windows = [["0", "everything"], ["60", "the last minute"], ["600", "the last 10 minutes"],
   ["3600", "the last hour"], ["86400", "the last day"]];
 
-const shorten = number => Number(number.toPrecision(6));
-
 const isText = ({ y }) => typeof y === "string";
 
-function describe(key, points) {
+// What a chart from one time to another shows, in words.
+function describe(points, from, to, yesNo) {
+  let count = 0;
+  let last;
   let least = Infinity;
   let greatest = -Infinity;
-  for (const { y } of points) {
+  for (const { x, y } of points) {
+    if (x < from || x > to) continue;
+    count++;
+    last = y;
     if (y < least) least = y;
     if (y > greatest) greatest = y;
   }
-  return `${key}: ${points.length} ${points.length === 1 ? "value" : "values"}`
-    + (points.length > 0 ? `, from ${shorten(least)} to ${shorten(greatest)}` : "");
+  if (count === 0) return { count, text: "no values" };
+  const write = yesNo ? value => String(value === 1) : numberWriter(least, greatest);
+  const range = yesNo || least === greatest ? "" : ` · ${write(least)}–${write(greatest)}`;
+  return { count, text: `${count} ${count === 1 ? "value" : "values"}${range} · now ${write(last)}` };
 }
 
 function chartRow(key, device, seconds) {
   const canvas = h("canvas", { role: "img" });
   const about = h("p", { class: "faint" });
-  const element = h("figure", { class: "card" }, h("figcaption", {}, key), h("div", { class: "canvas" }, canvas),
-    about);
+  const nothing = h("div", { class: "nothing", hidden: true });
+  const element = h("figure", { class: "card" }, h("figcaption", {}, key),
+    h("div", { class: "canvas" }, canvas, nothing), about);
   let drawn;
   let shown; // what the last drawing was of
   return {
     element,
-    update() {
-      const points = seriesOf(device(), key, update);
+    points: () => seriesOf(device(), key, update),
+    update(from, to) {
+      const points = this.points();
       if (!points) return;
-      const last = points.at(-1)?.x ?? Date.now();
-      const width = Number(seconds.value) * 1000;
-      const to = width === 0 ? last : Date.now();
-      const from = width === 0 ? points[0]?.x ?? last - 1000 : to - width;
-      const now = `${points.length} ${last} ${points.at(-1)?.y} ${from} ${to}`;
+      const now = `${points.length} ${points.at(-1)?.x} ${points.at(-1)?.y} ${from} ${to}`;
       if (now === shown) return;
       shown = now;
       const numbers = points.some(isText) ? points.filter(point => !isText(point)) : points;
-      drawn ??= chart(canvas);
-      drawn.show(numbers, from, to, device().latest.get(key)?.type === "BOOL");
-      const text = describe(key, numbers);
+      const yesNo = device().latest.get(key)?.type === "BOOL";
+      const { count, text } = describe(numbers, from, to, yesNo);
+      drawn ??= chart(canvas, key);
+      drawn.show(numbers, from, to, count, yesNo);
+      nothing.hidden = count > 0;
+      const window = seconds.value === "0" ? "" : ` in ${seconds.selectedOptions[0].text}`;
+      const last = numbers.at(-1);
+      setText(nothing, count > 0 ? ""
+        : `no values${window}${last ? `; the last at ${recentTime(last.x)}` : ""}`);
       setText(about, text);
-      canvas.setAttribute("aria-label", text);
+      canvas.setAttribute("aria-label", `${key}: ${count > 0 ? text : nothing.textContent}`);
     },
     end() { drawn?.end(); },
   };
@@ -61,16 +71,18 @@ export function telemetryView(device) {
   const without = missing();
   const nothing = h("p", { class: "empty" }, "Nothing has arrived yet. Run a script with this device's token.");
   const chosen = new Map(); // key: whether it is drawn
+  const first = new Set(); // the keys that were chosen without being asked for
   const drawn = new Map();
 
-  const showLatest = rows(latest.body, entry => entry.key, first => {
-    const box = h("input", { type: "checkbox", "aria-label": `Chart of ${first.key}`, change() {
-      chosen.set(first.key, box.checked);
+  const showLatest = rows(latest.body, entry => entry.key, ({ key }) => {
+    const box = h("input", { type: "checkbox", "aria-label": `Chart of ${key}`, change() {
+      chosen.set(key, box.checked);
+      first.delete(key);
       update();
     } });
     const [kind, value, time] = [h("span", { class: "type" }), h("td", { class: "value" }), h("td", { class: "time" })];
     return {
-      element: h("tr", {}, h("td", {}, box), h("th", { scope: "row" }, first.key), h("td", {}, kind), value, time),
+      element: h("tr", {}, h("td", {}, box), h("th", { scope: "row" }, key), h("td", {}, kind), value, time),
       update(entry) {
         box.hidden = !isNumber(entry) || Boolean(without);
         box.checked = chosen.get(entry.key) === true;
@@ -81,19 +93,50 @@ export function telemetryView(device) {
     };
   });
 
+  // The first charts are of the keys with the newest values; one of a single value gives way to a key that gets more.
+  function chooseFirst(entries) {
+    const others = entries.filter(entry => isNumber(entry) && !chosen.has(entry.key))
+      .sort((left, right) => right.count - left.count || right.ts - left.ts);
+    for (const { key, count } of others) {
+      const single = [...first].find(other => chosen.get(other) && device().series.get(other)?.points?.length === 1);
+      if (first.size >= FIRST_CHARTS) {
+        if (count < 2 || single === undefined) return;
+        first.delete(single);
+        chosen.delete(single);
+      }
+      first.add(key);
+      chosen.set(key, true);
+    }
+  }
+
+  // From when to when all charts are.
+  function range() {
+    const now = Date.now();
+    if (seconds.value !== "0") return [now - Number(seconds.value) * 1000, now];
+    let [from, to] = [Infinity, -Infinity];
+    for (const row of drawn.values()) {
+      const points = row.points();
+      if (!points?.length) continue;
+      from = Math.min(from, points[0].x);
+      to = Math.max(to, points.at(-1).x);
+    }
+    return from <= to ? [from, to] : [now - 1000, now];
+  }
+
   function showCharts(entries) {
     if (without) return;
+    chooseFirst(entries);
     for (const entry of entries) {
-      if (!chosen.has(entry.key) && isNumber(entry) && drawn.size < FIRST_CHARTS) chosen.set(entry.key, true);
       if (chosen.get(entry.key) && !drawn.has(entry.key)) {
         const row = chartRow(entry.key, device, seconds);
         drawn.set(entry.key, row);
         charts.append(row.element);
       }
     }
+    const [from, to] = range();
     for (const [key, row] of drawn) {
       if (chosen.get(key)) {
-        row.update();
+        row.update(from, to);
       } else {
         row.end();
         row.element.remove();

@@ -14,6 +14,19 @@ export function dateTime(milliseconds) {
   return `${day} ${clockTime(milliseconds)}`;
 }
 
+// The time alone if it was today.
+export function recentTime(milliseconds) {
+  const isToday = new Date(milliseconds).toDateString() === new Date().toDateString();
+  return isToday ? clockTime(milliseconds) : dateTime(milliseconds);
+}
+
+// Makes a function that writes numbers between least and greatest, with as many decimals as tell them apart.
+export function numberWriter(least, greatest) {
+  const decimals = Math.max(1, 1 - Math.floor(Math.log10(greatest - least)));
+  return number => (Number.isInteger(least) && Number.isInteger(greatest) && Number.isInteger(number)
+    || decimals > 10 || Math.abs(number) >= 1e15 ? String(number) : number.toFixed(decimals));
+}
+
 export function duration(seconds) {
   if (seconds < 0.01) return `${(seconds * 1000).toFixed(1)} ms`;
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;

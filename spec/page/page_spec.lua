@@ -74,8 +74,10 @@ describe("the emulator's page", function()
   it("has a script to begin with, whose values are in the chart", function()
     local script = b:text("#script")
     assert.is_true(select(2, script:gsub("\n", "")) <= 12)
+    assert.is_true(b:run "return document.querySelector('#beginning').open")
     local process <close> = start(script)
     assert.equal("true", process.read())
+    b:wait "!document.querySelector('#beginning').open"
     b:wait("document.querySelector('figcaption')?.textContent === 'heating'")
     assert.equal("true", process.read())
     local series = e:series(e.token).temperature
@@ -229,6 +231,10 @@ describe("the emulator's page", function()
 
   it("answers requests of a script", function()
     view(DEVICE .. "rpc")
+    local json = "document.querySelector('[aria-label^=\"JSON that answers\"]').hidden"
+    b:wait(json)
+    b:choose("select:has([value=json])", "json")
+    b:wait("!" .. json)
     local process <close> = start(device_script(e, [[print(dev:send_rpc("getLimit", { zone = 1 }).limit)]]))
     b:type("td form input", '{"limit":7}')
     b:click("td form button")
@@ -289,6 +295,8 @@ describe("the emulator's page", function()
       local dev = tb.device { url = %q, token = credentials.token }
       print(dev:claim { secret_key = "s3cret", duration_ms = 60000 })]]):format(e.url, e.url))
     assert.equal("true\n", output)
+    view "device/Test%20Device/claim"
+    assert.is_true(b:run "return document.querySelector('#claim button').disabled")
     view "device/hall-1/claim"
     b:wait("document.querySelector('#claim-state').textContent.includes('\"s3cret\"')")
     b:type("[name=secret]", "s3cret")

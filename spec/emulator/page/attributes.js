@@ -20,25 +20,24 @@ function valueOf(text) {
 
 function scopeTable(device, scope, caption) {
   const shared = scope === "shared";
-  const { element, body } = table(caption, "Key", "Type", "Value", ...(shared ? [""] : []));
+  const { element, body } = table(caption, "Key", "Type", "Value", "");
   const show = rows(body, entry => entry.key, ({ key }) => {
     const [kind, value] = [h("span", { class: "type" }), h("td", { class: "value" })];
-    const row = h("tr", {}, h("th", { scope: "row" }, key), h("td", {}, kind), value);
-    if (shared) {
-      row.append(h("td", {}, button("Delete", async () => {
-        await command("delete_shared", { name: device().name, keys: [key] });
-        return `${key} is deleted, and the device told so.`;
-      }, { class: "small danger", "aria-label": `Delete ${key}` })));
-    }
+    const remove = shared ? button("Delete", async () => {
+      await command("delete_shared", { name: device().name, keys: [key] });
+      return `${key} is deleted, and the device told so.`;
+    }, { class: "small danger", "aria-label": `Delete ${key}` }) : "";
     return {
-      element: row,
+      element: h("tr", {}, h("th", { scope: "row" }, key), h("td", {}, kind), value, h("td", {}, remove)),
       update(entry) {
         setText(kind, entry.type);
         setText(value, entry.value);
       },
     };
   });
-  return { element, show };
+  const none = h("tbody", {}, h("tr", {}, h("td", { class: "empty", colspan: 4 }, "none")));
+  body.after(none);
+  return { element, none, show };
 }
 
 function setForm(device) {
@@ -56,17 +55,15 @@ function setForm(device) {
 
 export function attributesView(device) {
   const tables = scopes.map(([scope, caption, about]) => {
-    const made = scopeTable(device, scope, `${caption}: ${about}`);
-    const empty = h("p", { class: "empty" }, "none");
-    return { scope, empty, ...made };
+    return { scope, ...scopeTable(device, scope, `${caption}: ${about}`) };
   });
   return {
-    element: h("div", {}, setForm(device), ...tables.flatMap(({ element, empty }) => [element, empty])),
+    element: h("div", { class: "attributes" }, setForm(device), ...tables.map(({ element }) => element)),
     update() {
-      for (const { scope, show, empty } of tables) {
+      for (const { scope, show, none } of tables) {
         const entries = device()[scope];
         show(entries);
-        empty.hidden = entries.length > 0;
+        none.hidden = entries.length > 0;
       }
     },
   };

@@ -86,7 +86,7 @@ export function chart(canvas, key) {
       dataset.stepped = yesNo;
       y.grace = yesNo ? 0 : "8%";
       [y.min, y.max] = yesNo || count === 0 ? [0, 1] : [];
-      y.ticks.display = count > 0;
+      y.ticks.display = y.grid.display = count > 0;
       y.afterBuildTicks = yesNo ? answerTicks : undefined;
       y.ticks.callback = yesNo ? answer : window.Chart.Ticks.formatters.numeric;
       dataset.pointRadius = count < 60 ? 2 : 0;

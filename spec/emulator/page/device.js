@@ -26,14 +26,16 @@ end
 
 export function newDevice(opened) {
   const name = h("input", { autocomplete: "off", placeholder: "any name" });
-  return form({ class: "new-device" }, async values => {
+  const isWide = matchMedia("(min-width: 52rem)").matches;
+  const make = form({ class: "new-device" }, async values => {
     const token = await command("create_device", values.name === "" ? {} : { name: values.name });
     name.value = "";
     const seen = () => [...model.devices.values()].find(device => device.token === token);
     for (let tries = 0; tries < 50 && !seen(); tries++) await new Promise(done => setTimeout(done, 100));
     if (seen()) opened(seen().name);
     return "The device is made.";
-  }, field("New device", name, "name"), h("button", {}, "Make"));
+  }, field("Name", name, "name"), h("button", {}, "Make"));
+  return h("details", { open: isWide }, h("summary", {}, "New device"), make);
 }
 
 function head(device) {
@@ -46,13 +48,14 @@ function head(device) {
   if (!token) return [h("p", {}, `It identifies itself by ${credentials}, not by a token.`), h("p", {}, remove)];
   const text = script(token);
   return [
-    h("p", { class: "row" }, h("span", {}, "Token ", h("code", { id: "token" }, token)),
+    h("div", { class: "row" }, h("span", {}, "Token ", h("code", { id: "token" }, token)),
       button("Copy token", () => copy(token, "The token")),
-      button("Copy script", () => copy(text, "The script"), { class: "main" }), remove),
-    h("details", {}, h("summary", {}, "A script to begin with"),
-      h("p", {}, "Save it as mine.lua, and run it by ", h("code", {}, "lua5.4 mine.lua"), ", or in a clone without "
-        + "installing anything by ", h("code", {}, "make run SCRIPT=mine.lua"), "."),
-      h("pre", { id: "script" }, text)),
+      button("Copy script", () => copy(text, "The script"), { class: "main" }),
+      h("details", { id: "beginning" }, h("summary", {}, "A first script"),
+        h("p", {}, "Save it as mine.lua, and run it by ", h("code", {}, "lua5.4 mine.lua"), ", or in a clone without "
+          + "installing anything by ", h("code", {}, "make run SCRIPT=mine.lua"), "."),
+        h("pre", { id: "script" }, text)),
+      remove),
   ];
 }
 
@@ -65,11 +68,20 @@ export function deviceView(name, part = "telemetry") {
     href: `#device/${encodeURIComponent(name)}/${key}`, "aria-current": key === part ? "page" : undefined,
   }, text));
   links.push(h("a", { href: `#requests/${encodeURIComponent(name)}` }, "Requests"));
+  const element = h("div", {}, h("div", { class: "title" }, h("h2", {}, name), waits), ...head(device()),
+    h("nav", { class: "parts", "aria-label": "Parts of the device" }, ...links), view.element);
+  // The script is shown until it has sent something.
+  const beginning = element.querySelector("#beginning");
+  let isNew = device().latest.size === 0;
+  if (beginning) beginning.open = isNew && part === "telemetry";
   return {
-    element: h("div", {}, h("div", { class: "title" }, h("h2", {}, name), waits), ...head(device()),
-      h("nav", { class: "parts", "aria-label": "Parts of the device" }, ...links), view.element),
+    element,
     update() {
       if (!device()) return;
+      if (isNew && device().latest.size > 0) {
+        isNew = false;
+        if (beginning) beginning.open = false;
+      }
       waits.className = device().listens ? "pill good" : "pill";
       setText(waits, device().listens ? "listening" : "not listening");
       view.update();

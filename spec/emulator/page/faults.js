@@ -141,7 +141,7 @@ export function faultsView() {
     element: h("div", {}, h("h2", {}, "Break it"),
       h("p", {}, "Switch a fault on to see what your script does then. Of several that are on, the one that was "
         + "switched on first is used. Rate limits, the queue, a restart and the clock are the same for all devices."),
-      field("Breaks the answers to", device), h("div", { class: "cards" }, ...cards.map(card => card.element))),
+      h("div", { class: "row" }, field("Breaks the answers to", device)), h("div", { class: "cards" }, ...cards.map(card => card.element))),
     update() {
       const now = [...model.devices.keys()].sort();
       if (now.join("\n") !== names) {

@@ -79,6 +79,8 @@ function policyForm() {
   const reply = h("input", {
     "aria-label": "JSON that answers every request", value: '{"ok":true}', spellcheck: "false",
   });
+  const showReply = () => { reply.hidden = kind.value !== "json"; };
+  kind.addEventListener("change", showReply);
   const change = async () => {
     if (kind.value === "json") JSON.parse(reply.value);
     const answers = { none: {}, echo: { reply: "echo" }, json: { reply: reply.value } };
@@ -97,6 +99,7 @@ function policyForm() {
       element.dataset.shown = "true";
       kind.value = now === undefined ? "none" : now === "echo" ? "echo" : "json";
       if (kind.value === "json") reply.value = now;
+      showReply();
     },
   };
 }

@@ -80,15 +80,17 @@ export function telemetryView(device) {
       first.delete(key);
       update();
     } });
-    const [kind, value, time] = [h("span", { class: "type" }), h("td", { class: "value" }), h("td", { class: "time" })];
+    const [kind, value, time] = [h("span", { class: "type" }), h("div", { class: "clamp" }), h("td", { class: "time" })];
     return {
-      element: h("tr", {}, h("td", {}, box), h("th", { scope: "row" }, key), h("td", {}, kind), value, time),
+      element: h("tr", {}, h("td", {}, box), h("th", { scope: "row" }, key), h("td", {}, kind),
+        h("td", { class: "value" }, value), time),
       update(entry) {
         box.hidden = !isNumber(entry) || Boolean(without);
         box.checked = chosen.get(entry.key) === true;
         setText(kind, entry.type);
         setText(value, entry.value);
-        setText(time, dateTime(entry.ts));
+        setText(time, recentTime(entry.ts));
+        time.title = dateTime(entry.ts);
       },
     };
   });
@@ -147,12 +149,14 @@ export function telemetryView(device) {
 
   const timer = setInterval(update, 1000);
   seconds.addEventListener("change", update);
+  const span = without ? h("p", { class: "note", id: "no-charts" }, without)
+    : h("div", { class: "row" }, field("Charts show", seconds));
   return {
-    element: h("div", {}, without ? h("p", { class: "note", id: "no-charts" }, without) 
-      : h("div", { class: "row" }, field("Charts show", seconds)), charts, nothing, latest.element),
+    element: h("div", {}, span, charts, nothing, latest.element),
     update() {
       const entries = [...device().latest.values()].sort((left, right) => left.key.localeCompare(right.key));
       nothing.hidden = entries.length > 0;
+      span.hidden = !without && entries.length === 0;
       latest.element.hidden = entries.length === 0;
       showCharts(entries);
       showLatest(entries.map(entry => entry));

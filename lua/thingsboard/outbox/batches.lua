@@ -101,9 +101,7 @@ local function next_doubt(outbox)
         return post
       end
     else
-      local most = math.maxinteger
-      local body, from, to, records, points =
-        outbox.spool:batch(outbox.number, entry.id, entry.id, most, 1, most, outbox.body)
+      local body, from, to, records, points = outbox:record(entry.id)
       if body == nil then return nil, from, to end
       if body then
         return { kind = "records", path = "/telemetry", body = body, bytes = #body, first = from, last = to,

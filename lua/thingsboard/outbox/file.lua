@@ -219,29 +219,44 @@ function file:mend(reason, code)
   return mend(self, reason, code)
 end
 
+-- The last timestamp ahead of the clock, where it is not reserved yet; else nil.
+local function unreserved(self)
+  local last = self.clock:ahead()
+  return last and last > self.taken and last or nil
+end
+
 -- A later process must not reissue timestamps ahead of the clock, since their records may have been sent. So they are
 -- reserved in the file, a second's worth at a time, before any of these records is written.
 local function take_times(self)
-  local last = self.clock:ahead()
-  if not last or last <= self.taken then return true end
+  local last = unreserved(self)
+  if not last then return true end
   local taken = last + TAKEN_AT_ONCE
   local ok, reason, code = self.spool:query(schema.take_times, taken)
   if ok then self.taken = taken end
   return ok, reason, code
 end
 
+-- Runs statements as one transaction. Returns as `spool:query` does; where that is nil, nothing is on the disk.
+local function transact(self, write)
+  local ok, reason, code = self.spool:query(schema.begin)
+  if ok then ok, reason, code = write() end
+  if ok then ok, reason, code = self.spool:query(schema.commit) end
+  if ok then return ok end
+  self.spool:query(schema.rollback)
+  return nil, reason, code
+end
+
 -- Writes the changed attributes and counters of all users, in one transaction.
 local function write_changes(self)
   if not self.changed then return true end
-  local ok, reason, code = self.spool:query(schema.begin)
-  for _, outbox in next, self.users do
-    if ok then ok, reason, code = outbox:write_changes() end
-  end
-  if ok then ok, reason, code = self.spool:query(schema.commit) end
-  if not ok then
-    self.spool:query(schema.rollback)
-    return nil, reason, code
-  end
+  local ok, reason, code = transact(self, function()
+    for _, outbox in next, self.users do
+      local written, why, name = outbox:write_changes()
+      if not written then return nil, why, name end
+    end
+    return true
+  end)
+  if not ok then return nil, reason, code end
   for _, outbox in next, self.users do outbox:changes_written() end
   self.changed = false
   return true
@@ -252,9 +267,7 @@ end
 -- @treturn boolean whether it is on the disk; else nothing is
 function file:transaction(write)
   local _ <close> = enter(self)
-  if self.spool:query(schema.begin) and write() and self.spool:query(schema.commit) then return true end
-  self.spool:query(schema.rollback)
-  return false
+  return transact(self, write) ~= nil
 end
 
 local function write(self)
@@ -289,8 +302,7 @@ end
 -- @treturn[2] ?string SQLite's name of the error
 function file:sync()
   if self.state == "open" and not self.changed and not self.inside then -- as nearly always
-    local ahead = self.clock:ahead()
-    if (not ahead or ahead <= self.taken) and self.spool:sync() then
+    if not unreserved(self) and self.spool:sync() then
       self.sync_at = nil
       return true
     end

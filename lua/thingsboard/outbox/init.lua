@@ -170,15 +170,23 @@ function outbox:read_undated()
   if row and row[1] then self.lost.undated = row[1][1] end
 end
 
+--- Forms the body of a post of one record, whatever its size.
+-- @tparam integer id its number
+-- @return as `spool:batch`; false where it is gone
+function outbox:record(id)
+  local most = math.maxinteger
+  return self.spool:batch(self.number, id, id, most, 1, most, self.body)
+end
+
 -- Takes up what the last process has found to be in doubt, and not what is gone since, or never was on the disk: its
 -- number comes again.
 local function take_up_doubts(self, found)
   local now = core.monotonic()
   for _, row in ipairs(found.doubts) do
     local id, points, bytes, counted, disturbed, wait, due = table.unpack(row)
-    local is_record, most = math.type(id) ~= nil, math.maxinteger
+    local is_record = math.type(id) ~= nil
     local attribute = self.pending[id]
-    if is_record and id <= found.last and self.spool:batch(self.number, id, id, most, 1, most, self.body)
+    if is_record and id <= found.last and self:record(id)
       or attribute and attribute.on_disk and not attribute.in_doubt then
       local entry = self.doubts:take_up({ kind = is_record and "records" or "attributes", id = id, points = points,
         bytes = bytes, counted = counted, disturbed = disturbed > 0, wait = wait / 1000, at = due / 1000 }, now)

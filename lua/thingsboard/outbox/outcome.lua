@@ -157,8 +157,7 @@ local function set_aside(outbox, entry, now)
     local attribute = outbox.pending[entry.id]
     if attribute then outbox:attributes_sent { [entry.id] = attribute.version } end
   else
-    local most = math.maxinteger
-    local body = outbox.spool:batch(outbox.number, entry.id, entry.id, most, 1, most, outbox.body)
+    local body = outbox:record(entry.id)
     if body and not outbox:reject(entry.id, entry.id, 1, body:take(), entry.said) then
       return outbox.doubts:disturb(now) -- the disk cannot keep it
     end

@@ -50,7 +50,7 @@ end
 --- Looks for what an outbox waits for, and tells it in the log: called whenever something may have changed.
 function outbox:look()
   if not self.open then return end
-  local trouble = self.open:stats().trouble
+  local trouble = self.open.file.trouble -- `stats` counts all that waits, which is too much for each put
   if trouble then
     self.disk:goes_on("outbox: %s; records wait in memory", trouble)
   else

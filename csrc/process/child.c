@@ -208,10 +208,10 @@ static int child_wait(lua_State *L) {
     siginfo_t ended = {0};
     int failed = waitid(P_PID, (id_t)child->pid, &ended, WEXITED | WNOHANG | WNOWAIT);
     if (failed == 0 && ended.si_pid == 0) return 0;
-    if (failed != 0) child->pid = 0; /* the system has waited for it, as where SIGCHLD is ignored */
-  }
-  if (child->pid > 0) {
-    reap(child);
+    if (failed == 0)
+      reap(child);
+    else
+      child->pid = 0; /* the system has waited for it, as where SIGCHLD is ignored */
   }
   bool by_signal = WIFSIGNALED(child->status);
   lua_pushstring(L, by_signal ? "signal" : "exit");

@@ -227,7 +227,7 @@ end
 --- An excerpt of an answer for an error message: one line of valid UTF-8, no HTML, secrets redacted.
 function client:quote(body)
   local text = self.core:redact(words(body)):gsub("%s+", " "):gsub("%c", "?")
-  text = utf8.len(text) and text:gsub("\xC2[\x80-\x9F]", "?") or text:gsub("[\x80-\xFF]", "?")
+  text = errors.as_utf8(text):gsub("\xC2[\x80-\x9F]", "?")
   if answer.is_html(body) then return "a page of HTML" end
   if #text > 300 then text = text:sub(1, utf8.offset(text, 0, 300) - 1) .. " ..." end
   return text

@@ -1,6 +1,8 @@
 --- `lua fleet.lua URL PATH COUNT SECONDS`: so many devices in one process, each with a poll of attributes and an
 -- outbox, all in one file. Each records three values a minute, evenly spread, and sends them. Prints the bytes of
 -- resident memory of a device, and the share of a core while that goes on.
+package.path = "bench/?.lua;" .. package.path
+local support = require "support"
 local tb = require "thingsboard"
 
 local url, path, count, seconds = arg[1], arg[2], tonumber(arg[3]), tonumber(arg[4])
@@ -8,19 +10,10 @@ local BATCH, TICK = 200, 0.1 -- devices that start together; seconds
 
 tb.clock(true) -- no server tells the time here
 
-local function resident()
-  collectgarbage()
-  collectgarbage()
-  for line in io.lines "/proc/self/status" do
-    local kib = line:match "^VmRSS:%s*(%d+)"
-    if kib then return tonumber(kib) * 1024 end
-  end
-end
-
 local asks = tb.device { url = url, token = "ASKS" }
 local function waiting() return assert(asks:request_attributes()).shared.waiting end
 
-local before, base = waiting(), resident()
+local before, base = waiting(), support.resident()
 local outboxes = {}
 for i = 1, count do
   local name = ("A1_TEST_TOKEN_%05d"):format(i)
@@ -55,7 +48,7 @@ record(3) -- the requests that follow the polls have come and gone
 local cpu = os.clock()
 record(seconds)
 cpu = os.clock() - cpu
-local memory = (resident() - base) / count
+local memory = (support.resident() - base) / count
 local sent = 0
 for _, outbox in ipairs(outboxes) do sent = sent + outbox:stats().sent.records end
 assert(sent > 0.9 * put, "not sent: " .. put - sent)

@@ -1,5 +1,7 @@
 --- `lua idle.lua URL KIND COUNT DELIVERIES`: so many devices, each with its polls open, in one process. Prints the
 -- bytes of resident memory of a device, seconds of CPU in IDLE seconds, and microseconds of CPU of a delivery.
+package.path = "bench/?.lua;" .. package.path
+local support = require "support"
 local tb = require "thingsboard"
 
 local IDLE, BATCH = 3, 200
@@ -13,20 +15,11 @@ local begin = {
 }
 local polls = kind == "rpc_requests" and 2 or 1
 
-local function resident()
-  collectgarbage()
-  collectgarbage()
-  for line in io.lines "/proc/self/status" do
-    local kib = line:match "^VmRSS:%s*(%d+)"
-    if kib then return tonumber(kib) * 1024 end
-  end
-end
-
 local asks = tb.device { url = url, token = "ASKS" }
 local function waiting() return assert(asks:request_attributes()).shared.waiting end
 
 local before = waiting() -- 0; and the process has done all that it does once
-local base = resident()
+local base = support.resident()
 local devices = {}
 for i = 1, count do
   -- A connection's time-out stays set when it is made, and costs a wake-up then: it is to be over before the count.
@@ -37,7 +30,7 @@ for i = 1, count do
   end
 end
 tb.sleep(3) -- the request that follows a poll has come and gone
-local memory = (resident() - base) / count
+local memory = (support.resident() - base) / count
 
 local cpu = os.clock()
 tb.sleep(IDLE)

@@ -24,6 +24,13 @@ function support.has(command)
   return false
 end
 
+--- Bytes of resident memory of this process, without garbage.
+function support.resident()
+  collectgarbage()
+  collectgarbage()
+  return tonumber(support.read("/proc/self/status"):match "VmRSS:%s*(%d+)") * 1024
+end
+
 --- A directory for what a benchmark writes; removed with the object at the end of its scope.
 function support.directory()
   local path = assert(support.line "mktemp -d")

@@ -40,6 +40,15 @@ describe("thingsboard", function()
     return command.start { "--url", e.url, "--token-file", token_file, ... }
   end
 
+  -- Returns what `command.start` does, and the other end of its standard input.
+  local function start_reading(...)
+    local input = directory .. "/fifo"
+    os.execute("rm -f " .. input .. "; mkfifo " .. input)
+    local process, pid = command.start({ "--url", e.url, "--token-file", token_file, ... },
+      { input = input, errors = "/dev/null" })
+    return process, pid, assert(io.open(input, "w"))
+  end
+
   local function last(key)
     local series = e:series(e.token)[key]
     return series and series[#series]
@@ -156,11 +165,7 @@ describe("thingsboard", function()
     end)
 
     it("is ended by a signal while it reads its standard input", function()
-      local input = directory .. "/fifo"
-      os.execute("mkfifo " .. input)
-      local process = io.popen(("echo $$; exec env LUA_PATH='%s' LUA_CPATH='%s' lua5.4 bin/thingsboard --url %s "
-        .. "--token-file %s rpc call m - <%s 2>&1"):format(package.path, package.cpath, e.url, token_file, input))
-      local pid, to = process:read "n", assert(io.open(input, "w"))
+      local process, pid, to = start_reading("rpc", "call", "m", "-")
       until_true(function() return processes.command_line(pid):find("bin/thingsboard", 1, true) end)
       tb.sleep(0.3) -- until it catches signals: before, it ends by the signal, which is no less an end
       command.signal(pid, "INT")
@@ -362,11 +367,7 @@ describe("thingsboard", function()
     end)
 
     it("-l sends a line as it comes", function()
-      local input = directory .. "/fifo"
-      os.execute("mkfifo " .. input)
-      local process = io.popen(("exec env LUA_PATH='%s' LUA_CPATH='%s' timeout 60 lua5.4 bin/thingsboard --url %s "
-        .. "--token-file %s send -l <%s"):format(package.path, package.cpath, e.url, token_file, input))
-      local to = assert(io.open(input, "w"))
+      local process, _, to = start_reading("send", "-l")
       to:write '{"first_line":1}\n'
       to:flush()
       until_true(function() return last "first_line" end)
@@ -773,13 +774,9 @@ describe("thingsboard", function()
     end)
 
     it("lose nothing to a signal", function()
-      local input, token = directory .. "/fifo", io.open(token_file):read "a"
+      local token = io.open(token_file):read "a"
       for _, name in ipairs { "TERM", "INT", "KILL" } do
-        os.execute("rm -f " .. input .. "; mkfifo " .. input)
-        local process = io.popen(("echo $$; exec env LUA_PATH='%s' LUA_CPATH='%s' lua5.4 bin/thingsboard --url %s "
-          .. "--token-file %s put -l --outbox %s <%s 2>&1"):format(package.path, package.cpath, e.url, token_file, path,
-          input))
-        local pid, to = process:read "n", assert(io.open(input, "w"))
+        local process, pid, to = start_reading("put", "-l", "--outbox", path)
         to:write(('{"%s":1}\n'):format(name))
         to:flush()
         tb.sleep(0.5)

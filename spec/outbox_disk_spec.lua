@@ -13,10 +13,18 @@ describe("an outbox", function()
   setup(function() e = emulator.start() end)
   teardown(function() e:stop() end)
 
-  before_each(function()
+  local function start()
     place = recording.start(e)
     dev, directory, path = place.dev, place.directory, place.path
-  end)
+  end
+
+  local function start_anew(outbox)
+    assert(outbox:close())
+    place:stop()
+    start()
+  end
+
+  before_each(start)
 
   after_each(function() place:stop() end)
 
@@ -61,10 +69,7 @@ describe("an outbox", function()
         assert.equal(61, outbox:stats().lost.full)
         assert.is_true(outbox:drain { deadline = 10 })
         assert.same(numbers(62, 151), place:arrived(90))
-        assert(outbox:close())
-        place:stop()
-        place = recording.start(e)
-        dev, path = place.dev, place.path
+        start_anew(outbox)
       end
     end)
 
@@ -97,10 +102,7 @@ describe("an outbox", function()
         assert.is_true(stats.bytes <= 20000)
         assert.is_true(outbox:drain { deadline = 10 })
         assert.equal(n - 1, #place:arrived(n - 1))
-        assert(outbox:close())
-        place:stop()
-        place = recording.start(e)
-        dev, path = place.dev, place.path
+        start_anew(outbox)
       end
     end)
 

@@ -52,14 +52,15 @@ end
 
 --- Starts it.
 -- @tparam table arguments
--- @tparam ?table given `environment`; `errors`, the path of a file for its standard error
+-- @tparam ?table given `environment`; `input`, the path of its standard input, /dev/null by default; `errors`, the path
+-- of a file for its standard error
 -- @treturn file its standard output; `close` waits for its end
 -- @treturn integer its process's id
 function command.start(arguments, given)
   given = given or {}
   given.under = ""
   local to = given.errors and " 2>>" .. quoted(given.errors) or ""
-  local process = io.popen("echo $$; " .. words(arguments, given) .. " </dev/null" .. to)
+  local process = io.popen("echo $$; " .. words(arguments, given) .. " <" .. quoted(given.input or "/dev/null") .. to)
   return process, process:read "n", process:read "L" and nil
 end
 

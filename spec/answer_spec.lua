@@ -130,6 +130,21 @@ describe("whose answer it is:", function()
       end
     end)
 
+    it("an empty page is nobody's word", function()
+      for _, status in ipairs { 200, 400, 401, 404, 408, 500, 503 } do
+        e:fault { how = "status", status = status, headers = { ["Content-Type"] = "text/html; charset=utf-8" } }
+        for _, call in ipairs { "send_telemetry", "send_attributes", "request_attributes", "firmware" } do
+          local values = call == "firmware" and { title = "t", version = "1" } or call == "request_attributes" and {}
+            or { a = 1 }
+          local ok, err = dev[call](dev, values)
+          assert.is_nil(ok, call)
+          assert.same({ "answer", status, true }, { err.kind, err.status, err.retryable }, call)
+          assert.truthy(err.message:find("an empty page", 1, true), err.message)
+        end
+        e:clear_faults()
+      end
+    end)
+
     it("a proxy that asks for credentials ends no iterator", function()
       e:set_shared(e.token, '{"n":1}')
       e:fault { how = "status", status = 401, headers = { ["WWW-Authenticate"] = 'Basic realm="proxy"' }, count = 6 }

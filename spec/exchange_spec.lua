@@ -208,6 +208,21 @@ describe("the core", function()
       assert.is_false(exchange:challenged())
     end)
 
+    it("tells whether an answer says that it is a page", function()
+      local function answered(header)
+        e:fault { path = "/attributes", how = "raw", count = 1,
+          raw = "HTTP/1.1 200 OK\r\n" .. header .. "Content-Length: 0\r\n\r\n" }
+        local exchange = client:start("GET", "/attributes", nil, 10000)
+        assert.is_false(exchange:is_html())
+        assert.equal(200, (finish(exchange)))
+        return exchange:is_html()
+      end
+      assert.is_true(answered "Content-Type: text/html\r\n")
+      assert.is_true(answered "content-type:Text/HTML; charset=utf-8\r\nX-A: b\r\n")
+      assert.is_false(answered "Content-Type: text/plain\r\nX-Content-Type: text/html\r\n")
+      assert.is_false(answered "")
+    end)
+
     it("tells whether an answer is a file to be kept", function()
       local function answered(header)
         e:fault { path = "/attributes", how = "raw", count = 1,

@@ -51,6 +51,8 @@ static void keep_header(struct tb_exchange *exchange, const char *line) {
       exchange->closes = true;
     else if (strncasecmp(line, "Content-Encoding:", 17) == 0)
       exchange->encoded = strncasecmp(line + 17, " identity", 9) != 0;
+    else if (strncasecmp(line, "Content-Type:", 13) == 0)
+      exchange->html = strncasecmp(line + 13 + strspn(line + 13, " \t"), "text/html", 9) == 0;
     else if (strncasecmp(line, "Content-Disposition:", 20) == 0)
       exchange->attachment = strncasecmp(line + 20 + strspn(line + 20, " \t"), "attachment", 10) == 0;
     return;
@@ -182,8 +184,8 @@ static bool hit_end_of_connection(const struct tb_exchange *exchange, CURLcode c
 static void forget_answer(struct tb_exchange *exchange) {
   exchange->header_bytes = 0;
   exchange->date[0] = '\0';
-  exchange->challenged = exchange->closes = exchange->encoded = exchange->attachment = exchange->has_header =
-      exchange->interim = exchange->headed = false;
+  exchange->challenged = exchange->closes = exchange->encoded = exchange->html = exchange->attachment =
+      exchange->has_header = exchange->interim = exchange->headed = false;
   exchange->body.length = 0;
   exchange->received = 0;
   exchange->status = 0;
@@ -488,6 +490,14 @@ static int exchange_encoded(lua_State *L) {
   return 1;
 }
 
+/*** Whether the answer says that it is a page.
+@function exchange:is_html
+@treturn boolean true when it has a header `Content-Type: text/html` */
+static int exchange_is_html(lua_State *L) {
+  lua_pushboolean(L, check_exchange(L)->html);
+  return 1;
+}
+
 /*** Whether the answer's body is a file to be kept, as each package of ThingsBoard's is.
 @function exchange:is_attachment
 @treturn boolean true when it has a header `Content-Disposition: attachment` */
@@ -579,6 +589,7 @@ static const luaL_Reg methods[] = {{"done", exchange_done},
                                    {"challenged", exchange_challenged},
                                    {"encoded", exchange_encoded},
                                    {"is_attachment", exchange_is_attachment},
+                                   {"is_html", exchange_is_html},
                                    {"connection", exchange_connection},
                                    {"received", exchange_received},
                                    {"close", exchange_close},

@@ -182,7 +182,9 @@ end
 function client:outcome(what, exchange, expected, due)
   local status, body, text = exchange:result()
   local value, reason, own
-  if status == 200 then
+  if status and answer.is_empty_page(expected, body, exchange) then
+    reason = "the answer is an empty page"
+  elseif status == 200 then
     value, reason = expected.read(body, exchange)
     own = value ~= nil
   else

@@ -99,6 +99,7 @@ describe("send_telemetry", function()
 
     it("a time beside values that are in no table of theirs", function()
       refused({ ts = tb.now(), temperature = 21.5 }, "write {ts = ..., values = {...}}")
+      refused({ ts = tostring(tb.now()), temperature = 21.5 }, "write {ts = ..., values = {...}}")
       refused({ { a = 1 }, { ts = tb.now(), temperature = 21.5 } }, "record 2: ts stands beside values")
     end)
 

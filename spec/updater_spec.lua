@@ -193,6 +193,10 @@ describe("updates", function()
     e:delete_shared(e.token, { "fw_version" })
     await(function() return states() == "FAILED FAILED FAILED" end)
     assert.equal("the shared attribute fw_version is missing", reason())
+    e:set_shared(e.token, '{"fw_version":""}') -- empty is no other than missing
+    e:set_shared(e.token, '{"fw_version":"3","fw_size":9,"fw_checksum":"","fw_checksum_algorithm":"CRC32"}')
+    await(function() return states() == "FAILED FAILED FAILED FAILED" end)
+    assert.truthy(reason():find("the package has no checksum", 1, true))
   end)
 
   it("tell why applying failed, whatever bytes it says it in", function()

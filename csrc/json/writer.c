@@ -506,11 +506,10 @@ static bool write_timed(struct writer *w) {
   if (!lua_istable(L, record))
     return mistake(w, NULL, lua_pushfstring(L, "must be a table, got %s", luaL_typename(L, record)));
   lua_pushvalue(L, w->names);
-  int time = lua_rawget(L, record);
-  bool timed = time != LUA_TNIL;
+  bool timed = lua_rawget(L, record) != LUA_TNIL;
   lua_pushvalue(L, w->names + 1);
   timed = lua_rawget(L, record) != LUA_TNIL && timed;
-  if (time == LUA_TNUMBER && !timed) {
+  if (!timed && lua_isnumber(L, record + 1)) { /* a string of digits, too */
     lua_pushvalue(L, w->names);
     if (has_other_key(L, record))
       return refuse(w, NULL,

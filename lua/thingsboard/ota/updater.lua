@@ -45,13 +45,12 @@ local function package_of(told, prefix)
   local package = {}
   for _, name in ipairs(names) do
     local value = told[prefix .. name]
-    if value ~= nil and value ~= json.null then
+    if value ~= nil and value ~= json.null and value ~= "" then -- an empty one counts as missing
       package[name] = sensible(name, value)
       if package[name] == nil then package.nonsense = prefix .. name end
     end
   end
   if told[prefix .. "title"] == nil and told[prefix .. "version"] == nil then return nil end
-  if package.url == "" then package.url = nil end
   if package.nonsense then return package end
   if not package.title then
     package.missing = prefix .. "title"

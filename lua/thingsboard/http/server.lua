@@ -5,7 +5,7 @@ local core = require "thingsboard.core"
 local server = {}
 server.__index = server
 
--- Seconds over which the polls that waited are spread.
+-- Seconds over which those that waited are spread.
 local JITTER = 1
 
 local by_loop = setmetatable({}, { __mode = "k" }) -- tables of servers, by address
@@ -34,16 +34,21 @@ function server:answered()
   for signal in next, waiting do signal:raise() end
 end
 
---- Waits after a failure: as long as the backoff says, or until the server answers another request. If the next try
--- fails nevertheless, an answer to others ends the wait after 1 s at the earliest, then after 2 s, 4 s and so on.
+--- Waits after a failure: as long as the backoff says, or until the server answers another request.
 -- @tparam backoff pause
--- @tparam ?signal signal one that ends the wait when it is raised meanwhile
-function server:wait(pause, signal)
+function server:wait(pause)
+  self:wait_until(core.monotonic() + pause:next(), pause, self.loop:signal())
+end
+
+--- Waits after a failure: until a time, or until the server answers another request. If the next try fails
+-- nevertheless, an answer to others ends the wait after 1 s at the earliest, then after 2 s, 4 s and so on.
+-- @tparam number at seconds of the monotonic clock
+-- @tparam backoff pause
+-- @tparam signal signal ends the wait when it is raised meanwhile
+function server:wait_until(at, pause, signal)
   local loop = self.loop
-  signal = signal or loop:signal()
   signal:lower()
   local now = core.monotonic()
-  local at = now + pause:next()
   if pause.least and loop:wait(signal, math.min(at, now + pause.least)) then return end
   local waiting = self.waiting or {}
   local _ <close> = setmetatable({}, { __close = function()

@@ -182,6 +182,7 @@ end
 -- What comes next, of these:
 --   send  with the post
 --   wait  with the time until which, and the signal that ends the waiting before
+--   rest  with the time until which: the server is out of reach
 --   read  the marker
 --   again what was sent and could not be confirmed waits again
 --   missed the marker has not come back
@@ -191,7 +192,7 @@ local function next_step(outbox, deadline)
   local now = core.monotonic()
   if outbox.closed then return "done", deadline and errors.new("closed", "drain: the outbox is closed") end
   if deadline and now >= deadline then return "done", timed_out(outbox) end
-  if now < outbox.retry_at then return "wait", outbox.retry_at, outbox.wake end
+  if now < outbox.retry_at then return "rest", outbox.retry_at end
   local post, err = batches.next(outbox)
   if err then return "wait", now + outbox.pause:next(), outbox.wake end
   if not post and must_ask(outbox) then return "ask" end
@@ -250,6 +251,9 @@ local function loop(outbox, deadline)
       going, err = send(outbox, what, deadline)
     elseif step == "wait" then
       wait(outbox, signal, soonest(what, deadline))
+    elseif step == "rest" then
+      outbox.client.server:wait_until(soonest(what, deadline), outbox.pause, outbox.wake)
+      outbox.retry_at = 0
     elseif step == "read" then
       going, err = read_marker(outbox, deadline)
     elseif step == "again" then

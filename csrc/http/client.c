@@ -86,22 +86,39 @@ static int client_new(lua_State *L) {
 /* The arguments of `start`, and where the fields of its table are put. */
 enum { CLIENT = 1, METHOD, PATH, BODY, TIMEOUT, DOWNLOAD, DOWNLOAD_FILE, CHECKSUM, LIMIT, RANGE };
 
-/* Pushes the table's fields after the arguments; nils when there is no table. */
-static void spread_download(lua_State *L) {
+struct download {
+  struct tb_file *file;
+  struct tb_checksum *checksum;
+  uint64_t limit;
+  const char *range;
+};
+
+/* Reads the table, and puts its fields behind the arguments. */
+static struct download read_download(lua_State *L) {
   static const char names[][sizeof "checksum"] = {"file", "checksum", "limit", "range"};
-  bool is_table = !lua_isnoneornil(L, DOWNLOAD);
-  if (is_table) luaL_checktype(L, DOWNLOAD, LUA_TTABLE);
-  lua_settop(L, DOWNLOAD);
-  for (size_t i = 0; is_table && i < sizeof names / sizeof *names; i++) {
+  luaL_checktype(L, DOWNLOAD, LUA_TTABLE);
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     lua_pushstring(L, names[i]);
     lua_rawget(L, DOWNLOAD);
   }
-  lua_settop(L, RANGE);
+  lua_Integer limit = lua_tointeger(L, LIMIT);
+  struct download download = {
+      .file = tb_test_file(L, DOWNLOAD_FILE),
+      .checksum = tb_test_checksum(L, CHECKSUM),
+      .limit = lua_isnil(L, LIMIT) ? TB_AS_ANNOUNCED : (uint64_t)limit,
+      .range = lua_tostring(L, RANGE),
+  };
+  luaL_argcheck(L, download.file != NULL || lua_isnil(L, DOWNLOAD_FILE), DOWNLOAD, "file is not a thingsboard.file");
+  luaL_argcheck(L, download.checksum != NULL || lua_isnil(L, CHECKSUM), DOWNLOAD,
+                "checksum is not a thingsboard.checksum");
+  luaL_argcheck(L, (lua_isinteger(L, LIMIT) && limit >= 0) || lua_isnil(L, LIMIT), DOWNLOAD,
+                "limit is not a number of bytes");
+  luaL_argcheck(L, download.range != NULL || lua_isnil(L, RANGE), DOWNLOAD, "range is not a string");
+  return download;
 }
 
 /* Makes the exchange keep alive what it uses. */
 static void keep(lua_State *L, int exchange, int user_value, int index) {
-  if (lua_isnil(L, index)) return; /* as the user value is already */
   lua_pushvalue(L, index);
   lua_setiuservalue(L, exchange, user_value);
 }
@@ -132,23 +149,16 @@ static int client_start(lua_State *L) {
   luaL_argcheck(L, post || lua_isnoneornil(L, BODY), BODY, "a GET has no body");
   lua_Integer timeout = luaL_checkinteger(L, TIMEOUT);
   luaL_argcheck(L, timeout > 0 && timeout <= INT32_MAX, TIMEOUT, "not a time-out in milliseconds");
-  spread_download(L);
-  struct tb_file *file = tb_test_file(L, DOWNLOAD_FILE);
-  struct tb_checksum *checksum = tb_test_checksum(L, CHECKSUM);
-  lua_Integer limit = lua_tointeger(L, LIMIT);
-  const char *range = lua_tostring(L, RANGE);
-  luaL_argcheck(L, file != NULL || lua_isnil(L, DOWNLOAD_FILE), DOWNLOAD, "file is not a thingsboard.file");
-  luaL_argcheck(L, checksum != NULL || lua_isnil(L, CHECKSUM), DOWNLOAD, "checksum is not a thingsboard.checksum");
-  luaL_argcheck(L, (lua_isinteger(L, LIMIT) && limit >= 0) || lua_isnil(L, LIMIT), DOWNLOAD,
-                "limit is not a number of bytes");
-  luaL_argcheck(L, range != NULL || lua_isnil(L, RANGE), DOWNLOAD, "range is not a string");
+  lua_settop(L, DOWNLOAD);
+  struct download download = {.limit = TB_AS_ANNOUNCED};
+  if (!lua_isnil(L, DOWNLOAD)) download = read_download(L);
 
   struct tb_exchange *exchange = tb_exchange_push_new(L, CLIENT);
   int self = lua_gettop(L);
-  exchange->file = file;
-  exchange->checksum = checksum;
-  exchange->limit = lua_isnil(L, LIMIT) ? TB_AS_ANNOUNCED : (uint64_t)limit;
-  if (file == NULL && exchange->limit > client->max_response) exchange->limit = client->max_response;
+  exchange->file = download.file;
+  exchange->checksum = download.checksum;
+  exchange->limit = download.limit;
+  if (exchange->file == NULL && exchange->limit > client->max_response) exchange->limit = client->max_response;
   tb_buffer_init(&exchange->body, client->max_response);
   if (body != NULL) { /* the exchange takes its memory, so that nobody changes what is being sent */
     exchange->request = body->buffer.data;
@@ -156,25 +166,24 @@ static int client_start(lua_State *L) {
     tb_buffer_init(&body->buffer, body->buffer.limit);
     if (length > 0) bytes = exchange->request;
   }
-  keep(L, self, TB_REQUEST_VALUE, BODY); /* curl does not copy it */
-  keep(L, self, TB_FILE_VALUE, DOWNLOAD_FILE);
-  keep(L, self, TB_CHECKSUM_VALUE, CHECKSUM);
+  if (!lua_isnil(L, BODY)) keep(L, self, TB_REQUEST_VALUE, BODY); /* curl does not copy it */
+  if (exchange->file != NULL) keep(L, self, TB_FILE_VALUE, DOWNLOAD_FILE);
+  if (exchange->checksum != NULL) keep(L, self, TB_CHECKSUM_VALUE, CHECKSUM);
   tb_handle_take(L, CLIENT, &exchange->handle);
   tb_exchange_configure(exchange, (struct tb_kind){.post = post,
                                                    .large = length > SMALL_POST,
-                                                   .file = file != NULL,
-                                                   .range = range != NULL,
+                                                   .file = exchange->file != NULL,
+                                                   .range = download.range != NULL,
                                                    .timeout = (long)timeout});
-  if (range != NULL) curl_easy_setopt(exchange->handle->easy, CURLOPT_RANGE, range);
+  if (download.range != NULL) curl_easy_setopt(exchange->handle->easy, CURLOPT_RANGE, download.range);
   tb_handle_set_url(L, CLIENT, exchange->handle, path);
   /* A finalizer may have closed the client. None runs from here on, for Lua allocates nothing but a table's slot. */
   if (client->poller == NULL) return luaL_error(L, "the device is closed");
-  exchange->deadline = file != NULL ? TB_NEVER : tb_monotonic() + (int64_t)timeout * 1000;
+  exchange->deadline = exchange->file != NULL ? TB_NEVER : tb_monotonic() + (int64_t)timeout * 1000;
   lua_getiuservalue(L, CLIENT, TB_REACTOR_VALUE);
-  lua_pushvalue(L, self);
-  tb_exchange_keep(L, self + 1, exchange);
+  tb_exchange_keep(L, self + 1, self);
   if (!tb_exchange_send(exchange, post ? bytes : NULL, length)) {
-    tb_exchange_release(L, self + 1, exchange);
+    tb_exchange_take(L, self + 1, exchange);
     return luaL_error(L, TB_NO_MEMORY);
   }
   lua_settop(L, self);

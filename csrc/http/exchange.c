@@ -37,29 +37,35 @@ enum {
  * such an answer before libcurl looks at it. */
 static bool has_stale_headers;
 
-/* Stores what is needed of a header line, which ends in a line break. */
-static void keep_header(struct tb_exchange *exchange, const char *line) {
-  switch (*line | 0x20) {
-  case 'd':
+/* Stores what is needed of a header line, which ends in a line break. The length of its name tells most apart. */
+static void keep_header(struct tb_exchange *exchange, const char *line, size_t length) {
+  const char *colon = memchr(line, ':', length);
+  if (colon == NULL) return;
+  const char *value = colon + 1;
+  switch ((size_t)(value - line)) {
+  case sizeof "Date":
     if (strncasecmp(line, "Date: ", 6) == 0) {
-      size_t length = strcspn(line + 6, "\r\n");
-      if (length < sizeof exchange->date) memcpy(exchange->date, line + 6, length);
+      size_t date = strcspn(line + 6, "\r\n");
+      if (date < sizeof exchange->date) memcpy(exchange->date, line + 6, date);
     }
     return;
-  case 'c':
-    if (strncasecmp(line, "Connection: close", 17) == 0)
-      exchange->closes = true;
-    else if (strncasecmp(line, "Content-Encoding:", 17) == 0)
-      exchange->encoded = strncasecmp(line + 17, " identity", 9) != 0;
-    else if (strncasecmp(line, "Content-Type:", 13) == 0)
-      exchange->html = strncasecmp(line + 13 + strspn(line + 13, " \t"), "text/html", 9) == 0;
-    else if (strncasecmp(line, "Content-Disposition:", 20) == 0)
-      exchange->attachment = strncasecmp(line + 20 + strspn(line + 20, " \t"), "attachment", 10) == 0;
+  case sizeof "Connection":
+    if (strncasecmp(line, "Connection: close", 17) == 0) exchange->closes = true;
     return;
-  case 'w':
-  case 'p':
-    if (strncasecmp(line, "WWW-Authenticate:", 17) == 0 || strncasecmp(line, "Proxy-Authenticate:", 19) == 0)
-      exchange->challenged = true;
+  case sizeof "Content-Type":
+    if (strncasecmp(line, "Content-Type", 12) == 0)
+      exchange->html = strncasecmp(value + strspn(value, " \t"), "text/html", 9) == 0;
+    return;
+  case sizeof "Content-Encoding": /* and of the other */
+    if (strncasecmp(line, "Content-Encoding", 16) == 0) exchange->encoded = strncasecmp(value, " identity", 9) != 0;
+    if (strncasecmp(line, "WWW-Authenticate", 16) == 0) exchange->challenged = true;
+    return;
+  case sizeof "Proxy-Authenticate":
+    if (strncasecmp(line, "Proxy-Authenticate", 18) == 0) exchange->challenged = true;
+    return;
+  case sizeof "Content-Disposition":
+    if (strncasecmp(line, "Content-Disposition", 19) == 0)
+      exchange->attachment = strncasecmp(value + strspn(value, " \t"), "attachment", 10) == 0;
   }
 }
 
@@ -80,7 +86,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
     exchange->headed = !exchange->interim;
   } else {
     exchange->has_header = true;
-    keep_header(exchange, bytes);
+    keep_header(exchange, bytes, length);
   }
   return length;
 }
@@ -164,9 +170,7 @@ static bool came_at_once(const struct tb_exchange *exchange) {
 /* Whether a 408 is not about the request: a proxy says so of its own accord before it closes an idle connection. The
  * server's own is never due at once, and has no body or a JSON object. */
 static bool is_unasked(const struct tb_exchange *exchange, CURLcode code) {
-  long status = 0;
-  curl_easy_getinfo(exchange->handle->easy, CURLINFO_RESPONSE_CODE, &status);
-  if (status != 408) return false;
+  if (exchange->status != 408) return false;
   if (came_at_once(exchange)) return true;
   return code == CURLE_OK && exchange->closes && exchange->body.length > 0 && exchange->body.data[0] != '{';
 }
@@ -175,7 +179,7 @@ static bool is_unasked(const struct tb_exchange *exchange, CURLcode code) {
  * it. curl itself sends again when such a connection just ends, but not after an HTTP/2 GOAWAY, nor after an unasked
  * answer. */
 static bool hit_end_of_connection(const struct tb_exchange *exchange, CURLcode code) {
-  if (exchange->failure != TB_NO_FAILURE || used_new_connection(exchange)) return false;
+  if (exchange->failure != TB_NO_FAILURE || exchange->new_connection) return false;
   if (exchange->header_bytes > 0) return is_unasked(exchange, code);
   return code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM || code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING ||
          code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR;
@@ -231,13 +235,13 @@ static char *copy_error(char text[CURL_ERROR_SIZE], CURLcode code) {
 
 void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
   struct tb_poller *poller = exchange->client->poller;
-  if (send_again(exchange, code)) return;
   struct tb_handle *handle = exchange->handle;
   curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &exchange->status);
+  exchange->new_connection = used_new_connection(exchange);
+  if (send_again(exchange, code)) return;
   exchange->sent = (code == CURLE_OK && exchange->failure == TB_NO_FAILURE) || was_sent(exchange);
   /* Before the request, this is what libcurl 8 says of a client's key that it cannot read. */
   if (code == CURLE_BAD_FUNCTION_ARGUMENT && !exchange->sent) code = CURLE_SSL_CERTPROBLEM;
-  exchange->new_connection = used_new_connection(exchange);
   exchange->code = code;
   if (exchange->header_bytes > 0) {
     exchange->client->unheard = false;
@@ -273,23 +277,18 @@ void tb_exchange_leave_queue(struct tb_exchange *exchange) {
   exchange->queue = NULL;
 }
 
-void tb_exchange_keep(lua_State *L, int reactor, const struct tb_exchange *exchange) {
+void tb_exchange_keep(lua_State *L, int reactor, int index) {
   lua_getiuservalue(L, reactor, TB_IN_FLIGHT_VALUE);
-  lua_insert(L, -2);
-  lua_rawsetp(L, -2, exchange);
+  lua_pushvalue(L, index);
+  lua_rawsetp(L, -2, lua_touserdata(L, index));
   lua_pop(L, 1);
 }
 
-void tb_exchange_push(lua_State *L, int reactor, const struct tb_exchange *exchange) {
+void tb_exchange_take(lua_State *L, int reactor, const struct tb_exchange *exchange) {
   lua_getiuservalue(L, reactor, TB_IN_FLIGHT_VALUE);
   lua_rawgetp(L, -1, exchange);
-  lua_remove(L, -2);
-}
-
-void tb_exchange_release(lua_State *L, int reactor, const struct tb_exchange *exchange) {
-  reactor = lua_absindex(L, reactor);
   lua_pushnil(L);
-  tb_exchange_keep(L, reactor, exchange);
+  lua_rawsetp(L, -3, exchange);
 }
 
 static bool is_same_kind(struct tb_kind a, struct tb_kind b) {
@@ -531,20 +530,18 @@ static int exchange_received(lua_State *L) {
   return 2;
 }
 
-/*** Aborts the exchange if it is in flight, and frees what it received. Idempotent.
-@function exchange:close */
-static int exchange_close(lua_State *L) {
-  struct tb_exchange *exchange = check_exchange(L);
+/* What `close` does; false in a forked child, where a handle in flight is not cleaned up, because curl would write to
+ * the parent's connection. */
+static bool close_exchange(lua_State *L, struct tb_exchange *exchange) {
   bool in_flight = exchange->client != NULL;
-  /* In a forked child the handle is not cleaned up, because curl would write to the parent's connection. */
-  if (in_flight && (exchange->client->poller == NULL || !tb_poller_is_own(exchange->client->poller))) return 0;
+  if (in_flight && (exchange->client->poller == NULL || !tb_poller_is_own(exchange->client->poller))) return false;
   if (in_flight || exchange->queue != NULL) {
     lua_getiuservalue(L, 1, TB_EXCHANGE_REACTOR_VALUE);
     if (in_flight)
       leave_curl(exchange);
     else
       tb_exchange_leave_queue(exchange);
-    tb_exchange_release(L, lua_gettop(L), exchange);
+    tb_exchange_take(L, lua_gettop(L), exchange);
   }
   tb_handle_free(exchange->handle); /* NULL, unless client:start raised before it was in curl */
   exchange->handle = NULL;
@@ -555,15 +552,21 @@ static int exchange_close(lua_State *L) {
   free(exchange->request);
   exchange->request = NULL;
   tb_buffer_free(&exchange->body);
+  return true;
+}
+
+/*** Aborts the exchange if it is in flight, and frees what it received. Idempotent.
+@function exchange:close */
+static int exchange_close(lua_State *L) {
+  close_exchange(L, check_exchange(L));
   return 0;
 }
 
 /* `__close`, at the end of the scope of the only variable that holds it: closes it, and lets the client use it again.
  */
 static int exchange_leave(lua_State *L) {
-  exchange_close(L);
-  const struct tb_exchange *exchange = check_exchange(L);
-  if (exchange->client != NULL) return 0; /* in a forked child, where it was not closed */
+  struct tb_exchange *exchange = check_exchange(L);
+  if (!close_exchange(L, exchange)) return 0;
   lua_settop(L, 1);
   bool has_file = exchange->file != NULL || exchange->checksum != NULL;
   for (int value = TB_REQUEST_VALUE; value <= (has_file ? TB_EXCHANGE_VALUES : TB_REQUEST_VALUE); value++) {

@@ -84,11 +84,10 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code);
 /* Takes the exchange out of the queue of finished ones. */
 void tb_exchange_leave_queue(struct tb_exchange *exchange);
 
-/* The reactor at the index keeps what is in flight or finished alive: from the first of these on, until the last.
- * `tb_exchange_push` pushes the userdata; `tb_exchange_keep` takes it from the top of the stack. */
-void tb_exchange_keep(lua_State *L, int reactor, const struct tb_exchange *exchange);
-void tb_exchange_push(lua_State *L, int reactor, const struct tb_exchange *exchange);
-void tb_exchange_release(lua_State *L, int reactor, const struct tb_exchange *exchange);
+/* The reactor at the index `reactor` keeps what is in flight or finished alive: `tb_exchange_keep` begins that for the
+ * userdata at `index`, `tb_exchange_take` ends it, and pushes it behind the table that held it. */
+void tb_exchange_keep(lua_State *L, int reactor, int index);
+void tb_exchange_take(lua_State *L, int reactor, const struct tb_exchange *exchange);
 
 /* Registers the type. */
 void tb_open_exchange(lua_State *L);

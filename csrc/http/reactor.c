@@ -234,8 +234,7 @@ static enum turn turn(struct tb_poller *poller, int64_t now, int64_t until) {
 static int pop_finished(lua_State *L, struct tb_poller *poller) {
   struct tb_exchange *exchange = poller->finished;
   tb_exchange_leave_queue(exchange);
-  tb_exchange_push(L, 1, exchange);
-  tb_exchange_release(L, 1, exchange);
+  tb_exchange_take(L, 1, exchange);
   bool more = poller->finished != NULL;
   if (!more) tb_poller_arm(poller);
   lua_pushboolean(L, more);

@@ -71,10 +71,12 @@ local function client_of(self)
   return clients[self] or error("a device expected: call its methods with a colon", 3)
 end
 
+local call, nothing = client.call, answer.nothing
+
 -- A post whose answer is nothing but its status.
 local function post(self, what, path, body, err)
   if not body then return nil, err end
-  return client_of(self):call(what, "POST", path, body, nil, answer.nothing)
+  return call(clients[self] or client_of(self), what, "POST", path, body, nil, nothing)
 end
 
 --- Posts telemetry (device API, "telemetry").

@@ -8,8 +8,8 @@ local core = require "thingsboard.core"
 local errors = require "thingsboard.error"
 local timers = require "thingsboard.loop.timer_heap"
 
-local isyieldable, resume, running, status =
-  coroutine.isyieldable, coroutine.resume, coroutine.running, coroutine.status
+local isyieldable, resume, running, status, yield =
+  coroutine.isyieldable, coroutine.resume, coroutine.running, coroutine.status, coroutine.yield
 local monotonic = core.monotonic
 
 local loop = {}
@@ -160,7 +160,7 @@ end
 
 -- The body of a task's coroutine. The first resume stores the arguments on its stack, the second runs the task.
 local function begin(which, body, ...)
-  coroutine.yield()
+  yield()
   which.outcome = table.pack(body(...))
 end
 
@@ -336,23 +336,23 @@ end
 
 local step = loop.step
 
--- What can be suspended here: the running task, or a waiter for the host's coroutine. Nil outside of tasks, in a
--- coroutine of the script, and below a C function that cannot yield.
+local function suspend_in_host(which)
+  local _ <close> = which
+  which.loop.waiters = which.loop.waiters + 1
+  notify_host(which.loop)
+  which.host.suspend(which)
+end
+
+-- What can be suspended here, and how: the running task, or a waiter for the host's coroutine. Nil outside of tasks, in
+-- a coroutine of the script, and below a C function that cannot yield.
 local function current(self)
   if not isyieldable() then return nil end
   local which = self.tasks[running()]
-  if which then return which end
+  if which then return which, yield end
   local host = self.host
-  if host and self.depth == 0 and host.suspendable() then return setmetatable({ loop = self, host = host }, waiter) end
-end
-
-task.suspend = coroutine.yield
-
-function waiter:suspend()
-  local _ <close> = self
-  self.loop.waiters = self.loop.waiters + 1
-  notify_host(self.loop)
-  self.host.suspend(self)
+  if host and self.depth == 0 and host.suspendable() then
+    return setmetatable({ loop = self, host = host }, waiter), suspend_in_host
+  end
 end
 
 -- The host has resumed the coroutine, or closed it.
@@ -362,13 +362,12 @@ function waiter:__close()
   notify_host(self.loop)
 end
 
---- Waits for an event.
+--- Waits for an event that has not happened yet. An exchange has not ended when it has just been started.
 -- @param event an exchange, a signal or a task
 -- @tparam ?number deadline seconds of the monotonic clock
 -- @treturn boolean whether it has happened; false when the deadline came first
-function loop:wait(event, deadline)
-  if event:done() then return true end
-  local which = current(self)
+function loop:await(event, deadline)
+  local which, suspend = current(self)
   repeat
     if self.closed then error("the loop is closed", 2) end
     if which then
@@ -377,13 +376,22 @@ function loop:wait(event, deadline)
       if timer then self.timers:add(timer) end
       self.waiting[event] = which
       which.event, which.timer = event, timer -- last: from here on nothing allocates
-      which:suspend()
+      suspend(which)
     else
       step(self, deadline and math.max(0, deadline - monotonic()))
     end
     if deadline and monotonic() >= deadline then return event:done() end
   until event:done()
   return true
+end
+
+--- Waits for an event, which may have happened already.
+-- @param event as for `await`
+-- @tparam ?number deadline
+-- @treturn boolean whether it has happened
+function loop:wait(event, deadline)
+  if event:done() then return true end
+  return self:await(event, deadline)
 end
 
 local never = { done = function() return false end }

@@ -44,6 +44,7 @@ local function milliseconds(seconds)
   return math.ceil(seconds * 1000)
 end
 
+local await = loop.await
 local weak = { __mode = "k" }
 
 -- Makes the core's client. All of its URLs begin with the prefix.
@@ -154,6 +155,8 @@ function client:start(method, path, body, timeout, download)
   return exchange
 end
 
+local start = client.start
+
 --- Closes the iterator when the client is closed; now, if it is closed already. Keeps a weak reference only.
 -- @tparam table iterator with `close()`
 function client:bind(iterator)
@@ -213,6 +216,8 @@ function client:outcome(what, exchange, expected, due)
   return nil, err
 end
 
+local outcome = client.outcome
+
 --- The url's host and port, for messages.
 function client:host() return self.server.base:match "://(.*)$" end
 
@@ -246,12 +251,12 @@ end
 function client:call(what, method, path, body, timeout, expected)
   local value, err
   repeat
-    local exchange <close>, closed = self:start(method, path, body, timeout)
+    local exchange <close>, closed = start(self, method, path, body, timeout)
     if not exchange then return nil, closed end
-    self.loop:wait(exchange)
-    value, err = self:outcome(what, exchange, expected)
-  until value ~= nil or not (err.kind == "http" and err.status == 401 and err.retryable) -- where the token has changed
-  if value ~= nil then return value end
+    await(self.loop, exchange)
+    value, err = outcome(self, what, exchange, expected)
+    if value ~= nil then return value end
+  until not (err.kind == "http" and err.status == 401 and err.retryable) -- where the token has changed
   return nil, err
 end
 

@@ -445,6 +445,7 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
 @function exchange:result
 @treturn[1] integer the status
 @treturn[1] string the body, empty when it went to a file
+@treturn[1] ?boolean true when the answer says that it is a page: it has a header `Content-Type: text/html`
 @treturn[2] nil
 @treturn[2] string curl's name of the error without `CURLE_`, or `CLOSED`, `BODY_TOO_LARGE`, `HEADERS_TOO_LARGE`,
 `FILE_FAILED`
@@ -459,7 +460,9 @@ static int exchange_result(lua_State *L) {
   }
   lua_pushinteger(L, exchange->status);
   lua_pushlstring(L, exchange->body.data, exchange->body.length);
-  return 2;
+  if (!exchange->html) return 2;
+  lua_pushboolean(L, true);
+  return 3;
 }
 
 /*** The answer's header `Date`: the server's clock.
@@ -486,14 +489,6 @@ came.
 @treturn boolean true when it has a header `Content-Encoding` other than `identity` */
 static int exchange_encoded(lua_State *L) {
   lua_pushboolean(L, check_exchange(L)->encoded);
-  return 1;
-}
-
-/*** Whether the answer says that it is a page.
-@function exchange:is_html
-@treturn boolean true when it has a header `Content-Type: text/html` */
-static int exchange_is_html(lua_State *L) {
-  lua_pushboolean(L, check_exchange(L)->html);
   return 1;
 }
 
@@ -592,7 +587,6 @@ static const luaL_Reg methods[] = {{"done", exchange_done},
                                    {"challenged", exchange_challenged},
                                    {"encoded", exchange_encoded},
                                    {"is_attachment", exchange_is_attachment},
-                                   {"is_html", exchange_is_html},
                                    {"connection", exchange_connection},
                                    {"received", exchange_received},
                                    {"close", exchange_close},

@@ -44,9 +44,20 @@ static int new_body(lua_State *L) {
   return 1;
 }
 
-/* What a writing method returns: the body, or nil with the reason and the path that lie on the stack. */
-static int result(lua_State *L, bool written) {
+/* Pushes what was written, and empties the buffer, which keeps its memory unless it is much. */
+static int take(lua_State *L, struct tb_buffer *buffer) {
+  size_t length = buffer->length;
+  buffer->length = 0; /* first: what follows may raise */
+  lua_pushlstring(L, buffer->data == NULL ? "" : buffer->data, length);
+  if (buffer->capacity > MOST_KEPT) tb_buffer_free(buffer);
+  return 1;
+}
+
+/* What a writing method returns: the body or, to one that takes it, the text; or nil with the reason and the path that
+ * lie on the stack. */
+static int result(lua_State *L, bool written, struct tb_buffer *buffer) {
   if (written) {
+    if (lua_toboolean(L, 5)) return take(L, buffer);
     lua_settop(L, 1);
     return 1;
   }
@@ -64,7 +75,8 @@ static int write(lua_State *L, enum tb_json_form form) {
   lua_Integer level = luaL_optinteger(L, 4, 1);
   luaL_argcheck(L, level > 0 && level < 100, 4, "not a level of the stack");
   struct tb_json_call call = {.form = form, .what = luaL_optstring(L, 3, NULL), .level = (int)level};
-  return result(L, tb_json_write(L, 2, buffer, &call));
+  lua_settop(L, 5);
+  return result(L, tb_json_write(L, 2, buffer, &call), buffer);
 }
 
 /*** Appends telemetry, such that the server stores what the script has.
@@ -75,6 +87,7 @@ Raises for what is no value at all: functions, keys that are no strings, arrays 
 `{ts = milliseconds, values = object}` around one; or a list of both
 @tparam ?string what in whose name a mistake raises
 @tparam[opt=1] integer level at whose line, as `error` takes it
+@tparam ?boolean taken whether to return what `take` then returns
 @treturn thingsboard.body itself; or nil, the reason and the path of the key (a string, or nil when it is no single one)
 for what cannot be stored: NaN, infinities, floats of 2^63 or more, numbers that 16 decimals would change or that would
 become strings, strings that are not UTF-8 or contain NUL, keys that the server does not take, no value at all, a time
@@ -89,6 +102,7 @@ static int body_telemetry(lua_State *L) {
 @tparam table record values by key
 @tparam ?string what
 @tparam[opt=1] integer level
+@tparam ?boolean taken
 @treturn thingsboard.body itself; or nil, the reason and the path
 */
 static int body_values(lua_State *L) {
@@ -101,6 +115,7 @@ Raises for what is no JSON: functions, nil, keys of other kinds, arrays with hol
 @param value string, number, boolean, table or null
 @tparam ?string what in whose name a mistake raises
 @tparam[opt=1] integer level at whose line, as `error` takes it
+@tparam ?boolean taken whether to return what `take` then returns
 @treturn thingsboard.body itself; or nil, the reason and the path of the key (nil for the value itself) for what cannot
 be sent: NaN, infinities, strings that are not UTF-8, more than 250 levels, more bytes than the limit. Then nothing
 was appended.
@@ -125,12 +140,7 @@ is much.
 @treturn string
 */
 static int body_take(lua_State *L) {
-  struct tb_buffer *buffer = check_buffer(L);
-  size_t length = buffer->length;
-  buffer->length = 0; /* first: what follows may raise */
-  lua_pushlstring(L, buffer->data == NULL ? "" : buffer->data, length);
-  if (buffer->capacity > MOST_KEPT) tb_buffer_free(buffer);
-  return 1;
+  return take(L, check_buffer(L));
 }
 
 /*** Gives the memory back. Closing again does nothing; everything else raises from then on.

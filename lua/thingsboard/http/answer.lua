@@ -147,13 +147,13 @@ function answer.is_own(expected, status, body, challenged)
   return has_text(status, body) or is_error_object(status, body) or is_page(status, body) or false
 end
 
---- Whether an answer is a page without a word. ThingsBoard's answers without a body do not say that they are pages.
+--- Whether an answer that says it is a page has no word. ThingsBoard's answers without a body do not say so.
 -- @tparam table expected what the endpoint may answer
 -- @tparam string body
 -- @tparam userdata exchange of the core
 -- @treturn boolean
 function answer.is_empty_page(expected, body, exchange)
-  return body == "" and exchange:is_html() and not expected.any and not exchange:is_attachment()
+  return body == "" and not expected.any and not exchange:is_attachment()
 end
 
 --- Whether a body is a page for people: HTML, with or without a byte order mark.

@@ -183,9 +183,9 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error: of kind `answer` when the answer is not the server's own
 function client:outcome(what, exchange, expected, due)
-  local status, body, text = exchange:result()
+  local status, body, text = exchange:result() -- the text of a failure; of an answer true, when it says it is a page
   local value, reason, own
-  if status and answer.is_empty_page(expected, body, exchange) then
+  if text == true and answer.is_empty_page(expected, body, exchange) then
     reason = "the answer is an empty page"
   elseif status == 200 then
     value, reason = expected.read(body, exchange)

@@ -9,7 +9,8 @@ local payload = {}
 -- The buffer that all texts are written to. Nil while it is in use: a finalizer that writes during that time, or a call
 -- after an error, makes another.
 local spare = core.body()
-local take, write_telemetry, write_values, write_value = spare.take, spare.telemetry, spare.values, spare.value
+local write_telemetry, write_values, write_value = spare.telemetry, spare.values, spare.value
+local type = type
 
 -- The level at which mistakes of the script are raised: between its call and the writer stand the method and a function
 -- of this module.
@@ -24,8 +25,7 @@ end
 local function text_of(write, what, value)
   local body = spare or core.body()
   spare = nil
-  local ok, reason = write(body, value, what, LEVEL)
-  local text = ok and take(body)
+  local text, reason = write(body, value, what, LEVEL, true)
   spare = body
   if text then return text end
   return refuse(what, reason)

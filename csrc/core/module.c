@@ -34,12 +34,23 @@ static void ignore_broken_pipes(void) {
   sigaction(SIGPIPE, &action, NULL);
 }
 
+/*** The coroutine that runs, if it can be suspended.
+@function suspendable
+@treturn ?thread nil outside of coroutines, and below a C function that cannot yield */
+static int core_suspendable(lua_State *L) {
+  if (!lua_isyieldable(L)) return 0;
+  lua_pushthread(L);
+  return 1;
+}
+
 __attribute__((visibility("default"))) int luaopen_thingsboard_core(lua_State *L); /* all else is hidden */
 
 int luaopen_thingsboard_core(lua_State *L) {
   keep_libcurl();
   ignore_broken_pipes();
   lua_newtable(L);
+  lua_pushcfunction(L, core_suspendable);
+  lua_setfield(L, -2, "suspendable");
   tb_open_clock(L);
   tb_open_body(L);
   tb_open_checksum(L);

@@ -8,9 +8,9 @@ local core = require "thingsboard.core"
 local errors = require "thingsboard.error"
 local timers = require "thingsboard.loop.timer_heap"
 
-local isyieldable, resume, running, status, yield =
-  coroutine.isyieldable, coroutine.resume, coroutine.running, coroutine.status, coroutine.yield
-local monotonic = core.monotonic
+local resume, running, status, yield = coroutine.resume, coroutine.running, coroutine.status, coroutine.yield
+local monotonic, suspendable, pcall = core.monotonic, core.suspendable, pcall
+local reactor_step -- the method of every reactor, looked up once
 
 local loop = {}
 loop.__index = loop
@@ -86,6 +86,7 @@ function loop.new()
     on_error = report,
   }, loop)
   self.idle = { done = function() return self.count == 0 end }
+  reactor_step = self.reactor.step
   return self
 end
 
@@ -128,8 +129,12 @@ end
 local function wake(self, which)
   if which == nil or not which.event then return end
   self.waiting[which.event] = nil
-  which.event, which.timer = false, false -- as `stop_waiting` does, without the call: this runs for every answer
-  if which.round then make_ready(self, which) else which.host.resume(which) end -- only tasks have a round
+  -- As `stop_waiting` and `make_ready` do, without the calls: this runs for every answer.
+  which.event, which.timer = false, false
+  if not which.round then return which.host.resume(which) end -- only tasks have a round
+  which.round = self.round
+  if self.last then self.last.next = which else self.first = which end
+  self.last = which
 end
 
 local function finish(self, which, outcome)
@@ -321,10 +326,10 @@ function loop:step(timeout)
     arm(self)
     armed = self.armed
   end
-  local exchange, more = reactor:step(timeout)
+  local exchange, more = reactor_step(reactor, timeout)
   if exchange then wake(self, self.waiting[exchange]) end
   while more do
-    exchange, more = reactor:step(0)
+    exchange, more = reactor_step(reactor, 0)
     wake(self, self.waiting[exchange])
   end
   if armed == 0 then self.armed = true end
@@ -346,8 +351,9 @@ end
 -- What can be suspended here, and how: the running task, or a waiter for the host's coroutine. Nil outside of tasks, in
 -- a coroutine of the script, and below a C function that cannot yield.
 local function current(self)
-  if not isyieldable() then return nil end
-  local which = self.tasks[running()]
+  local thread = suspendable()
+  if not thread then return nil end
+  local which = self.tasks[thread]
   if which then return which, yield end
   local host = self.host
   if host and self.depth == 0 and host.suspendable() then

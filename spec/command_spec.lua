@@ -72,6 +72,8 @@ describe("thingsboard", function()
         assert.matches("\n\n%a+ .+\n\nOptions:\n", own) -- what it does
         assert.truthy(own:find("\n  -h, --help                 show this\n", 1, true), name)
       end
+      assert.matches("\n      %-%-directory DIRECTORY  where the package and the state are\n",
+        select(2, command.run { "update", "--help" }))
       for _, words in ipairs { { "--version" }, { "send", "--version" } } do
         assert.same({ DONE, "thingsboard " .. tb.version .. "\n", "" }, { command.run(words) })
       end
@@ -610,6 +612,8 @@ describe("thingsboard", function()
     assert.equal("600\n", io.popen("stat -c %a " .. store):read "a")
     done(command.run(words)) -- which asks nothing
     done(command.run { "--url", e.url, "--token-file", store, "send", "provisioned=1" })
+    words[#words] = directory .. "/second" -- of the same name, which is taken
+    assert.equal(REFUSED, (command.run(words)))
     command.write(secret, "wrong")
     words[#words] = directory .. "/other"
     local code, out, err = command.run(words)

@@ -134,8 +134,11 @@ describe("tasks", function()
       local waiter = tb.spawn(function() sleeper:join() end)
       tb.sleep(0.01)
       waiter:cancel()
+      local next_waiter = tb.spawn(function() return select(2, sleeper:join()) end) -- in its place
+      tb.sleep(0.01)
       sleeper:cancel()
       tb.run()
+      assert.same({ true, "cancelled" }, { next_waiter:join() })
     end)
 
     it("while they iterate, and their polls with them", function()
@@ -170,7 +173,7 @@ describe("tasks", function()
       local task
       task = tb.spawn(function() task:cancel() end)
       tb.run()
-      assert.truthy(failures[1]:find("loop_spec.lua:171: a task that is running cannot be cancelled", 1, true))
+      assert.truthy(failures[1]:find("loop_spec%.lua:%d+: a task that is running cannot be cancelled"))
     end)
   end)
 

@@ -179,6 +179,21 @@ describe("a process that does not end by itself", function()
     end
   end)
 
+  it("is ended that long after the first of them, however many follow", function()
+    local pipe = io.popen(("echo $$; "
+      .. "(for n in $(seq 100); do sleep 0.1; kill -TERM $$ || exit; done) >/dev/null 2>&1 & "
+      .. "LUA_PATH='%s' LUA_CPATH='%s' exec lua5.4 -e '%s' 2>&1"):format(package.path, package.cpath, [[
+        local tb = require "thingsboard"
+        tb.on_signal("TERM", print)
+        require "thingsboard.process".end_within(1, "cut off\n")
+        while true do end]]))
+    pipe:read "L"
+    local from = tb.now()
+    assert.equal("cut off\n", pipe:read "a")
+    assert.is_true(tb.now() - from < 8000)
+    pipe:close()
+  end)
+
   it("inherits no blocked signal to what a shell runs", function()
     local on <close> = tb.on_signal("TERM", function() end)
     local pipe <close> = io.popen "grep -E 'Sig(Blk|Ign)' /proc/self/status"
@@ -204,6 +219,9 @@ describe("of files", function()
     assert.same({ "a", "b" }, names)
     local all, free = process.room(directory)
     assert.is_true(all >= free and free > 0)
+    local stat <close> = io.popen("stat -f -c '%b %S' " .. directory)
+    local blocks, size = stat:read("n", "n")
+    assert.equal(blocks * size, all)
     local _, reason, code = process.stat(directory .. "/c")
     assert.same({ directory .. "/c: No such file or directory", 2 }, { reason, code })
     assert.equal(directory .. "/a: Not a directory", select(2, process.list(directory .. "/a")))
@@ -213,6 +231,7 @@ describe("of files", function()
 
   it("it takes no number that no descriptor has, and none outside of a text", function()
     local poller = process.poller()
+    assert.error_matches(function() poller:watch(9999, "r") end, "cannot watch descriptor 9999: Bad file descriptor")
     for _, fd in ipairs { -1, 1 << 31, (1 << 32) + 1, math.maxinteger, math.mininteger } do
       assert.error_matches(function() process.read(fd) end, "#1 .*not a descriptor")
       assert.error_matches(function() process.write(fd, "x", 1) end, "#1 .*not a descriptor")

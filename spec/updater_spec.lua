@@ -251,6 +251,24 @@ describe("updates", function()
     assert.equal("boom", reason())
   end)
 
+  it("end where their state can be written no more, though nothing else is assigned", function()
+    local closed = false
+    local task = run { apply = function()
+      assert(os.rename(directory, directory .. ".gone"))
+      return true
+    end }
+    assign()
+    local closer = tb.spawn(function()
+      tb.sleep(10)
+      closed = true
+      dev:close()
+    end)
+    local _, ok, err = task:join()
+    closer:cancel()
+    assert(os.rename(directory .. ".gone", directory))
+    assert.same({ false, nil, "file" }, { closed, ok, err.kind })
+  end)
+
   it("apply again when asked to", function()
     local times = 0
     run { apply = function()

@@ -281,9 +281,10 @@ static int reactor_close(lua_State *L) {
       tb_pool_free(poller->pools[--poller->pool_count]); /* needs the epoll descriptor still */
     free(poller->pools);
     poller->pools = NULL;
-    curl_share_cleanup(poller->share);
-    poller->share = NULL;
   }
+  /* An exchange that client:start raised in has a handle until it is collected, which is before the reactor is: until
+   * then curl says that the share is in use, and keeps it. */
+  if (tb_poller_is_own(poller) && curl_share_cleanup(poller->share) == CURLSHE_OK) poller->share = NULL;
   /* In a forked child curl is not cleaned up, because it would write to the parent's connections. */
   if (poller->timer >= 0) close(poller->timer);
   if (poller->epoll >= 0) close(poller->epoll);

@@ -348,13 +348,15 @@ local function suspend_in_host(which)
   which.host.suspend(which)
 end
 
+task.suspend = yield -- the service's scripts have their own, which notes how long they ran
+
 -- What can be suspended here, and how: the running task, or a waiter for the host's coroutine. Nil outside of tasks, in
 -- a coroutine of the script, and below a C function that cannot yield.
 local function current(self)
   local thread = suspendable()
   if not thread then return nil end
   local which = self.tasks[thread]
-  if which then return which, yield end
+  if which then return which, which.suspend end
   local host = self.host
   if host and self.depth == 0 and host.suspendable() then
     return setmetatable({ loop = self, host = host }, waiter), suspend_in_host

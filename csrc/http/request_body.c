@@ -38,7 +38,8 @@ static struct tb_buffer *check_buffer(lua_State *L) {
 static int new_body(lua_State *L) {
   lua_Integer limit = luaL_optinteger(L, 1, DEFAULT_LIMIT);
   luaL_argcheck(L, limit > 0, 1, "a limit in bytes above 0 expected");
-  struct tb_body *body = tb_new(L, TYPE, sizeof *body, 0);
+  struct tb_body *body = tb_new(L, TYPE, sizeof *body, TB_JSON_USER_VALUES);
+  tb_json_set_user_values(L);
   body->open = true;
   tb_buffer_init(&body->buffer, (lua_Unsigned)limit < SIZE_MAX / 2 ? (size_t)limit : SIZE_MAX / 2);
   return 1;

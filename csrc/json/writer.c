@@ -19,8 +19,6 @@ enum { MOST_LEVELS = 250, MOST_KEY_UNITS = 255, FIRST_BYTES = 512 };
 #define MICROSECONDS 100000000000000
 #define NANOSECONDS 100000000000000000
 
-static const char TS[] = "ts", VALUES[] = "values";
-
 static const char TOO_DEEP[] = "more than 250 levels of tables (or one that contains itself) cannot be sent";
 
 /* The text so far lies between out->length and `at`. It is added to the buffer only at the end: when writing fails
@@ -546,8 +544,8 @@ static bool write_telemetry(struct writer *w) {
 bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct tb_json_call *call) {
   struct writer w = {.L = L, .out = out, .call = call};
   luaL_checkstack(L, LUA_MINSTACK, "nested too deep");
-  lua_rawgetp(L, LUA_REGISTRYINDEX, TS);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, VALUES);
+  lua_getiuservalue(L, 1, TB_JSON_TS_VALUE);
+  lua_getiuservalue(L, 1, TB_JSON_VALUES_VALUE);
   w.names = lua_gettop(L) - 1;
   /* The first memory has room for an ordinary record. */
   if (out->data == NULL && !tb_buffer_reserve(out, out->limit < FIRST_BYTES ? out->limit : FIRST_BYTES))
@@ -565,12 +563,15 @@ bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct 
 }
 
 void tb_json_open(lua_State *L) {
-  lua_pushstring(L, TS);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, TS);
-  lua_pushstring(L, VALUES);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, VALUES);
   tb_json_push_array_mt(L);
   lua_pop(L, 1);
+}
+
+void tb_json_set_user_values(lua_State *L) {
+  lua_pushliteral(L, "ts");
+  lua_setiuservalue(L, -2, TB_JSON_TS_VALUE);
+  lua_pushliteral(L, "values");
+  lua_setiuservalue(L, -2, TB_JSON_VALUES_VALUE);
 }
 
 void tb_json_push_array_mt(lua_State *L) {

@@ -20,13 +20,19 @@ struct tb_json_call {
   int level;
 };
 
-/* Call this when a module is opened. It makes the strings that writing needs: while tb_json_write runs, Lua allocates
- * nothing, so its collector runs no finalizer that might write to the same buffer. */
+/* Call this when a module is opened. It makes the metatable of arrays. */
 void tb_json_open(lua_State *L);
 
-/* Appends the value at `index`. Where a value cannot be sent (NaN, a string that is not UTF-8), it returns false and
- * pushes two values: the reason, and the path of the key, or nil. A programmer's mistake raises. In both cases
- * out->length is what it was. The buffer's limit must be above 0. */
+/* The user values of a userdata whose methods write JSON: the strings that writing needs. While tb_json_write runs, Lua
+ * allocates nothing, so its collector runs no finalizer that might write to the same buffer. */
+enum { TB_JSON_TS_VALUE = 1, TB_JSON_VALUES_VALUE, TB_JSON_USER_VALUES = TB_JSON_VALUES_VALUE };
+
+/* Sets them, of the userdata on the top of the stack. */
+void tb_json_set_user_values(lua_State *L);
+
+/* Appends the value at `index`, in a method of a userdata that has these user values. Where a value cannot be sent
+ * (NaN, a string that is not UTF-8), it returns false and pushes two values: the reason, and the path of the key, or
+ * nil. A programmer's mistake raises. In both cases out->length is what it was. The buffer's limit must be above 0. */
 bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct tb_json_call *call);
 
 /* Pushes the metatable that marks a table as an array. There is one, which both libraries share. */

@@ -116,7 +116,7 @@ static int spool_new(lua_State *L) {
   size_t length;
   const char *path = luaL_checklstring(L, 1, &length);
   luaL_argcheck(L, length > 0 && strlen(path) == length, 1, "not a file name");
-  struct tb_spool *spool = tb_new(L, TYPE, sizeof *spool, 0);
+  struct tb_spool *spool = tb_new(L, TYPE, sizeof *spool, TB_JSON_USER_VALUES);
   spool->forks = tb_forks();
   read_boot(spool->boot, sizeof spool->boot);
   tb_buffer_init(&spool->keys, TB_MOST_RECORD);
@@ -126,6 +126,7 @@ static int spool_new(lua_State *L) {
   tb_room_set_limit(spool, DEFAULT_LIMIT);
   spool->path = strdup(path);
   if (spool->path == NULL) return luaL_error(L, TB_NO_MEMORY);
+  tb_json_set_user_values(L);
   return 1;
 }
 

@@ -53,6 +53,10 @@ static const char *string_end(const char *at) {
 /* The end of the value that begins at `at`, inside of an object. */
 static const char *value_end(const char *at) {
   if (*at == '"') return string_end(at);
+  if (*at != '{' && *at != '[') {
+    while (*at != ',' && *at != '}') at++;
+    return at;
+  }
   int depth = 0;
   while (depth > 0 || (*at != ',' && *at != '}')) {
     if (*at == '"') {

@@ -29,6 +29,17 @@ describe("in luv", function()
   local loop = require "thingsboard.loop"
   local tb = require "thingsboard"
 
+  it("a loop that a coroutine closes closes its connections, too", function()
+    require "thingsboard.adapter.luv".attach()
+    local closed = loop.default()
+    coroutine.wrap(function()
+      tb.sleep(0.05)
+      closed:close()
+    end)()
+    uv.run()
+    assert.error_matches(function() closed:pollfd() end, "closed")
+  end)
+
   it("a coroutine that has been woken may be closed by another", function()
     require "thingsboard.adapter.luv".attach()
     local went_on

@@ -137,6 +137,15 @@ describe("the core", function()
       e:set { idle_timeout = 60000 }
     end)
 
+    it("does not spin when the server closes a connection that nobody uses", function()
+      e:set { idle_timeout = 200 }
+      assert.same({ 200, "" }, { post '{"a":1}' })
+      e:set { idle_timeout = 60000 }
+      local from = os.clock()
+      reactor:step(1.5)
+      assert.is_true(os.clock() - from < 0.5)
+    end)
+
     it("that is sent again has one time-out for both", function()
       local secure = new_client { prefix = e.tls_url .. "/api/v1/" .. e.token, ca_file = e.ca_file }
       local function post_there(milliseconds)
@@ -447,6 +456,22 @@ describe("the core", function()
   end)
 
   describe("reactor", function()
+    it("keeps the time of one pool when another has nothing left to do", function()
+      local others, first = {}, new_client()
+      for n = 1, 256 do others[n] = new_client() end -- more than one pool holds
+      e:fault { path = "/attributes", how = "stall" }
+      local stalled = first:start("GET", "/attributes", nil, 1000)
+      local posted = others[256]:start("POST", "/telemetry", '{"a":1}', 10000)
+      repeat reactor:step(1) until posted:done()
+      local from = core.monotonic()
+      repeat reactor:step(5) until stalled:done()
+      assert.is_true(core.monotonic() - from < 3)
+      local _, _, text = stalled:result()
+      assert.truthy(text:find("Operation timed out", 1, true), text) -- curl's own time-out, not the one behind it
+      for _, other in ipairs(others) do other:close() end
+      first:close()
+    end)
+
     it("returns each exchange that has ended once, in the order of their ends", function()
       local started, handed, seen = {}, 0, {}
       for n = 1, 8 do started[n] = client:start("POST", "/telemetry", '{"a":' .. n .. "}", 10000) end

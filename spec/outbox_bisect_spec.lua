@@ -152,6 +152,12 @@ describe("what is in doubt", function()
     assert.is_true(entry.disturbed)
   end)
 
+  it("waits a minute at least once something else was refused, though its last wait was shorter", function()
+    trial(true, false, true)
+    self:disturb(now)
+    assert.is_true(self:due() - now >= doubts.doubtful_wait)
+  end)
+
   it("waits at most a quarter of an hour between trials", function()
     for _ = 1, 20 do
       local _, waited = trial(false, false, true)

@@ -127,6 +127,13 @@ describe("an outbox sends", function()
     assert_arrived(120)
   end)
 
+  it("what no limit holds up, and tells of none", function()
+    local outbox <close> = open { confirm = false } -- or the markers would come last
+    fill(outbox, 1, 20)
+    assert.is_true(outbox:drain { deadline = 10 })
+    assert.is_nil(outbox:stats().limits)
+  end)
+
   it("no more than the server's limits allow", function()
     e:set { rate_limits = { telemetry_messages = "5:1", telemetry_points = "20:1" } }
     local outbox <close> = open { messages = "5:1", points = "20:1" }

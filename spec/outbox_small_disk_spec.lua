@@ -67,6 +67,16 @@ describe("an outbox on a small file system", function()
     for i, n in ipairs(arrived) do assert.equal(from + i - 1, n) end
   end
 
+  it("takes what it was told to, though that is more than half of the file system", function()
+    local disk = { text = 100, mount = "mount -t tmpfs -o size=1m none $0" }
+    local said = run(disk, "refuse", [[
+      local outbox = assert(dev:outbox { path = path, when_full = WHEN_FULL, max_bytes = 900 * 1024 })
+      fill(outbox, 0)
+      print(size(path) + size(path .. "-wal") > outbox.spool:half_of_disk())
+    ]])
+    assert.equal("true\n", said)
+  end)
+
   local function stories(disk)
     it("keeps all until it is full, then refuses, and goes on when what it has is sent", function()
       local said = run(disk, "refuse", [[

@@ -218,6 +218,8 @@ describe("an outbox", function()
     assert.truthy(said(function() dev:outbox { path = path .. 2, messages = "5" } end):find "option 'messages' must")
     assert.truthy(said(function() dev:outbox { path = path .. 2, when_full = "x" } end):find "option 'when_full' must")
     assert.truthy(said(function() dev:outbox { path = path } end):find "open for this device already")
+    assert.matches("outbox_spec%.lua:%d+: drain: option 'deadline' must",
+      said(function() outbox:drain { deadline = 0 } end))
     for _, name in ipairs { "put", "attributes", "sync", "drain", "run", "rejected", "stats", "close" } do
       assert.truthy(said(function() outbox[name] { a = 1 } end):find "call its methods with a colon")
       assert.truthy(said(function() outbox[name]() end):find "call its methods with a colon")

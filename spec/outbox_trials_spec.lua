@@ -1,5 +1,7 @@
 -- What an outbox finds to be refused is known to the next process, which goes on with its trials.
+local command = require "spec.support.command"
 local emulator = require "spec.support.emulator"
+local library = require "spec.support.library"
 local recording = require "spec.support.recording"
 local scratch = require "spec.support.scratch"
 local spool = require "thingsboard.spool"
@@ -56,6 +58,28 @@ describe("what is in doubt", function()
     local outbox <close> = assert(place.dev:outbox { path = place.path })
     assert.equal(0, outbox:stats().in_doubt)
     assert.equal(1, #assert(outbox:rejected()))
+  end)
+
+  it("is noted every minute, for the process may be killed", function()
+    e:fault { request_body = "poison", how = "status", status = 400 }
+    local haste = command.write(place.directory .. "/haste", "100", "644")
+    local said = place:run([[
+      local outbox = assert(dev:outbox { path = path, confirm = false })
+      local task = tb.spawn(function() outbox:run() end)
+      assert(outbox:put { n = 1 })
+      while outbox:stats().records > 0 do tb.sleep(1) end
+      assert(outbox:put { bad = "poison" })
+      while outbox:stats().in_doubt == 0 do tb.sleep(1) end
+      local monotonic = require "thingsboard.core".monotonic
+      local from, noted = monotonic(), nil
+      repeat
+        tb.sleep(5)
+        noted = outbox.spool:query "SELECT count(*) FROM doubts"[1][1]
+      until noted > 0 or monotonic() - from > 600
+      print(noted)
+      task:cancel()
+    ]], { LD_PRELOAD = library.preload "haste", HASTE = haste })
+    assert.equal("1\n", said)
   end)
 
   it("is forgotten where the record is gone: another one may get its number", function()

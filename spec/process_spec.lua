@@ -180,15 +180,17 @@ describe("a process that does not end by itself", function()
   end)
 
   it("is ended that long after the first of them, however many follow", function()
-    local pipe = io.popen(("echo $$; "
-      .. "(for n in $(seq 100); do sleep 0.1; kill -TERM $$ || exit; done) >/dev/null 2>&1 & "
-      .. "LUA_PATH='%s' LUA_CPATH='%s' exec lua5.4 -e '%s' 2>&1"):format(package.path, package.cpath, [[
+    local pipe = io.popen(("echo $$; LUA_PATH='%s' LUA_CPATH='%s' exec lua5.4 -e '%s' 2>&1"):format(package.path,
+      package.cpath, [[
         local tb = require "thingsboard"
         tb.on_signal("TERM", print)
         require "thingsboard.process".end_within(1, "cut off\n")
+        print "loops" io.stdout:flush()
         while true do end]]))
-    pipe:read "L"
+    local pid = pipe:read("n", "L")
+    assert.equal("loops", pipe:read "l")
     local from = tb.now()
+    os.execute(("for n in $(seq 100); do kill -TERM %d || exit; sleep 0.1; done >/dev/null 2>&1 &"):format(pid))
     assert.equal("cut off\n", pipe:read "a")
     assert.is_true(tb.now() - from < 8000)
     pipe:close()
@@ -202,6 +204,15 @@ describe("a process that does not end by itself", function()
     assert.equal(0, tonumber(ignored, 16) & 1 << 14)
     assert.truthy(on)
   end)
+end)
+
+it("a process without a standard input has a poller and a reactor all the same", function()
+  for _, module in ipairs { "process\".poller", "core\".reactor" } do
+    local script = ('print(require "thingsboard.%s():pollfd())'):format(module)
+    local pipe <close> = io.popen(("LUA_PATH='%s' LUA_CPATH='%s' lua5.4 -e '%s' 2>&1 <&-"):format(package.path,
+      package.cpath, script))
+    assert.equal("0\n", pipe:read "a") -- the lowest number that is free
+  end
 end)
 
 describe("of files", function()

@@ -2,6 +2,7 @@
 local cjson = require "cjson"
 local command = require "spec.support.command"
 local service = require "spec.support.service"
+local tb = require "thingsboard"
 
 describe("thingsboard service", function()
   local s = service.specs()
@@ -53,6 +54,10 @@ describe("thingsboard service", function()
     s.e:clear_faults()
     s:start()
     s:wait(function() return s:values("last")[1] == "word" end, 30)
+    s:wait_for_log "ready"
+    local from = tb.now()
+    s:stop()
+    assert.is_true(tb.now() - from < 3000) -- no longer than the words take
   end)
 
   describe("installs updates", function()

@@ -215,6 +215,13 @@ function hosts.behaves(host)
       assert.equal("cancelled", cancelled)
     end)
 
+    it("does not spin while all wait", function()
+      go(function() tb.sleep(1) end)
+      local from = os.clock()
+      assert.equal(0, run())
+      assert.is_true(os.clock() - from < 0.5)
+    end)
+
     it("blocks in the main program, where nothing can be suspended", function()
       local sent
       go(function() sent = assert(dev:send_telemetry { a = 1 }) end)

@@ -21,7 +21,6 @@
 -- - `refused`: the server provisions no credentials for this device
 -- @module thingsboard.error
 local error_type = { __name = "thingsboard.error" }
-error_type.__index = error_type
 
 function error_type:__tostring()
   return self.message

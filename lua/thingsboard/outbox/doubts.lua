@@ -42,7 +42,7 @@ function doubts.new(first, longest, key)
     trial = nil, -- the entry that is on trial, which is in no heap
     step = nil, -- the post of the trial that is next: `alone`, `before`, `itself`, `after`
     control = nil, -- the sample that was posted last and has passed; nil once anything else is posted
-    changes = 0, -- of entries
+    changed = false, -- entries, since the file was told
     disturbances = 0, -- how often something else was refused, and when that was last
     disturbed_at = 0,
   }, doubts)
@@ -93,7 +93,7 @@ function doubts:take_up(entry, now)
   entry.at = math.min(entry.at, now + entry.wait)
   entry.seen = self.disturbances -- those that are taken into account
   entry.gone = false -- it is not in doubt any more; its heap drops it when it comes up
-  self.count, self.changes = self.count + 1, self.changes + 1
+  self.count, self.changed = self.count + 1, true
   put(self, entry)
   return entry
 end
@@ -212,7 +212,7 @@ end
 function doubts:remove(entry)
   if entry.gone then return end
   entry.gone = true
-  self.count, self.changes = self.count - 1, self.changes + 1
+  self.count, self.changed = self.count - 1, true
   if self.trial == entry then self.trial, self.step = nil, nil end
 end
 
@@ -247,7 +247,7 @@ local function finish(self, wait, now)
   local entry = self.trial
   entry.wait, entry.at, entry.seen = wait, now + wait, self.disturbances
   self.trial, self.step = nil, nil
-  self.changes = self.changes + 1
+  self.changed = true
   put(self, entry)
 end
 
@@ -318,7 +318,7 @@ end
 -- @tparam number now seconds of the monotonic clock
 function doubts:disturb(now)
   self.disturbances, self.disturbed_at, self.control = self.disturbances + 1, now, nil
-  self.changes = self.changes + 1
+  self.changed = true
   if not self.trial then return end
   local entry = self.trial
   disturb(self, entry)

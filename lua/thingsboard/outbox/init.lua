@@ -93,7 +93,6 @@ function outbox.new(client, given)
     bisect = bisect.new(), -- searches for the record for which a batch was refused
     doubts = doubts.new(sender.first_pause, sender.longest_pause, -- what was refused alone
       payload.value("outbox", option.confirm_key .. "_sample")),
-    noted_doubts = 0, -- what `doubts.changes` was when the file was told
     pace = pace.new(sender.longest_pause), -- what the server is found to take
     confirm = confirm.new(option.confirm), -- what is sent and not confirmed
     noted_wait = 0, -- what the file has of `confirm.waited`, milliseconds
@@ -195,7 +194,7 @@ local function take_up_doubts(self, found)
       self.spool:query(schema.forget_doubt, self.file_number, id)
     end
   end
-  self.noted_doubts = self.doubts.changes
+  self.doubts.changed = false
 end
 
 --- Merges what the opened file holds with what is in memory.
@@ -261,7 +260,7 @@ end
 
 --- Notes what is in doubt, and how far its trials have come: processes may end before they are a proof.
 function outbox:note_doubts()
-  if not self.file:is_open() or self.doubts.changes == self.noted_doubts then return end
+  if not self.file:is_open() or not self.doubts.changed then return end
   local list = self.doubts:list()
   local count = math.min(#list, MOST_DOUBTS)
   local ok = self.spool:query(schema.forget_doubts, self.file_number) ~= nil
@@ -276,7 +275,7 @@ function outbox:note_doubts()
       return done
     end)
   end
-  if ok then self.noted_doubts = self.doubts.changes end
+  self.doubts.changed = not ok
 end
 
 --- Counts what is lost.

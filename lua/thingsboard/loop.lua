@@ -129,12 +129,8 @@ end
 local function wake(self, which)
   if which == nil or not which.event then return end
   self.waiting[which.event] = nil
-  -- As `stop_waiting` and `make_ready` do, without the calls: this runs for every answer.
-  which.event, which.timer = false, false
-  if not which.round then return which.host.resume(which) end -- only tasks have a round
-  which.round = self.round
-  if self.last then self.last.next = which else self.first = which end
-  self.last = which
+  which.event, which.timer = false, false -- as `stop_waiting` does, without the call: this runs for every answer
+  if which.round then make_ready(self, which) else which.host.resume(which) end -- only tasks have a round
 end
 
 local function finish(self, which, outcome)
@@ -341,26 +337,24 @@ end
 
 local step = loop.step
 
-local function suspend_in_host(which)
-  local _ <close> = which
-  which.loop.waiters = which.loop.waiters + 1
-  notify_host(which.loop)
-  which.host.suspend(which)
-end
-
-task.suspend = yield -- the service's scripts have their own, which notes how long they ran
-
--- What can be suspended here, and how: the running task, or a waiter for the host's coroutine. Nil outside of tasks, in
--- a coroutine of the script, and below a C function that cannot yield.
+-- What can be suspended here: the running task, or a waiter for the host's coroutine. Nil outside of tasks, in a
+-- coroutine of the script, and below a C function that cannot yield.
 local function current(self)
   local thread = suspendable()
   if not thread then return nil end
   local which = self.tasks[thread]
-  if which then return which, which.suspend end
+  if which then return which end
   local host = self.host
-  if host and self.depth == 0 and host.suspendable() then
-    return setmetatable({ loop = self, host = host }, waiter), suspend_in_host
-  end
+  if host and self.depth == 0 and host.suspendable() then return setmetatable({ loop = self, host = host }, waiter) end
+end
+
+task.suspend = yield -- the service's scripts have their own, which notes how long they ran
+
+function waiter:suspend()
+  local _ <close> = self
+  self.loop.waiters = self.loop.waiters + 1
+  notify_host(self.loop)
+  self.host.suspend(self)
 end
 
 -- The host has resumed the coroutine, or closed it.
@@ -375,7 +369,7 @@ end
 -- @tparam ?number deadline seconds of the monotonic clock
 -- @treturn boolean whether it has happened; false when the deadline came first
 function loop:await(event, deadline)
-  local which, suspend = current(self)
+  local which = current(self)
   repeat
     if self.closed then error("the loop is closed", 2) end
     if which then
@@ -384,7 +378,7 @@ function loop:await(event, deadline)
       if timer then self.timers:add(timer) end
       self.waiting[event] = which
       which.event, which.timer = event, timer -- last: from here on nothing allocates
-      suspend(which)
+      which:suspend()
     else
       step(self, deadline and math.max(0, deadline - monotonic()))
     end

@@ -43,7 +43,6 @@ function sender.listen(outbox)
     end
     if outbox.confirm.at_once then outbox.news:raise() end
     if (status == 200 or status == 408) and not outbox.posting then
-      outbox.retry_at = 0
       outbox.doubts:hurry(core.monotonic())
       outbox.wake:raise()
       if outbox.doubts.count > 0 then outbox.news:raise() end

@@ -58,14 +58,14 @@ static const char *value_end(const char *at) {
     return at;
   }
   int depth = 0;
-  while (depth > 0 || (*at != ',' && *at != '}')) {
+  do {
     if (*at == '"') {
       at = string_end(at);
     } else {
       depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
       at++;
     }
-  }
+  } while (depth > 0);
   return at;
 }
 

@@ -198,11 +198,16 @@ describe("the core", function()
       assert.same({ true, false }, connection())
     end)
 
+    -- A GET that is answered so. Each of the headers ends with a line break.
+    local function answered_by(status, headers, body)
+      e:fault { path = "/attributes", how = "raw", count = 1,
+        raw = ("HTTP/1.1 %s\r\n%sContent-Length: %d\r\n\r\n%s"):format(status, headers, #body, body) }
+      return client:start("GET", "/attributes", nil, 10000)
+    end
+
     it("tells whether an answer asks for credentials", function()
       local function answered(header)
-        e:fault { path = "/attributes", how = "raw", count = 1,
-          raw = "HTTP/1.1 401 Unauthorized\r\n" .. header .. "Content-Length: 0\r\n\r\n" }
-        local exchange = client:start("GET", "/attributes", nil, 10000)
+        local exchange = answered_by("401 Unauthorized", header, "")
         assert.is_false(exchange:challenged())
         assert.equal(401, (finish(exchange)))
         return exchange:challenged()
@@ -219,9 +224,7 @@ describe("the core", function()
 
     it("tells whether an answer says that it is a page", function()
       local function answered(header)
-        e:fault { path = "/attributes", how = "raw", count = 1,
-          raw = "HTTP/1.1 200 OK\r\n" .. header .. "Content-Length: 0\r\n\r\n" }
-        local exchange = client:start("GET", "/attributes", nil, 10000)
+        local exchange = answered_by("200 OK", header, "")
         local status, _, is_page = finish(exchange)
         assert.equal(200, status)
         return is_page or false
@@ -234,9 +237,7 @@ describe("the core", function()
 
     it("tells whether an answer is a file to be kept", function()
       local function answered(header)
-        e:fault { path = "/attributes", how = "raw", count = 1,
-          raw = "HTTP/1.1 200 OK\r\n" .. header .. "Content-Length: 2\r\n\r\n{}" }
-        local exchange = client:start("GET", "/attributes", nil, 10000)
+        local exchange = answered_by("200 OK", header, "{}")
         assert.is_false(exchange:is_attachment())
         assert.equal(200, (finish(exchange)))
         return exchange:is_attachment()

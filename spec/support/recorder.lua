@@ -1,6 +1,7 @@
--- A device that records and sends until it is killed. Arguments: URL TOKEN OUTBOX ACKNOWLEDGED FIRST. Its records have
--- ids, which count up from FIRST; what `put` has acknowledged it writes to a file, a line each.
-local url, token, path, acknowledged, id = table.unpack(arg)
+-- A device that records and sends until it is killed. Arguments: URL TOKEN OUTBOX ACKNOWLEDGED FIRST CONFIRM. Its
+-- records have ids, which count up from FIRST; what `put` has acknowledged it writes to a file, a line each. CONFIRM is
+-- the outbox's option, true or false.
+local url, token, path, acknowledged, id, confirm = table.unpack(arg)
 local tb = require "thingsboard"
 
 id = math.tointeger(id)
@@ -8,7 +9,8 @@ local file = assert(io.open(acknowledged, "a"))
 file:setvbuf "no"
 
 local dev = tb.device { url = url, token = token }
-local outbox = assert(dev:outbox { path = path })
+-- Posts that are short enough to be answered before the process ends.
+local outbox = assert(dev:outbox { path = path, batch_records = 50, confirm = confirm == "true" })
 tb.spawn(function() assert(outbox:run()) end)
 tb.spawn(function()
   while true do

@@ -192,9 +192,9 @@ torture:
 	$(MAKE) --no-print-directory torture-outbox
 	$(MAKE) --no-print-directory fuzz SECONDS=15
 
-# The allocations of every story fail in turn, where it has more than 300 of them some 150, evenly spread: TORTURE=1 for
-# each, which takes a quarter of an hour, TORTURE=7 for every seventh, TORTURE="1 TLS" for each of one story. A failure
-# tells how to repeat it alone.
+# The allocations of every story fail in turn, where it has more than 300 of them some 150, evenly spread, others with
+# another SEED: TORTURE=1 for each, which takes long, TORTURE=7 for every seventh, TORTURE="1 TLS" for each of one
+# story. A failure tells how to repeat it.
 torture-memory: ready-for-test $(BUILD)/spec/oom.so
 	$(PATHS) OOM=$(CURDIR)/$(BUILD)/spec/oom.so LD_PRELOAD=$(CURDIR)/$(BUILD)/spec/oom.so \
 	  $(LUA) spec/torture/memory.lua $(TORTURE)

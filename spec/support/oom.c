@@ -19,28 +19,35 @@ static bool counting, sticky;
 static long count, fail_at; /* the allocation that fails; 0 for none */
 static long live;           /* blocks */
 
-static const char *spared; /* below this function no allocation fails; NULL for none */
+/* Functions of libraries, NULL for none: no allocation fails that the first makes, or what it calls, however far down;
+ * nor one that the second makes itself. */
+static const char *spared_below, *spared_in;
 
-/* Whether this is called, however far down, by what is to be spared. */
-static bool is_spared(void) {
-  if (spared == NULL) return false;
+static bool is_of(void *address, const char *function) {
+  Dl_info found;
+  return dladdr(address, &found) != 0 && found.dli_sname != NULL && strcmp(found.dli_sname, function) == 0;
+}
+
+static bool is_spared(void *caller) {
+  if (spared_in != NULL && is_of(caller, spared_in)) return true;
+  if (spared_below == NULL) return false;
   enum { DEEPEST = 100 };
   void *frames[DEEPEST];
   counting = false; /* backtrace may allocate */
   int depth = backtrace(frames, DEEPEST);
   counting = true;
   for (int i = 0; i < depth; i++) {
-    Dl_info found;
-    if (dladdr(frames[i], &found) != 0 && found.dli_sname != NULL && strcmp(found.dli_sname, spared) == 0) return true;
+    if (is_of(frames[i], spared_below)) return true;
   }
   return false;
 }
 
-static bool fails(void) {
+/* Whether the allocation that `caller` asks for is to fail. */
+static bool fails(void *caller) {
   if (!counting) return false;
   count++;
   if (fail_at == 0 || (sticky ? count < fail_at : count != fail_at)) return false;
-  if (is_spared()) return false;
+  if (is_spared(caller)) return false;
   errno = ENOMEM;
   return true;
 }
@@ -50,12 +57,14 @@ static void *counted(void *block) {
   return block;
 }
 
+#define CALLER __builtin_return_address(0)
+
 void *malloc(size_t size) {
-  return fails() ? NULL : counted(__libc_malloc(size));
+  return fails(CALLER) ? NULL : counted(__libc_malloc(size));
 }
 
 void *calloc(size_t number, size_t size) {
-  return fails() ? NULL : counted(__libc_calloc(number, size));
+  return fails(CALLER) ? NULL : counted(__libc_calloc(number, size));
 }
 
 void *realloc(void *block, size_t size) {
@@ -63,13 +72,13 @@ void *realloc(void *block, size_t size) {
     if (block != NULL) __atomic_sub_fetch(&live, 1, __ATOMIC_RELAXED);
     return __libc_realloc(block, size);
   }
-  if (fails()) return NULL;
+  if (fails(CALLER)) return NULL;
   void *moved = __libc_realloc(block, size);
   return block == NULL ? counted(moved) : moved;
 }
 
 int posix_memalign(void **block, size_t alignment, size_t size) {
-  if (fails()) return ENOMEM;
+  if (fails(CALLER)) return ENOMEM;
   *block = counted(__libc_memalign(alignment, size));
   return *block == NULL ? ENOMEM : 0;
 }
@@ -79,14 +88,16 @@ void free(void *block) {
   __libc_free(block);
 }
 
-/* attempt(n, from_then_on, f, spare): calls f while the n-th allocation fails, or none when n is 0, and none that is
- * made by the library's function called `spare`, or below it. Returns how many there were, whether f returned, and the
- * first two of its results, or its error. */
+/* attempt(n, from_then_on, f, below, in): calls f while the n-th allocation fails, or none when n is 0; `below` and
+ * `in` name what is spared. Returns how many there were, whether f returned, and the first two of its results, or its
+ * error.
+ */
 static int attempt(lua_State *L) {
   fail_at = (long)luaL_checkinteger(L, 1);
   sticky = lua_toboolean(L, 2);
   luaL_checktype(L, 3, LUA_TFUNCTION);
-  spared = luaL_optstring(L, 4, NULL); /* a string of the caller's, who holds it meanwhile */
+  spared_below = luaL_optstring(L, 4, NULL); /* strings of the caller's, who holds them meanwhile */
+  spared_in = luaL_optstring(L, 5, NULL);
   lua_settop(L, 3);
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   count = 0;

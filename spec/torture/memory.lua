@@ -4,22 +4,27 @@
 -- and with each kind of failure. lua-cjson ends the process when it gets no memory: it alone is spared.
 --
 -- A story of more than 300 allocations is tried with every second, third ... of them, so that there are 150 to 300
--- tries of each mode: over TLS, with thousands, every 31st or so. Each line says which. An argument of 1 tries all.
+-- tries of each mode: over TLS, with thousands, every 31st or so. Each line says which. The seed says which of them is
+-- the first, so that other runs try others. An argument of 1 tries all.
 --
 -- Stories run in processes of their own, which may end by SIGFPE, and by nothing else:
 -- libcurl 7.88 empties a table that it has no memory to add to, and divides by its size when it looks into it later.
--- What the story has not tried by then stays untried, and a line says so. When all are tried, "many at once over TLS"
--- is known to fail by SIGSEGV, near the 4810th: nghttp2 1.52 has no memory for the entries of a SETTINGS frame, and
--- says so by NGHTTP2_ERR_NOMEM, after which a session is not to be used. libcurl's h2_process_pending_input, in 7.88 as
--- in 8.22, fails one transfer, and keeps the session and the bytes; the next transfer on the connection passes them
--- again, and nghttp2_session_mem_recv stores the first entry through a null pointer. That is not let pass.
+-- What the story has not tried by then stays untried, and a line says so.
 --
 -- Over TLS a buffer that libssl gets no memory for may leave libcurl waiting for the server: the time-out ends the call
--- then, with an error as it must. What libssl needs to read is spared: when a session ticket comes, and OpenSSL 3.0 has
--- no memory for a copy of the session, it frees twice what the copy shares with the session.
+-- then, with an error as it must.
 --
--- Arguments: how far apart the failing allocations are (as above), the name of one story, and which allocation is the
--- first to fail. Each failure tells how to repeat it alone.
+-- Over TLS two things are spared whose want crashes the libraries; with SPARE=no they are not:
+-- - What libssl needs to read: when a session ticket comes, and OpenSSL 3.0 has no memory for a copy of the session, it
+--   frees twice what the copy shares with the session.
+-- - What nghttp2_session_mem_recv itself asks for, the entries of a SETTINGS frame: nghttp2 1.52 says by
+--   NGHTTP2_ERR_NOMEM that there is no memory, after which a session is not to be used. libcurl's
+--   h2_process_pending_input, in 7.88 as in 8.22, fails one transfer, and keeps the session and the bytes; the next
+--   transfer on the connection passes them again, and the first entry is stored through a null pointer. A program of
+--   libcurl alone ends so, too, by two transfers over one connection.
+--
+-- Arguments: how far apart the failing allocations are (0: as above), the name of one story, and which allocation is
+-- the first to fail. SEED in the environment is the seed. Each failure tells how to repeat it.
 io.stdout:setvbuf "line"
 local emulator = require "spec.support.emulator"
 local socket = require "socket"
@@ -336,12 +341,18 @@ local stories = {
   end) },
 }
 
+local step, only, first = tonumber(arg[1]) or 0, arg[2], tonumber(arg[3])
+local SEED = math.tointeger(tonumber(os.getenv "SEED")) or os.time()
+math.randomseed(SEED)
+
 local failures, runs, found = 0, 0, false
 
 local function complain(name, n, mode, what)
   failures = failures + 1
+  local again = ("SEED=%d make torture-memory TORTURE=\"%%d '%s' %%s\""):format(SEED, name)
   print(("%s: allocation %d fails %s: %s"):format(name, n, mode, what))
-  print(("  again: make torture-memory TORTURE=\"1000000 '%s' %d\""):format(name, n))
+  print("  again: " .. again:format(1000000, n))
+  print("  with those before it: " .. again:format(step, first or ""))
 end
 
 -- Closes all; how many blocks and descriptors there are then.
@@ -362,11 +373,13 @@ local function fail_one(name, body, n, sticky, mode)
   loop.default()
   local from = socket.gettime()
   failing = n > 0
-  local spare = name:upper():find "TLS" and "SSL_read" or nil
-  local count, returned, result, err = oom.attempt(n, sticky, function() return run(body) end, spare)
+  local is_tls = name:upper():find "TLS" ~= nil
+  local spares = is_tls and os.getenv "SPARE" ~= "no"
+  local count, returned, result, err = oom.attempt(n, sticky, function() return run(body) end,
+    spares and "SSL_read" or nil, spares and "nghttp2_session_mem_recv" or nil)
   failing = false
   runs = runs + 1
-  local late = name:upper():find "TLS" and TIMEOUT + LATE or LATE
+  local late = is_tls and TIMEOUT + LATE or LATE
   if socket.gettime() - from > late then complain(name, n, mode, "it took too long: " .. tostring(err or result)) end
   if not returned then
     local said = tostring(result)
@@ -400,16 +413,14 @@ local function try(name, body, n, sticky, fds)
   return count, left, open, settle()
 end
 
-local step, only, first = tonumber(arg[1]), arg[2], tonumber(arg[3]) or 1
-
 local DIVIDED = 8 -- SIGFPE
 local function run_apart(name)
   local at = directory .. "/tried-last"
-  local command = "exec env TRIED_LAST=%s %s %s '%s' '%s' %d 2>&1"
-  local process = io.popen(command:format(at, arg[-1], arg[0], step or "", name, first))
+  local command = "exec env TRIED_LAST=%s SEED=%d %s %s %d '%s' %s 2>&1"
+  local process = io.popen(command:format(at, SEED, arg[-1], arg[0], step, name, first or ""))
   local summed = false
   for line in process:lines() do
-    local here, failed = line:match "^(%d+) runs, (%d+) failures$"
+    local here, failed = line:match "^(%d+) runs, (%d+) failures, seed"
     if here then summed, runs, failures = true, runs + here, failures + failed else print(line) end
   end
   local _, how, code = process:close()
@@ -437,8 +448,9 @@ for _, story in ipairs(stories) do
     end
     try(name, body, 0, false)
     local count <const>, blocks <const>, fds <const> = try(name, body, 0, false)
-    local stride = step or math.max(1, count // TRIES)
-    local n, most, tries = first, blocks, 0 -- a handshake that fails may leave a block with OpenSSL
+    local stride = step > 0 and step or math.max(1, count // TRIES)
+    local n = first or 1 + SEED % stride
+    local most, tries = blocks, 0 -- a handshake that fails may leave a block with OpenSSL
     repeat
       for _, sticky in ipairs { false, true } do
         local _, left, _, later = try(name, body, n, sticky, fds)
@@ -459,5 +471,5 @@ e:stop()
 stranger:stop()
 os.execute("rm -r " .. directory)
 if not (found or os.getenv "TRIED_LAST") then error("no such story: " .. only) end
-print(("%d runs, %d failures"):format(runs, failures))
+print(("%d runs, %d failures, seed %d"):format(runs, failures, SEED))
 os.exit(failures == 0, true)

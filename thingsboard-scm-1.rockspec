@@ -90,6 +90,7 @@ build = {
     ["thingsboard.outbox.ranges"] = "lua/thingsboard/outbox/ranges.lua",
     ["thingsboard.outbox.rate_limit"] = "lua/thingsboard/outbox/rate_limit.lua",
     ["thingsboard.outbox.record_clock"] = "lua/thingsboard/outbox/record_clock.lua",
+    ["thingsboard.outbox.saved"] = "lua/thingsboard/outbox/saved.lua",
     ["thingsboard.outbox.schema"] = "lua/thingsboard/outbox/schema.lua",
     ["thingsboard.outbox.sender"] = "lua/thingsboard/outbox/sender.lua",
     ["thingsboard.secret_file"] = "lua/thingsboard/secret_file.lua",

@@ -2,6 +2,7 @@
 -- @module thingsboard.outbox.file
 local core = require "thingsboard.core"
 local clock = require "thingsboard.outbox.record_clock"
+local saved = require "thingsboard.outbox.saved"
 local schema = require "thingsboard.outbox.schema"
 local spool = require "thingsboard.spool"
 
@@ -128,7 +129,7 @@ local function date_lost(self)
     if not ok then return self.spool:query(schema.rollback) end
     at = at + 1 + last - first
   end
-  for _, outbox in next, self.users do outbox:read_undated() end
+  for _, outbox in next, self.users do saved.read_undated(outbox) end
 end
 
 -- Takes up what the file has, for all its users or, on failure, for none.
@@ -149,11 +150,11 @@ local function take_up(self)
   if not undated then return nil, reason, code end
   local found = {}
   for _, outbox in next, self.users do
-    found[outbox], reason, code = outbox:read()
+    found[outbox], reason, code = saved.read(outbox)
     if not found[outbox] then return nil, reason, code end
   end
   if undated[1] then self.undated = true end
-  for outbox, has in next, found do outbox:opened(has) end
+  for outbox, has in next, found do saved.opened(outbox, has) end
   return true
 end
 
@@ -251,13 +252,13 @@ local function write_changes(self)
   if not self.changed then return true end
   local ok, reason, code = transact(self, function()
     for _, outbox in next, self.users do
-      local written, why, name = outbox:write_changes()
+      local written, why, name = saved.write_changes(outbox)
       if not written then return nil, why, name end
     end
     return true
   end)
   if not ok then return nil, reason, code end
-  for _, outbox in next, self.users do outbox:changes_written() end
+  for _, outbox in next, self.users do saved.changes_written(outbox) end
   self.changed = false
   return true
 end
@@ -329,9 +330,9 @@ function file:take_in(outbox)
   if not self:is_open() then return self:sync() end
   local _ <close> = enter(self)
   set_limit(self, outbox)
-  local found, reason = outbox:read()
+  local found, reason = saved.read(outbox)
   if not found then return nil, reason end
-  outbox:opened(found)
+  saved.opened(outbox, found)
   return true
 end
 

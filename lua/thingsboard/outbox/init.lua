@@ -13,6 +13,7 @@ local options = require "thingsboard.outbox.options"
 local pace = require "thingsboard.outbox.pace"
 local payload = require "thingsboard.json.payload"
 local ranges = require "thingsboard.outbox.ranges"
+local saved = require "thingsboard.outbox.saved"
 local schema = require "thingsboard.outbox.schema"
 local sender = require "thingsboard.outbox.sender"
 local spool = require "thingsboard.spool"
@@ -29,7 +30,6 @@ local PLANS = {
 
 local MOST_IN_MEMORY = 10000 -- records, while the disk fails
 local MOST_REJECTED = 1000
-local MOST_DOUBTS, DOUBTS_AT_ONCE = 1000, 50 -- that the file keeps; in one transaction, which must be small
 
 local function check_budget(name, notation)
   return budget.new(notation) or
@@ -141,141 +141,12 @@ function outbox:renumbered()
   self.backlog_end = 0
 end
 
---- Reads what the file holds of this outbox, for `opened`.
--- @treturn[1] table
--- @treturn[2] nil
--- @treturn[2] string what is wrong
--- @treturn[2] string its code
-function outbox:read()
-  local _, _, following, file_number = self.spool:counts(self.number)
-  local found = { following = following, file_number = file_number }
-  local reason, code, first, last, undated
-  found.counters, reason, code = self.spool:query(schema.counters, file_number)
-  if not found.counters then return nil, reason, code end
-  found.attributes, reason, code = self.spool:query(schema.attributes, file_number)
-  if not found.attributes then return nil, reason, code end
-  found.doubts, reason, code = self.spool:query(schema.doubts, file_number)
-  if not found.doubts then return nil, reason, code end
-  first, last, found.newest, undated = self.spool:newest(self.number)
-  if first == nil then return nil, last, found.newest end
-  if undated then found.newest = nil end
-  found.last = first and last or -1
-  return found
-end
-
---- Reads how many records have been dated though nobody knew their time, which the file counts by itself.
-function outbox:read_undated()
-  local row = self.file_number and self.spool:query(schema.undated, self.file_number)
-  if row and row[1] then self.lost.undated = row[1][1] end
-end
-
 --- Forms the body of a post of one record, whatever its size.
 -- @tparam integer id its number
 -- @return as `spool:batch`; false where it is gone
 function outbox:record(id)
   local most = math.maxinteger
   return self.spool:batch(self.number, id, id, most, 1, most, self.body)
-end
-
--- Takes up what the last process has found to be in doubt, and not what is gone since, or never was on the disk: its
--- number comes again.
-local function take_up_doubts(self, found)
-  local now = core.monotonic()
-  for _, row in ipairs(found.doubts) do
-    local id, points, bytes, counted, disturbed, wait, due = table.unpack(row)
-    local is_record = math.type(id) ~= nil
-    local attribute = self.pending[id]
-    if is_record and id <= found.last and self:record(id)
-      or attribute and attribute.on_disk and not attribute.in_doubt then
-      local entry = self.doubts:take_up({ kind = is_record and "records" or "attributes", id = id, points = points,
-        bytes = bytes, counted = counted, disturbed = disturbed > 0, wait = wait / 1000, at = due / 1000 }, now)
-      if attribute then attribute.in_doubt = entry else self.held:add(id, id) end
-    else
-      self.spool:query(schema.forget_doubt, self.file_number, id)
-    end
-  end
-  self.doubts.changed = false
-end
-
---- Merges what the opened file holds with what is in memory.
--- @tparam table found
-function outbox:opened(found)
-  self.file_number, self.backlog_end = found.file_number, found.following
-  for _, row in ipairs(found.counters) do
-    if row[1] == schema.last_known_time then
-      self.file.clock:follow(row[2])
-    elseif row[1] == schema.waited_for_markers then
-      self.noted_wait = row[2]
-      self.confirm.waited = math.max(self.confirm.waited, row[2] / 1000)
-    else
-      self.lost[row[1]] = (self.lost[row[1]] or 0) + row[2]
-    end
-  end
-  if found.newest then self.file.clock:follow(found.newest) end
-  for _, attribute in next, self.pending do attribute.on_disk = false end
-  for _, row in ipairs(found.attributes) do
-    if not self.pending[row[1]] then self.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end
-  end
-  take_up_doubts(self, found)
-  self.file.changed = true
-end
-
---- Writes the changed counters and attributes, within a transaction.
-function outbox:write_changes()
-  local ok, reason, code = true, nil, nil
-  for cause, count in next, self.lost do
-    if ok then
-      ok, reason, code = self.spool:query(schema.count,
-        self.file_number, cause, count)
-    end
-  end
-  for key, attribute in next, self.pending do
-    if ok and not attribute.on_disk then
-      ok, reason, code = self.spool:query(schema.keep_attribute, self.file_number, key,
-        attribute.value)
-    end
-  end
-  return ok, reason, code
-end
-
-function outbox:changes_written()
-  for _, attribute in next, self.pending do attribute.on_disk = true end
-end
-
---- Stores the current time: undated records are dated after it once the system has been started again.
-function outbox:note_time()
-  local file = self.file
-  if not file:is_open() or not file.clock:offset_now() then return end
-  self.spool:query(schema.count, self.file_number, schema.last_known_time,
-    file.clock:ahead() or file.clock:offset_now() + spool.uptime())
-end
-
---- Notes how long it has waited for a server that may not keep markers: a process may end before it knows.
-function outbox:note_markers()
-  local waited = math.ceil(self.confirm.waited * 1000)
-  if not self.file:is_open() or waited == self.noted_wait then return end
-  local ok = self.spool:query(schema.count, self.file_number, schema.waited_for_markers, waited)
-  if ok then self.noted_wait = waited end
-end
-
---- Notes what is in doubt, and how far its trials have come: processes may end before they are a proof.
-function outbox:note_doubts()
-  if not self.file:is_open() or not self.doubts.changed then return end
-  local list = self.doubts:list()
-  local count = math.min(#list, MOST_DOUBTS)
-  local ok = self.spool:query(schema.forget_doubts, self.file_number) ~= nil
-  for first = 1, count, DOUBTS_AT_ONCE do
-    ok = ok and self.file:transaction(function()
-      local done = true
-      for i = first, math.min(first + DOUBTS_AT_ONCE - 1, count) do
-        local entry = list[i]
-        done = done and self.spool:query(schema.note_doubt, self.file_number, entry.id, entry.points, entry.bytes,
-          entry.counted, entry.disturbed and 1 or 0, math.ceil(entry.wait * 1000), math.ceil(entry.at * 1000))
-      end
-      return done
-    end)
-  end
-  self.doubts.changed = not ok
 end
 
 --- Counts what is lost.
@@ -607,9 +478,9 @@ function outbox:close()
   -- It counts as closed even if memory is short, or in a forked child.
   pcall(self.file.date, self.file)
   local well, ok, reason = pcall(self.file.sync, self.file)
-  pcall(self.note_time, self)
-  pcall(self.note_markers, self)
-  pcall(self.note_doubts, self)
+  pcall(saved.note_time, self)
+  pcall(saved.note_markers, self)
+  pcall(saved.note_doubts, self)
   self.closed = true
   self.news:raise()
   self.wake:raise()

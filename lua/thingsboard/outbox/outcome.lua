@@ -4,6 +4,7 @@
 local answers = require "thingsboard.outbox.answers"
 local core = require "thingsboard.core"
 local doubts = require "thingsboard.outbox.doubts"
+local saved = require "thingsboard.outbox.saved"
 
 local outcome = {}
 
@@ -29,7 +30,7 @@ local function note_time(outbox)
   local now = core.monotonic()
   if now < outbox.noted_at then return end
   outbox.noted_at = now + NOTE_EVERY
-  outbox:note_time()
+  saved.note_time(outbox)
 end
 
 local function is_searching(outbox)

@@ -11,6 +11,7 @@ local backoff = require "thingsboard.http.backoff"
 local batches = require "thingsboard.outbox.batches"
 local errors = require "thingsboard.error"
 local outcome = require "thingsboard.outbox.outcome"
+local saved = require "thingsboard.outbox.saved"
 local spool = require "thingsboard.spool"
 
 local sender = {}
@@ -236,7 +237,7 @@ local function keep_house(outbox)
   outbox:write_losses()
   if core.monotonic() >= outbox.note_doubts_at then
     outbox.note_doubts_at = core.monotonic() + NOTE_EVERY
-    outbox:note_doubts()
+    saved.note_doubts(outbox)
   end
   outbox.expire_at = core.monotonic() + EXPIRE_EVERY
 end
@@ -284,8 +285,8 @@ function sender.run(outbox, deadline)
   outbox.doubts:begin(core.monotonic())
   local ok, err = loop(outbox, deadline)
   if not outbox.closed then
-    outbox:note_markers()
-    outbox:note_doubts()
+    saved.note_markers(outbox)
+    saved.note_doubts(outbox)
   end
   if ok then return true end
   return nil, err

@@ -393,7 +393,7 @@ describe("an outbox sends", function()
     local ok, err = outbox:drain { deadline = 0.3 }
     assert.is_nil(ok)
     assert.equal("timeout", err.kind)
-    assert.falsy(err.message:find("35%d%d%d milliseconds"))
+    assert.equal("drain: the deadline came first", err.message)
     assert.equal(5, outbox:stats().records)
     e:clear_faults()
     assert.is_true(outbox:drain { deadline = 10 })

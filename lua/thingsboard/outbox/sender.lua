@@ -51,14 +51,21 @@ function sender.listen(outbox)
   end)
 end
 
--- Seconds that a call may take: as long as the device's may, and not past a deadline.
-local function time_for(outbox, deadline)
-  local most = outbox.client.timeout / 1000
-  return deadline and math.max(0.001, math.min(most, deadline - core.monotonic())) or most
+-- Seconds that a call may take: as long as the device's may, and not past a deadline. And whether it ends by that.
+local function time_for(outbox, deadline, most)
+  most = math.min(outbox.client.timeout / 1000, most or math.huge)
+  local left = deadline and deadline - core.monotonic() or math.huge
+  return math.max(0.001, math.min(most, left)), left < most
+end
+
+local function deadline_error(outbox)
+  local message, count = "drain: the deadline came first", outbox.confirm:count()
+  if count > 0 then message = ("%s; %d records are sent and not confirmed yet"):format(message, count) end
+  return errors.new("timeout", message, { retryable = true })
 end
 
 -- One exchange; in `outbox.posting` while it goes. Returns as `client:outcome` does.
-local function exchange_with(outbox, method, path, body, points, timeout, expected)
+local function exchange_with(outbox, method, path, body, points, expected, deadline, most)
   outbox.posting = true
   local messages_done, points_done = outbox.messages:spend(1), outbox.points:spend(points)
   outbox.file.in_flight = outbox.file.in_flight + 1
@@ -68,11 +75,16 @@ local function exchange_with(outbox, method, path, body, points, timeout, expect
     messages_done()
     points_done()
   end })
+  local timeout, is_cut = time_for(outbox, deadline, most)
   local exchange <close>, err = outbox.client:start(method, path, body, timeout)
   if not exchange then return nil, err end
   outbox.loop:wait(exchange)
   outbox.confirm:used(exchange:connection())
-  return outbox.client:outcome("outbox", exchange, expected)
+  local result
+  result, err = outbox.client:outcome("outbox", exchange, expected)
+  -- A time-out that the deadline has cut short says nothing of the server.
+  if err and err.kind == "timeout" and is_cut then err = deadline_error(outbox) end
+  return result, err
 end
 
 -- Sends a post, and does what its outcome asks for. True, or what ends the sending: false and perhaps an error.
@@ -80,8 +92,7 @@ local function send(outbox, post, deadline)
   outcome.prepare(outbox, post)
   post.breaks = outbox.confirm.breaks
   outbox.doubts:posted(post)
-  local body, err = exchange_with(outbox, "POST", post.path, post.body, post.points, time_for(outbox, deadline),
-    answer.nothing)
+  local body, err = exchange_with(outbox, "POST", post.path, post.body, post.points, answer.nothing, deadline)
   local action, now = answers.action(not body and err or nil), core.monotonic()
   if outbox.closed or action == "closed" then return false end
   if action == "passed" then
@@ -99,8 +110,8 @@ end
 
 -- Reads the marker. Returns as `send` does.
 local function read_marker(outbox, deadline)
-  local timeout = math.min(READ_TIMEOUT, time_for(outbox, deadline))
-  local values, err = exchange_with(outbox, "GET", outbox.marker_path, nil, 0, timeout, answer.attributes)
+  local values, err = exchange_with(outbox, "GET", outbox.marker_path, nil, 0, answer.attributes, deadline,
+    READ_TIMEOUT)
   local now = core.monotonic()
   if outbox.closed then return false end
   if values then
@@ -151,7 +162,7 @@ end
 -- Asks for nothing but the answer's date, of which the outbox hears as of any other: see `listen`.
 local function ask_time(outbox, deadline)
   local done <const> = outbox.messages:spend(1)
-  local _, err = outbox.client:call("outbox", "GET", "/attributes?clientKeys=time", nil, time_for(outbox, deadline),
+  local _, err = outbox.client:call("outbox", "GET", "/attributes?clientKeys=time", nil, (time_for(outbox, deadline)),
     answer.attributes)
   done()
   if outbox.closed or not must_ask(outbox) then return true end
@@ -162,13 +173,6 @@ local function ask_time(outbox, deadline)
   end
   outbox.retry_at = core.monotonic() + outbox.pause:next()
   return true
-end
-
-local function timed_out(outbox)
-  if outbox.err then return outbox.err end
-  local message, count = "drain: the deadline came first", outbox.confirm:count()
-  if count > 0 then message = ("%s; %d records are sent and not confirmed yet"):format(message, count) end
-  return errors.new("timeout", message, { retryable = true })
 end
 
 -- Why records are left, when nothing more can be sent.
@@ -191,7 +195,7 @@ end
 local function next_step(outbox, deadline)
   local now = core.monotonic()
   if outbox.closed then return "done", deadline and errors.new("closed", "drain: the outbox is closed") end
-  if deadline and now >= deadline then return "done", timed_out(outbox) end
+  if deadline and now >= deadline then return "done", outbox.err or deadline_error(outbox) end
   if now < outbox.retry_at then return "rest", outbox.retry_at end
   local post, err = batches.next(outbox)
   if err then return "wait", now + outbox.pause:next(), outbox.wake end

@@ -156,6 +156,46 @@ describe("an outbox on a small file system", function()
       check_arrived(disk, last - count + 1, tonumber(last))
     end)
 
+    it("refuses what is too large for its room, and drops nothing for it", function()
+      local said = run(disk, "drop_oldest", [[
+        local function check(outbox, what, big)
+          local before = outbox:stats()
+          local ok, err = outbox[what](outbox, big)
+          assert(not ok and err.kind == "full" and tostring(err):find "too large", err)
+          local stats = outbox:stats()
+          assert(stats.records == before.records and stats.attributes == before.attributes)
+          assert(stats.lost.full == before.lost.full and stats.lost.refused > (before.lost.refused or 0))
+          assert(put(outbox, 0) and outbox:stats().trouble == nil)
+        end
+        local outbox, n = open(), 0
+        repeat
+          n = n + 1
+          assert(put(outbox, n))
+        until (outbox:stats().lost.full or 0) > 0
+        local half = outbox.spool:half_of_disk()
+        check(outbox, "put", { text = ("x"):rep(half // 2) })
+        check(outbox, "put", { text = ("x"):rep(2 * half) })
+        check(outbox, "attributes", { text = ("x"):rep(half // 2) })
+        local many = {}
+        for i = 1, half // 100 do many["key" .. i] = ("x"):rep(40) end
+        check(outbox, "attributes", many)
+        assert(outbox:close())
+        -- Something else fills the disk, and the file has little.
+        os.remove(path)
+        os.remove(path .. "-wal")
+        outbox = assert(dev:outbox { path = path, sync_every = 3600 })
+        for i = 1, 20 do assert(put(outbox, i)) end
+        assert(outbox:sync())
+        fill_disk()
+        check(outbox, "put", { text = ("x"):rep(half // 2) })
+        check(outbox, "attributes", { text = ("x"):rep(half // 2) })
+        assert(outbox:close())
+        local stats = open():stats()
+        print(stats.records + (stats.lost.full or 0))
+      ]])
+      assert.equal("22\n", said)
+    end)
+
     it("sends and removes what it has where something else fills the disk, and records on in that room", function()
       local said = run(disk, "refuse", [[
         local outbox = open()
@@ -192,6 +232,40 @@ describe("an outbox on a small file system", function()
 
     if not disk.any_order then return end
 
+    it("goes on for ever with records whose keys are always new", function()
+      local said = run(disk, "refuse", [[
+        local outbox, n = open(), 0
+        local least
+        for round = 1, 8 do
+          local from = n
+          while outbox:put { n = n + 1, ["a key that no other record has, " .. n] = true } do n = n + 1 end
+          least = least or n - from
+          assert(n - from > least * 3 // 4, n - from)
+          within(outbox)
+          assert(outbox.spool:remove(outbox.number, 0, 1 << 40))
+          if round == 4 then
+            assert(outbox:close())
+            outbox = open()
+          end
+        end
+        print(outbox:stats().records)
+      ]])
+      assert.equal("0\n", said)
+    end)
+
+    it("sets aside what is refused though it is full, and makes room of that first", function()
+      local said = run(disk, "refuse", [[
+        local outbox = open()
+        local count = fill(outbox, 0)
+        for i = 0, count - 2 do assert(outbox:reject(i, i, 1, outbox:record(i):take(), ("no "):rep(1000))) end
+        assert(#outbox:rejected() > 0 and outbox:stats().records == 1 and outbox:stats().lost.rejected == count - 1)
+        local again = fill(outbox, 0)
+        within(outbox)
+        print(again > count * 3 // 4, #outbox:rejected(), outbox:stats().records == again + 1)
+      ]])
+      assert.equal("true\t0\ttrue\n", said)
+    end)
+
     it("has what it ought to have, whatever is put, removed, set aside, closed or killed, and in any order", function()
       local said = run(disk, "refuse", [[
         local spool = require "thingsboard.spool"
@@ -217,7 +291,7 @@ describe("an outbox on a small file system", function()
           local ok, _, code = store:sync()
           counts[n] = counts[n] + #list
           if ok then return true end
-          assert(code == "FULL", code)
+          assert(code == "FULL" or code == "TOOBIG", code)
           removed(n, store:remove(devices[n], first, last))
           return false
         end

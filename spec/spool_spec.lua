@@ -261,9 +261,17 @@ describe("the outbox's store", function()
     assert(store:query "PRAGMA query_only = 0")
     assert.equal(2, store:device "y")
     store:set_limit(0)
-    assert(store:put(1, { text = ("x"):rep(100000) }))
-    assert.equal("FULL", select(3, store:sync()))
+    local first = assert(store:put(1, { text = ("x"):rep(100000) }))
+    assert.equal("TOOBIG", select(3, store:sync()))
+    assert.equal("TOOBIG", select(3, store:reserve(100000)))
     assert.equal(1, (store:counts(1)))
+    assert.equal(1, store:discard_pending(1, first, first))
+    local ok, code
+    repeat
+      assert(store:put(1, { text = ("x"):rep(1000) }))
+      ok, code = store:sync(), select(3, store:sync())
+    until not ok or store:counts(1) > 1000
+    assert.equal("FULL", code)
   end)
 
   it("has one name for a file, there or not", function()

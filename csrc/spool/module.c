@@ -8,7 +8,8 @@ written from rows, so no record becomes a Lua string.
 Each device's records are numbered.
 
 A method that fails returns nil, what is wrong, and SQLite's name of the error: `BUSY` when another process has the
-file, `CORRUPT` or `NOTADB` when it is damaged, `FULL` when it cannot grow, `MOVED` when it was removed or renamed. */
+file, `CORRUPT` or `NOTADB` when it is damaged, `FULL` when it cannot grow, `TOOBIG` when what is to be written is too
+large even for the room that records take which could be removed, `MOVED` when it was removed or renamed. */
 #include "base/fork.h"
 #include "base/memory.h"
 #include "base/userdata.h"
@@ -72,6 +73,7 @@ static const char *code_name(int code) {
     return #name;
     NAME(BUSY)
     NAME(FULL)
+    NAME(TOOBIG)
     NAME(READONLY)
     NAME(IOERR)
     NAME(CORRUPT)
@@ -91,6 +93,8 @@ static int failure(lua_State *L, const struct tb_spool *spool, int code) {
   lua_pushnil(L);
   if (code == SQLITE_READONLY_DBMOVED)
     lua_pushfstring(L, "%s: the file was removed, or has another name", spool->path);
+  else if (code == SQLITE_TOOBIG)
+    lua_pushfstring(L, "%s: this is too large for the room that the file and its log have", spool->path);
   else if ((code & 0xFF) == SQLITE_BUSY)
     lua_pushfstring(L, "%s: another process has this outbox open", spool->path);
   else
@@ -358,7 +362,7 @@ of the call, each a millisecond later than the one before.
 @tparam table values what `body:telemetry` takes
 @treturn[1] integer the number of the first record; raises when memory is short
 @treturn[1] integer the number of the last record
-@treturn[1] boolean whether they may wait in memory
+@treturn[1] ?boolean whether they may wait in memory; nil: not these, which are so large that the file may lack room
 @treturn[1] integer how many records wait now
 @treturn[1] integer and how many bytes
 @treturn[1] boolean whether nobody knows what time it is
@@ -390,7 +394,11 @@ static int spool_put(lua_State *L) {
   }
   lua_pushinteger(L, first);
   lua_pushinteger(L, device->next - 1);
-  lua_pushboolean(L, up < spool->due);
+  bool is_large = spool->db != NULL && tb_room_pages(spool, spool->body.length) > tb_room_in_transaction(spool);
+  if (is_large)
+    lua_pushnil(L);
+  else
+    lua_pushboolean(L, up < spool->due);
   lua_pushinteger(L, device->count);
   lua_pushinteger(L, device->bytes);
   lua_pushboolean(L, stamped && spool->clock.undated);
@@ -429,6 +437,20 @@ static int spool_remove_oldest(lua_State *L) {
   int code = spool->db == NULL ? SQLITE_OK : tb_sqlite_remove_oldest(spool, device);
   if (code != SQLITE_OK) return failure(L, spool, code);
   lua_pushinteger(L, count - device->count);
+  return 1;
+}
+
+/*** Removes what records that are gone have left in the file: names of keys. That takes long, so it is done only now
+and then.
+@function spool:remove_leftovers
+@treturn[1] integer how much there was
+@return[2] failure */
+static int spool_remove_leftovers(lua_State *L) {
+  struct tb_spool *spool = check_spool(L);
+  int64_t count = 0;
+  int code = spool->db == NULL ? SQLITE_OK : tb_sqlite_remove_shapes(spool, &count);
+  if (code != SQLITE_OK) return failure(L, spool, code);
+  lua_pushinteger(L, count);
   return 1;
 }
 
@@ -642,6 +664,27 @@ static int read_rows(lua_State *L) {
   return 2;
 }
 
+/* Reserves room for a change of so many bytes. A small one may need none. */
+static int reserve(struct tb_spool *spool, size_t bytes) {
+  int code = tb_room_for(spool, tb_room_pages(spool, bytes));
+  bool is_full = code == SQLITE_FULL || code == SQLITE_TOOBIG;
+  return is_full && (int64_t)bytes <= spool->page ? SQLITE_OK : code;
+}
+
+/*** Reserves room for a transaction of several statements.
+@function spool:reserve
+@tparam integer bytes of all of them
+@treturn[1] boolean true
+@return[2] failure */
+static int spool_reserve(lua_State *L) {
+  struct tb_spool *spool = check_spool(L);
+  lua_Integer bytes = luaL_checkinteger(L, 2);
+  int code = spool->db == NULL ? SQLITE_CANTOPEN : reserve(spool, (size_t)bytes);
+  if (code != SQLITE_OK) return failure(L, spool, code);
+  lua_pushboolean(L, true);
+  return 1;
+}
+
 /*** Runs one SQL statement, for what is done seldom. Strings go as blobs.
 @function spool:query
 @tparam string sql
@@ -663,10 +706,7 @@ static int spool_query(lua_State *L) {
   if (spool->db == NULL) return failure(L, spool, SQLITE_CANTOPEN);
   sqlite3_stmt *statement = NULL;
   int code = sqlite3_prepare_v2(spool->db, lua_tostring(L, 2), -1, &statement, NULL);
-  if (code == SQLITE_OK && !sqlite3_stmt_readonly(statement)) {
-    code = tb_room_for(spool, tb_room_pages(spool, bytes));
-    if (code == SQLITE_FULL && (int64_t)bytes <= spool->page) code = SQLITE_OK; /* it may need none */
-  }
+  if (code == SQLITE_OK && !sqlite3_stmt_readonly(statement)) code = reserve(spool, bytes);
   if (code != SQLITE_OK) {
     sqlite3_finalize(statement);
     return failure(L, spool, code);
@@ -744,12 +784,14 @@ static const luaL_Reg METHODS[] = {{"open", spool_open},
                                    {"batch", spool_batch},
                                    {"remove", spool_remove},
                                    {"remove_oldest", spool_remove_oldest},
+                                   {"remove_leftovers", spool_remove_leftovers},
                                    {"set_limit", spool_set_limit},
                                    {"half_of_disk", spool_half_of_disk},
                                    {"date", spool_date},
                                    {"counts", spool_counts},
                                    {"oldest", spool_oldest},
                                    {"newest", spool_newest},
+                                   {"reserve", spool_reserve},
                                    {"query", spool_query},
                                    {"set_clock_policy", spool_set_clock_policy},
                                    {"offset", spool_offset},

@@ -20,7 +20,8 @@ enum {
   TOUCHED = 8,
   /* Of these it adds: where the tree gets higher. And as many stay free, for the counters. */
   SPLIT = 3,
-  KEPT_FREE = 3
+  KEPT_FREE = 3,
+  MOST_PART = 4 /* the part of a full file for which what it holds may be removed */
 };
 
 void tb_room_set_limit(struct tb_spool *spool, int64_t limit) {
@@ -152,7 +153,8 @@ static int extend_log(struct tb_spool *spool, sqlite3_file *log, int64_t file_le
   int64_t wanted = log_size(spool, spool->interval + pages + TOUCHED);
   int code = log->pMethods->xFileSize(log, &length);
   if (code != SQLITE_OK || length >= wanted) return code;
-  return wanted > spool->limit - file_length ? SQLITE_FULL : extend(log, wanted);
+  code = wanted > spool->limit - file_length ? SQLITE_FULL : extend(log, wanted);
+  return code == SQLITE_FULL ? SQLITE_TOOBIG : code; /* the log gets no longer when records are removed */
 }
 
 static int extend_file(struct tb_spool *spool, sqlite3_file *file, sqlite3_file *log, int64_t wanted) {
@@ -191,6 +193,7 @@ int tb_room_for(struct tb_spool *spool, int64_t pages) {
     code = extend_file(spool, file, log, (length / spool->page + missing) * spool->page);
     if (code == SQLITE_OK) code = file->pMethods->xFileSize(file, &length);
   }
+  if (code == SQLITE_FULL && pages > length / spool->page / MOST_PART) return SQLITE_TOOBIG;
   if (code != SQLITE_OK) return code;
   spool->spare = length / spool->page - used;
   spool->lent = pages + SPLIT;

@@ -8,8 +8,8 @@
  *   small: many records are written, and removed, in several. The log stays when the file is closed.
  * - Removing whole rows takes no new page.
  *
- * File and log together stay within spool->limit. Where they cannot grow the code is SQLITE_FULL, and nothing has been
- * written. */
+ * File and log together stay within spool->limit. Where they cannot grow nothing has been written, and the code is
+ * SQLITE_FULL if there is room once records are removed, SQLITE_TOOBIG if there would be none, or for too many. */
 #ifndef TB_ROOM_H
 #define TB_ROOM_H
 

@@ -59,6 +59,8 @@ const char *const TB_SQL[TB_STATEMENTS] = {
     [TB_SHAPE_OF] = "SELECT number FROM shapes WHERE keys = ?",
     [TB_KEYS_OF] = "SELECT keys FROM shapes WHERE number = ?",
     [TB_ADD_SHAPE] = "INSERT INTO shapes (keys) VALUES (?)",
+    [TB_UNUSED_SHAPES] = "SELECT number FROM shapes WHERE number NOT IN (SELECT shape FROM runs) LIMIT ?",
+    [TB_DELETE_SHAPE] = "DELETE FROM shapes WHERE number = ?",
     [TB_DATE] = "UPDATE periods SET offset = ? WHERE boot = ? AND offset IS NULL",
     [TB_PAGE_COUNT] = "PRAGMA page_count",
     [TB_FREE_PAGES] = "PRAGMA freelist_count",

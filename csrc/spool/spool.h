@@ -65,6 +65,7 @@ struct tb_spool {
   int64_t period;              /* in which records are undated now, its number in the file; 0: none yet */
   struct tb_buffer shape_keys; /* of the shape that was used last, */
   int64_t shape;               /* and its number in the file; 0: none */
+  int64_t removed;             /* rows, since shapes that none has were removed, too */
 };
 
 #endif

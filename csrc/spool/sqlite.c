@@ -10,7 +10,8 @@
 enum {
   /* The data up to which a row takes more records: four fill a page. A record takes 4 bytes at least. */
   MOST_JOINED_BYTES = 900,
-  FREED_PAGES = 8 /* how much is removed at once when the oldest records make room */
+  FREED_PAGES = 8,    /* how much is removed at once when the oldest records make room, */
+  FREED_SHAPES = 1024 /* and how many shapes */
 };
 
 _Static_assert(MOST_JOINED_BYTES / 4 <= TB_MOST_IN_RUN, "a row takes no more records than a run");
@@ -266,6 +267,7 @@ int tb_sqlite_open(struct tb_spool *spool) {
   static int (*const STEPS[])(struct tb_spool *) = {open_database, migrate, tb_room_open, prepare, attach_devices};
   int code = SQLITE_OK;
   spool->problem = NULL;
+  spool->removed = INT64_MAX / 2; /* nobody knows how many other processes have removed */
   for (size_t i = 0; code == SQLITE_OK && i < sizeof STEPS / sizeof *STEPS; i++) code = STEPS[i](spool);
   return code;
 }
@@ -457,6 +459,7 @@ static int take_out(struct tb_spool *spool, struct tb_device *device, int64_t fi
   if (code == SQLITE_OK) {
     bind_range(device, spool->statements[TB_DELETE], from, last);
     code = run(spool, TB_DELETE);
+    spool->removed += sqlite3_changes(spool->db);
   }
   if (code == SQLITE_OK) code = write_rest(spool, device, &left.head);
   if (code == SQLITE_OK) code = write_rest(spool, device, left.tail.run.count > 0 ? &left.tail : &right.tail);
@@ -510,6 +513,47 @@ int tb_sqlite_remove_oldest(struct tb_spool *spool, struct tb_device *device) {
   int64_t last = device->next;
   int code = last_at_once(spool, device, 0, FREED_PAGES * spool->page, &last);
   return code == SQLITE_OK ? remove_at_once(spool, device, 0, last) : code;
+}
+
+static int read_unused_shapes(struct tb_spool *spool, int64_t numbers[FREED_SHAPES], int64_t *count) {
+  sqlite3_stmt *statement = spool->statements[TB_UNUSED_SHAPES];
+  int code;
+  *count = 0;
+  sqlite3_bind_int64(statement, 1, FREED_SHAPES);
+  while ((code = sqlite3_step(statement)) == SQLITE_ROW) numbers[(*count)++] = sqlite3_column_int64(statement, 0);
+  sqlite3_reset(statement);
+  return code == SQLITE_DONE ? SQLITE_OK : code;
+}
+
+/* Deletes shapes in one transaction. */
+static int delete_shapes(struct tb_spool *spool, const int64_t *numbers, int64_t count) {
+  int code = run(spool, TB_BEGIN);
+  if (code != SQLITE_OK) return code;
+  for (int64_t i = 0; code == SQLITE_OK && i < count; i++) {
+    sqlite3_bind_int64(spool->statements[TB_DELETE_SHAPE], 1, numbers[i]);
+    code = run(spool, TB_DELETE_SHAPE);
+  }
+  return finish(spool, code);
+}
+
+int tb_sqlite_remove_shapes(struct tb_spool *spool, int64_t *count) {
+  int64_t numbers[FREED_SHAPES], pages = 0, found;
+  *count = 0;
+  int code = read_number(spool->statements[TB_PAGE_COUNT], &pages);
+  sqlite3_reset(spool->statements[TB_PAGE_COUNT]);
+  if (code != SQLITE_OK || spool->removed < pages) return code;
+  tb_room_forget(spool);
+  spool->shape = 0;
+  int64_t at_once = tb_room_in_transaction(spool) / 2; /* each has an entry in an index, too */
+  code = read_unused_shapes(spool, numbers, &found);
+  if (code == SQLITE_OK && found < FREED_SHAPES) spool->removed = 0;
+  while (code == SQLITE_OK && *count < found) {
+    int64_t some = found - *count < at_once ? found - *count : at_once;
+    code = delete_shapes(spool, numbers + *count, some);
+    if (restarts_log(spool, code)) code = delete_shapes(spool, numbers + *count, some);
+    if (code == SQLITE_OK) *count += some;
+  }
+  return code;
 }
 
 int tb_sqlite_date(struct tb_spool *spool, int64_t offset) {

@@ -33,6 +33,10 @@ int tb_sqlite_remove(struct tb_spool *spool, struct tb_device *device, int64_t f
 /* Removes some of a device's oldest records in the file, whole rows, to make room. */
 int tb_sqlite_remove_oldest(struct tb_spool *spool, struct tb_device *device);
 
+/* Removes shapes that no row has any more, and says how many these were. It reads all rows, so it does so only once as
+ * many have been removed as the file has pages. */
+int tb_sqlite_remove_shapes(struct tb_spool *spool, int64_t *count);
+
 /* Dates the undated records of this boot: the offset is added to their uptimes. */
 int tb_sqlite_date(struct tb_spool *spool, int64_t offset);
 

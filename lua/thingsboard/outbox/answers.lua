@@ -38,6 +38,8 @@ answers.rows = {
   { said = "the outbox is full",
     becomes = "the oldest is dropped; with `when_full = \"refuse\"` `put` fails",
     counter = "`lost.full`, `lost.refused`; `lost.unconfirmed` if it was sent and not confirmed" },
+  { said = "it is too large for the room that the file could have",
+    becomes = "`put` and `attributes` fail, and nothing is dropped for it", counter = "`lost.refused`" },
   { said = "it is older than `max_age`", becomes = "it is dropped",
     counter = "`lost.expired`; `lost.unconfirmed` likewise" },
 }

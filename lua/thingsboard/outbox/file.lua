@@ -250,7 +250,11 @@ end
 -- Writes the changed attributes and counters of all users, in one transaction.
 local function write_changes(self)
   if not self.changed then return true end
-  local ok, reason, code = transact(self, function()
+  local bytes = 0
+  for _, outbox in next, self.users do bytes = bytes + saved.size_of_changes(outbox) end
+  local ok, reason, code = self.spool:reserve(bytes)
+  if not ok then return nil, reason, code end
+  ok, reason, code = transact(self, function()
     for _, outbox in next, self.users do
       local written, why, name = saved.write_changes(outbox)
       if not written then return nil, why, name end
@@ -280,20 +284,19 @@ local function write(self)
   return self.spool:sync()
 end
 
--- Drops some records, by each outbox's `when_full`: of the outbox that has most. When no records wait on the disk,
--- records that were set aside fill the file, and the oldest of them are dropped.
+-- Drops what is needed least: what records that are gone have left, then the oldest records that were set aside, then
+-- some records that wait, by each outbox's `when_full`: of the outbox that has most.
 -- @treturn boolean whether there is more room now
 local function make_room(self)
+  if (self.spool:remove_leftovers() or 0) > 0 then return true end
+  local rejected = self.spool:query(schema.is_rejected)
+  if rejected and rejected[1] and self.spool:query(schema.forget_oldest_rejected) then return true end
   local fullest, most = nil, 0
-  local waiting = false
   for _, outbox in next, self.users do
     local count = self.spool:counts(outbox.number)
     if count > most and not outbox.refuse then fullest, most = outbox, count end
-    waiting = waiting or self.spool:newest(outbox.number) ~= false
   end
-  if waiting then return fullest ~= nil and fullest:drop_oldest() end
-  local rejected = self.spool:query(schema.is_rejected)
-  return rejected ~= nil and rejected[1] ~= nil and self.spool:query(schema.forget_oldest_rejected) ~= nil
+  return fullest ~= nil and fullest:drop_oldest()
 end
 
 --- Writes everything that has changed. Where the file is full, and may not grow, the oldest records make room.

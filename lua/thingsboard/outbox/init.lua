@@ -30,6 +30,7 @@ local PLANS = {
 
 local MOST_IN_MEMORY = 10000 -- records, while the disk fails
 local MOST_REJECTED = 1000
+local MOST_WAITING = 4096 -- bytes of attributes that wait for `sync_every`; a small file may lack room for more
 
 local function check_budget(name, notation)
   return budget.new(notation) or
@@ -89,7 +90,7 @@ function outbox.new(client, given)
     turn = 0, -- the kind of post that was sent last
     backlog_end = 0, -- records from this number on are fresh
     held = ranges.new(), -- records that no batch may take: those that are sent, in doubt, or removed after either
-    sent_undeleted = {}, -- ranges of records: they are sent and could not be removed yet
+    sent_undeleted = {}, -- ranges of records, and attributes: they are sent and could not be removed yet
     bisect = bisect.new(), -- searches for the record for which a batch was refused
     doubts = doubts.new(sender.first_pause, sender.longest_pause, -- what was refused alone
       payload.value("outbox", option.confirm_key .. "_sample")),
@@ -229,9 +230,9 @@ function outbox:expire()
 end
 
 -- Writes what was put to the disk: now, or at the next commit of `sync_every`.
-local function settle(self)
+local function settle(self, at_once)
   local file = self.file
-  if self.sync_every and not file.trouble then
+  if self.sync_every and not at_once and not file.trouble then
     local now = core.monotonic()
     if not file.sync_at then file:sync_at_last(now + self.sync_every, self.loop) end
     if now < file.sync_at then
@@ -258,14 +259,21 @@ function outbox:is_tight()
   return count > self.max_records // 2 or bytes > self.max_bytes // 2
 end
 
-local function refused(self, count)
+local function refused(self, count, call, reason)
   self:lose("refused", count)
-  return nil, errors.new("full", "put: the outbox is full", { retryable = true })
+  return nil, errors.new("full", ("%s: %s"):format(call, reason or "the outbox is full"), { retryable = true })
+end
+
+-- The error for so many values that could not be written.
+local function not_kept(self, count, call, reason, code)
+  if code == "FULL" then return refused(self, count, call) end
+  if code == "TOOBIG" then return refused(self, count, call, reason) end
+  return nil, errors.new("file", ("%s: this cannot be kept: %s"):format(call, reason), { retryable = true })
 end
 
 -- Sees to the records that were put last, so many.
-local function keep(self, count)
-  local ok, reason, code = settle(self)
+local function keep(self, count, at_once)
+  local ok, reason, code = settle(self, at_once)
   if ok then
     self.unsynced = 0
     return true
@@ -274,8 +282,7 @@ local function keep(self, count)
     if not self.spool:remove(self.number, following - count, following - 1) then -- some of many may be on the disk
       self.spool:discard_pending(self.number, following - count, following - 1)
     end
-    if code == "FULL" then return refused(self, count) end
-    return nil, errors.new("file", "put: the record cannot be kept: " .. reason, { retryable = true })
+    return not_kept(self, count, "put", reason, code)
   end
   self.unsynced = self.unsynced + count
   while self.unsynced > MOST_IN_MEMORY do
@@ -302,16 +309,16 @@ function outbox:put(values, in_order)
   end
   if self.refuse and type(values) == "table" then
     local more = values[1] ~= nil and #values or 1
-    if is_full(self, more) then return refused(self, more) end
+    if is_full(self, more) then return refused(self, more, "put") end
   end
   local first, last, may_wait, count, bytes, undated = self.spool:put(self.number, values)
   if not first then return nil, errors.new("value", "put: " .. last) end
   if self.refuse and bytes > self.max_bytes then
-    return refused(self, self.spool:discard_pending(self.number, first, last))
+    return refused(self, self.spool:discard_pending(self.number, first, last), "put")
   end
   if undated then self.file:put_undated() end
   if not may_wait or not self.sync_every then
-    ok, err = keep(self, last - first + 1)
+    ok, err = keep(self, last - first + 1, may_wait == nil)
     if not ok then return nil, err end
   end
   if in_order then self.backlog_end = select(3, self.spool:counts(self.number)) end
@@ -337,7 +344,7 @@ end
 -- @tparam table values
 -- @treturn[1] boolean true
 -- @treturn[2] nil
--- @treturn[2] table the error
+-- @treturn[2] table the error: kind `value`, `full`, `file`
 function outbox:attributes(values)
   local ok, err = check_open(self, "attributes")
   if not ok then return nil, err end
@@ -358,31 +365,39 @@ function outbox:attributes(values)
     if before[name] and before[name].in_doubt then self.doubts:remove(before[name].in_doubt) end
   end
   self.file.changed = true
-  local reason
-  ok, reason = settle(self)
+  local reason, code
+  ok, reason, code = settle(self, saved.size_of_changes(self) > MOST_WAITING)
   if not ok and not self.in_memory then
+    local count = 0
     for key, attribute in next, before do
       self.pending[key] = attribute or nil
       if attribute then attribute.in_doubt = nil end
+      count = count + 1
     end
-    return nil, errors.new("file", "attributes: they cannot be kept: " .. reason, { retryable = true })
+    return not_kept(self, count, "attributes", reason, code)
   end
   if self.running then self.news:raise() end
   return true
 end
 
---- Attributes that the server has: they go, unless they have another value by now.
+--- Attributes that the server has: they go, unless they have another value by now. Where the disk has no room for
+-- that, later.
 -- @tparam table sent versions by key
 function outbox:attributes_sent(sent)
+  local left
   for key, version in next, sent do
     local attribute = self.pending[key]
     if attribute and attribute.version == version then
-      self.pending[key] = nil
-      if self.file:is_open() then
-        self.spool:query(schema.forget_attribute, self.file_number, key)
+      if self.file:is_open() and not self.spool:query(schema.forget_attribute, self.file_number, key) then
+        attribute.sent = true
+        left = left or {}
+        left[key] = version
+      else
+        self.pending[key] = nil
       end
     end
   end
+  if left then table.insert(self.sent_undeleted, { versions = left, records = 0 }) end
 end
 
 --- Sets aside records that the server does not accept.
@@ -394,10 +409,14 @@ end
 -- @treturn boolean whether that is on the disk
 function outbox:reject(first, last, records, body, reason)
   if not self.file:is_open() then return false end
-  local ok = self.spool:query(schema.reject, self.file_number,
-    body, reason, core.now())
-  if not ok or not self.spool:remove(self.number, first, last) then return false end
+  local function note() return self.spool:query(schema.reject, self.file_number, body, reason, core.now()) end
+  local noted = note()
+  if not self.spool:remove(self.number, first, last) then return false end
   self:lose("rejected", records)
+  if not noted and not note() then -- in a file that is full it takes the records' room, and that of older ones
+    self.spool:query(schema.forget_oldest_rejected)
+    note()
+  end
   self.spool:query(schema.forget_rejected,
     self.file_number, MOST_REJECTED)
   return true

@@ -16,13 +16,18 @@ local STUCK = 3
 -- before a list is tried again.
 local SHORT_LISTS, OBJECTS = 3, 50
 
---- Removes from the file the records that need not be sent again. Where the disk has no room for that, later.
+--- Removes from the file what need not be sent again. Where the disk has no room for that, later.
 -- @tparam table outbox
 function outcome.remove_sent(outbox)
-  while outbox.sent_undeleted[1] do
-    local range = outbox.sent_undeleted[1]
-    if not outbox.spool:remove(outbox.number, range.first, range.last) then return end
-    table.remove(outbox.sent_undeleted, 1)
+  local items, failed = outbox.sent_undeleted, false
+  outbox.sent_undeleted = {}
+  for _, item in ipairs(items) do
+    if item.versions then
+      outbox:attributes_sent(item.versions)
+    else
+      failed = failed or not outbox.spool:remove(outbox.number, item.first, item.last)
+      if failed then table.insert(outbox.sent_undeleted, item) end
+    end
   end
 end
 
@@ -79,14 +84,9 @@ end
 
 -- Items that were sent need not be sent again: they leave the file.
 local function finish(outbox, items)
-  for _, item in ipairs(items) do
-    if item.versions then
-      outbox:attributes_sent(item.versions)
-    else
-      table.insert(outbox.sent_undeleted, item)
-    end
-  end
+  for _, item in ipairs(items) do table.insert(outbox.sent_undeleted, item) end
   outcome.remove_sent(outbox)
+  if outbox.sent_undeleted[1] then outcome.remove_sent(outbox) end -- there may be room now
 end
 
 local function item_passed(outbox, item, post, now)

@@ -82,6 +82,17 @@ function saved.opened(outbox, found)
   outbox.file.changed = true
 end
 
+--- How much `write_changes` writes of attributes.
+-- @tparam table outbox
+-- @treturn integer bytes
+function saved.size_of_changes(outbox)
+  local bytes = 0
+  for key, attribute in next, outbox.pending do
+    if not attribute.on_disk then bytes = bytes + #key + #attribute.value end
+  end
+  return bytes
+end
+
 --- Writes the changed counters and attributes, within a transaction of the file's.
 -- @tparam table outbox
 -- @return as `spool:query`

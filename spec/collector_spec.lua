@@ -50,6 +50,36 @@ describe("collectors", function()
     end)
   end
 
+  -- A collector as a function of the module, the device and its options.
+  local function load_collector(name)
+    local path = package.searchpath("thingsboard.collector." .. name, package.path)
+    return assert(loadfile(path))
+  end
+
+  it("refuse an option of another type, and name it", function()
+    for name, own in pairs {
+      dhcp = { "file" }, load = {}, network = { "interfaces" }, storage = { "paths" }, temperature = {},
+      wifi = { "interfaces", "iw", "ubus" },
+    } do
+      for _, option in ipairs { "every", "root", table.unpack(own) } do
+        assert.error_matches(function() load_collector(name)(tb, {}, { [option] = true }) end,
+          "collector: option '" .. option .. "' must be ")
+      end
+    end
+  end)
+
+  it("measure every minute, what changes slowly every five, unless the options say otherwise", function()
+    local periods = { dhcp = 60, load = 60, memory = 60, network = 60, storage = 300, temperature = 60, wifi = 60 }
+    local module = setmetatable({ sleep = coroutine.yield }, { __index = tb })
+    for name, seconds in pairs(periods) do
+      for _, every in ipairs { seconds, 7 } do
+        local run = coroutine.wrap(load_collector(name))
+        local options = { root = root, every = every ~= seconds and every or nil }
+        assert.equal(every, run(module, { put = function() end }, options), name)
+      end
+    end
+  end)
+
   it("tell load and uptime", function()
     write("/proc/loadavg", "0.52 0.30 1.25 1/234 5678\n")
     write("/proc/uptime", "12345.67 20000.00\n")

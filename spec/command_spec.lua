@@ -641,6 +641,19 @@ describe("thingsboard", function()
     end
   end)
 
+  it("draws on a terminal, and nowhere else, how much of a package it has", function()
+    local script = command.write(directory .. "/bar.lua", [[
+      local bar = require "thingsboard.command.package".bar()
+      for _, call in ipairs { { 5 }, { 0, 0 }, { 0, 1 }, { 1, 3 }, { 1, 1 } } do bar(table.unpack(call)) end
+    ]])
+    local function drawn(full, rest) return ("\r[%s%s] %s"):format(("#"):rep(full), (" "):rep(50 - full), rest) end
+    local terminal <close> = assert(io.popen(("script -qec 'lua5.4 %s' /dev/null </dev/null"):format(script)))
+    assert.equal(drawn(0, "5 bytes") .. drawn(0, "0 bytes\r\n") .. drawn(0, "0 bytes") .. drawn(16, "1 bytes")
+      .. drawn(50, "1 bytes\r\n"), terminal:read "a")
+    local pipe <close> = assert(io.popen("lua5.4 -e 'print(require \"thingsboard.command.package\".bar())' 2>&1"))
+    assert.equal("nil\n", pipe:read "a")
+  end)
+
   describe("update", function()
     local handler, token
 

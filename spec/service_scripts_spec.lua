@@ -48,6 +48,25 @@ describe("thingsboard service", function()
       s:stop()
     end)
 
+    it("all shared attributes when one has changed, and none that was deleted while the token was refused", function()
+      s:write("a.lua", [[
+        local tb, device = ...
+        device:on_attribute("a", function(value) print(value, device.attributes.b) end)
+      ]])
+      s.e:set_shared(s:token(), '{"a":1,"b":2}')
+      s:start()
+      s:wait_for_log "a.lua: 1\t2"
+      s.e:set_shared(s:token(), '{"a":3}')
+      s:wait_for_log "a.lua: 3\t2"
+      s.e:fault { path = "/attributes", how = "status", status = 401 }
+      s.e:set_shared(s:token(), '{"a":4}') -- ends the poll that is open
+      s:wait_for_log "status 401"
+      s.e:delete_shared(s:token(), { "b" })
+      s.e:set_shared(s:token(), '{"a":5}')
+      s.e:clear_faults()
+      s:wait_for_log "a.lua: 5\tnil"
+    end)
+
     it("globals of its own", function()
       s:write("a.lua", "shared = 1 string.mine = nil local tb = ... tb.sleep(0.2) print('a', shared)")
       s:write("b.lua", "local tb = ... tb.sleep(0.1) print('b', shared) shared = 2")

@@ -121,7 +121,7 @@ end
 
 -- Takes the task off the event and the deadline that it waits for.
 local function stop_waiting(self, which)
-  if which.event then self.waiting[which.event] = nil end
+  self.waiting[which.event] = nil -- false is never a key of it
   which.event = false
   which.timer = false -- marks its entry in the heap as stale
 end
@@ -147,7 +147,7 @@ end
 local function after_resume(self, which, ok, message)
   local thread = which.thread
   if status(thread) ~= "dead" then return make_ready(self, which) end -- resume it in the next step
-  if which.event then stop_waiting(self, which) end -- memory ran out while it was being suspended
+  stop_waiting(self, which) -- memory may have run out while it was being suspended
   finish(self, which, ok and which.outcome or errors.NO_MEMORY) -- replaced below if memory suffices
   if ok then
     coroutine.close(thread) -- frees most of its stack before the collector comes
@@ -359,7 +359,7 @@ end
 
 -- The host has resumed the coroutine, or closed it.
 function waiter:__close()
-  if self.event then stop_waiting(self.loop, self) end
+  stop_waiting(self.loop, self)
   self.loop.waiters = self.loop.waiters - 1
   notify_host(self.loop)
 end

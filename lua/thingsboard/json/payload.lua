@@ -6,10 +6,9 @@ local json = require "thingsboard.json.decode"
 
 local payload = {}
 
--- The buffer that all texts are written to. Nil while it is in use: a finalizer that writes during that time, or a call
--- after an error, makes another.
-local spare = core.body()
-local write_telemetry, write_values, write_value = spare.telemetry, spare.values, spare.value
+-- The buffer that all texts are written to. No finalizer can run while it is written, and an error leaves it empty.
+local body = core.body()
+local write_telemetry, write_values, write_value = body.telemetry, body.values, body.value
 local type = type
 
 -- The level at which mistakes of the script are raised: between its call and the writer stand the method and a function
@@ -23,10 +22,7 @@ end
 -- Writes a value by a method of the body and returns the text. Functions of this module must tail-call it, or LEVEL is
 -- wrong.
 local function text_of(write, what, value)
-  local body = spare or core.body()
-  spare = nil
   local text, reason = write(body, value, what, LEVEL, true)
-  spare = body
   if text then return text end
   return refuse(what, reason)
 end

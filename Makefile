@@ -89,13 +89,13 @@ $(BUILD)/embed: examples/embed/embed.c
 	@mkdir -p $(@D)
 	$(call run,CC  ,$(CC) $(STANDARD) $(WARNINGS) $(CFLAGS) -o $@ $< -l$(LUA))
 
-# What specs need that Lua does not have.
+# What specs need that Lua does not have. oom.c looks for its callers, which takes tables for unwinding.
 SPEC_LIBS_powercut = -lsqlite3
 SPEC_LIBS_refuse = -Wl,--no-as-needed -lcrypto
 
 $(BUILD)/spec/%.so: spec/support/%.c Makefile
 	@mkdir -p $(@D)
-	$(call run,CC  ,$(CC) $(STANDARD) $(WARNINGS) -O2 -g -shared -fPIC -o $@ $< $(SPEC_LIBS_$*))
+	$(call run,CC  ,$(CC) $(STANDARD) -fasynchronous-unwind-tables $(WARNINGS) -O2 -g -shared -fPIC -o $@ $< $(SPEC_LIBS_$*))
 
 install: all
 	install -d $(DESTDIR)$(INST_LIBDIR)/thingsboard $(sort $(dir $(FACE:%=$(DESTDIR)$(INST_LUADIR)/%)))

@@ -88,6 +88,26 @@ describe("whose answer it is:", function()
     assert.is_false(is_own(answer.nothing, 403, "Device was deleted!", true))
   end)
 
+  it("an error object lacks nothing, and has nothing of another type", function()
+    for _, object in ipairs {
+      { message = "x", errorCode = 2, status = 404, timestamp = 1 },
+      { timestamp = "2026-11-27T07:00:00.000+00:00", status = 404, error = "Not Found", path = "/api/v1/T/telemetry" },
+    } do
+      assert.is_true(is_own(answer.nothing, 404, cjson.encode(object), false))
+      for key, value in pairs(object) do
+        for _, other in ipairs { false, {}, type(value) == "string" and 5 or "5" } do
+          object[key] = other
+          local text = cjson.encode(object)
+          assert.is_false(is_own(answer.nothing, 404, text, false), text)
+        end
+        object[key] = nil
+        local text = cjson.encode(object)
+        assert.is_false(is_own(answer.nothing, 404, text, false), text)
+        object[key] = value
+      end
+    end
+  end)
+
   it("attributes have two groups, and no others", function()
     assert.same({ client = {}, shared = { a = 1 } }, answer.attributes.read '{"shared":{"a":1}}')
     assert.same({ client = {}, shared = {} }, answer.attributes.read "{}")

@@ -57,13 +57,17 @@ describe("collectors", function()
   end
 
   it("refuse an option of another type, and name it", function()
+    local kinds = {
+      every = "a number above 0", root = "a non%-empty string", file = "a non%-empty string", interfaces = "a table",
+      paths = "a table", iw = "a non%-empty string", ubus = "a non%-empty string",
+    }
     for name, own in pairs {
-      dhcp = { "file" }, load = {}, network = { "interfaces" }, storage = { "paths" }, temperature = {},
-      wifi = { "interfaces", "iw", "ubus" },
+      dhcp = "file", load = "", memory = "", network = "interfaces", storage = "paths", temperature = "",
+      wifi = "interfaces iw ubus",
     } do
-      for _, option in ipairs { "every", "root", table.unpack(own) } do
+      for option in ("every root " .. own):gmatch "%S+" do
         assert.error_matches(function() load_collector(name)(tb, {}, { [option] = true }) end,
-          "collector: option '" .. option .. "' must be ")
+          ("collector: option '%s' must be %s"):format(option, kinds[option]))
       end
     end
   end)

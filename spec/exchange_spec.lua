@@ -536,6 +536,7 @@ describe("the core", function()
       reactor:wake_at(core.monotonic() + 0.05)
       reactor:step()
       assert.error_matches(function() reactor:step(0 / 0) end, "not a time")
+      assert.error_matches(function() reactor:wake_at(0 / 0) end, "not a time")
       assert.error_matches(function() reactor:wake_at "x" end, "number expected")
     end)
 

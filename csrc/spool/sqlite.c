@@ -378,9 +378,9 @@ static bool restarts_log(struct tb_spool *spool, int code) {
 }
 
 int tb_sqlite_sync(struct tb_spool *spool) {
+  if (spool->db != NULL && is_gone(spool)) return SQLITE_READONLY_DBMOVED; /* with all that was written before */
   if (spool->first == NULL) return SQLITE_OK;
   if (spool->db == NULL) return SQLITE_CANTOPEN;
-  if (is_gone(spool)) return SQLITE_READONLY_DBMOVED;
   while (spool->first != NULL) {
     int64_t pages;
     const struct tb_pending *end = end_of_transaction(spool, &pages);

@@ -199,6 +199,23 @@ describe("an outbox", function()
     end)
   end)
 
+  it("sends nothing again that it could not remove, and removes that when it can", function()
+    local outbox = assert(open())
+    fill(outbox, 1, 3)
+    assert(outbox:attributes { version = 7, place = "here" })
+    assert(outbox.spool:query "PRAGMA query_only = 1")
+    outbox:drain { deadline = 5 }
+    local stats = outbox:stats()
+    assert.same({ 0, 0, 3, 2 }, { stats.records, stats.attributes, stats.sent.records, stats.sent.attributes })
+    assert(outbox.spool:query "PRAGMA query_only = 0")
+    assert.is_true(outbox:drain { deadline = 5 })
+    assert.same({ 3, 2 }, { outbox:stats().sent.records, outbox:stats().sent.attributes })
+    assert(outbox:close())
+    outbox = assert(open())
+    assert.same({ 0, 0 }, { outbox:stats().records, outbox:stats().attributes })
+    assert(outbox:close())
+  end)
+
   it("says so where its library cannot be read", function()
     local said = place:run([[
       local open = {}

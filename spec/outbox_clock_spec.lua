@@ -367,6 +367,71 @@ describe("an outbox dates records", function()
     assert.is_true(math.abs(series()[1].ts - tb.now()) < 20000)
   end)
 
+  describe("each differently, where they come faster than milliseconds", function()
+    local BURST <const> = 400 -- in one call; more than a run has
+
+    local function put_burst(from)
+      assert.equal("", (run(([[
+        set(BACK)
+        local outbox = assert(dev:outbox(opened))
+        local list = {}
+        for n = %d, %d do list[#list + 1] = { n = n } end
+        assert(outbox:put(list))
+        assert(outbox:close())
+      ]]):format(from, from + BURST - 1))))
+    end
+
+    local function put_now(outbox, from)
+      local list = {}
+      for n = from, from + BURST - 1 do list[#list + 1] = { n = n } end
+      assert(outbox:put(list))
+    end
+
+    local function another_start(id)
+      local store <close> = spool.spool(path)
+      assert(store:open())
+      assert(store:query(("UPDATE periods SET boot = '%s' WHERE offset IS NULL AND length(boot) > 20"):format(id)))
+    end
+
+    it("and another process goes on before anybody knows the time", function()
+      put_burst(1)
+      put_burst(BURST + 1)
+      local dev <close> = tb.device { url = e.url, token = token }
+      local outbox <close> = assert(dev:outbox { path = path })
+      put_now(outbox, 2 * BURST + 1)
+      assert.is_true(outbox:drain { deadline = 10 })
+      assert_spaced(series(), 3 * BURST)
+    end)
+
+    it("and nobody knew the time in two starts", function()
+      put_burst(1)
+      another_start "first"
+      put_burst(BURST + 1)
+      another_start "second"
+      local dev <close> = tb.device { url = e.url, token = token }
+      local outbox <close> = assert(dev:outbox { path = path })
+      put_now(outbox, 2 * BURST + 1)
+      assert.is_true(outbox:drain { deadline = 10 })
+      assert.equal(2 * BURST, outbox:stats().lost.undated)
+      assert_spaced(series(), 3 * BURST)
+    end)
+
+    it("and nobody knew the time in a start behind one that is dated", function()
+      do
+        local dev <close> = tb.device { url = e.url, token = token }
+        local outbox <close> = assert(dev:outbox { path = path })
+        put_now(outbox, 1)
+      end
+      tb.clock(false)
+      put_burst(BURST + 1)
+      another_start "second"
+      local dev <close> = tb.device { url = e.url, token = token }
+      local outbox <close> = assert(dev:outbox { path = path })
+      assert.is_true(outbox:drain { deadline = 10 })
+      assert_spaced(series(), 2 * BURST)
+    end)
+  end)
+
   it("of a start in which nobody ever knew the time behind the last one that is known, and counts them", function()
     assert.equal("", (run [[
       set(BACK)

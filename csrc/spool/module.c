@@ -316,6 +316,16 @@ static int spool_follow(lua_State *L) {
   return 0;
 }
 
+/*** Lets the next time come behind an uptime that was given before, in this start of the system, while nobody knew the
+time.
+@function spool:follow_uptime
+@tparam integer time milliseconds since the system's start */
+static int spool_follow_uptime(lua_State *L) {
+  struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
+  tb_record_clock_follow_uptime(&spool->clock, check_number(L, 2));
+  return 0;
+}
+
 /*** The last time given, when it is later than the true one: more records came than there were milliseconds, or the
 clock was stepped back.
 @function spool:ahead
@@ -584,6 +594,27 @@ static int spool_newest(lua_State *L) {
   return 1;
 }
 
+/*** The times of records in the file, of all devices.
+@function spool:span
+@tparam integer period the number of that in which they are undated; 0: of those that are dated
+@treturn[1] integer the first; uptimes where they are undated
+@treturn[1] integer the last
+@treturn[2] boolean false: there are none
+@return[3] failure */
+static int spool_span(lua_State *L) {
+  struct tb_spool *spool = check_spool(L);
+  int64_t period = luaL_checkinteger(L, 2), first = INT64_MAX, last = INT64_MIN;
+  int code = spool->db == NULL ? SQLITE_CANTOPEN : tb_sqlite_span(spool, period, &first, &last);
+  if (code != SQLITE_OK) return failure(L, spool, code);
+  if (first > last) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  lua_pushinteger(L, first);
+  lua_pushinteger(L, last);
+  return 2;
+}
+
 /*** The absolute name of a file, which need not be there yet, without links and dots.
 @function real_path
 @tparam string path
@@ -791,11 +822,13 @@ static const luaL_Reg METHODS[] = {{"open", spool_open},
                                    {"counts", spool_counts},
                                    {"oldest", spool_oldest},
                                    {"newest", spool_newest},
+                                   {"span", spool_span},
                                    {"reserve", spool_reserve},
                                    {"query", spool_query},
                                    {"set_clock_policy", spool_set_clock_policy},
                                    {"offset", spool_offset},
                                    {"follow", spool_follow},
+                                   {"follow_uptime", spool_follow_uptime},
                                    {"ahead", spool_ahead},
                                    {"wait", spool_wait},
                                    {"busy", spool_busy},

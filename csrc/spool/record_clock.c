@@ -58,6 +58,16 @@ void tb_record_clock_follow(struct tb_record_clock *clock, int64_t time, int64_t
   clock->given = true;
 }
 
+void tb_record_clock_follow_uptime(struct tb_record_clock *clock, int64_t time) {
+  int64_t up = tb_uptime(), offset;
+  bool dated = clock->given && !clock->undated;
+  if (dated && tb_record_clock_offset(clock, up, &offset)) tb_record_clock_follow(clock, time + offset, INT64_MAX);
+  if (dated || time <= (clock->given ? clock->last : up)) return;
+  clock->last = time;
+  clock->last_up = up;
+  clock->given = clock->undated = true;
+}
+
 bool tb_record_clock_ahead(const struct tb_record_clock *clock, int64_t *last) {
   int64_t up = tb_uptime(), offset;
   *last = clock->last;

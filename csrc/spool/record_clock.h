@@ -38,6 +38,9 @@ void tb_record_clock_became_known(struct tb_record_clock *clock, int64_t offset)
 /* Advances past a timestamp that was given before, unless it is further ahead than `most`. */
 void tb_record_clock_follow(struct tb_record_clock *clock, int64_t time, int64_t most);
 
+/* Advances past an uptime that was given before, in this boot, and is not dated yet. */
+void tb_record_clock_follow_uptime(struct tb_record_clock *clock, int64_t time);
+
 /* The last timestamp given, if it is ahead of the true time. */
 bool tb_record_clock_ahead(const struct tb_record_clock *clock, int64_t *last);
 

@@ -100,6 +100,22 @@ void tb_cursor_close(const struct tb_cursor *cursor) {
   sqlite3_reset(cursor->statement);
 }
 
+int tb_sqlite_span(struct tb_spool *spool, int64_t period, int64_t *first, int64_t *last) {
+  static const struct tb_device all = {0}; /* its records' ids begin with 0 */
+  struct tb_row row;
+  int code;
+  const struct tb_cursor cursor = tb_cursor_open(spool, &all, TB_SELECT, 0, INT64_MAX);
+  while ((code = tb_cursor_next(&cursor, &row)) == SQLITE_ROW) {
+    struct tb_record record = {0};
+    while (row.period == period && tb_run_next(&row.run, &record)) {
+      if (record.ts < *first) *first = record.ts;
+      if (record.ts > *last) *last = record.ts;
+    }
+  }
+  tb_cursor_close(&cursor);
+  return code == SQLITE_DONE ? SQLITE_OK : code;
+}
+
 /* Adds what the rows that begin between two numbers hold to the device's counts, or with -1 takes it away. */
 static int count_rows(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last, int sign) {
   sqlite3_stmt *sum = spool->statements[TB_SUM];

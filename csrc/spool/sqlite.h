@@ -55,6 +55,9 @@ int tb_cursor_next(const struct tb_cursor *cursor, struct tb_row *row);
 
 void tb_cursor_close(const struct tb_cursor *cursor);
 
+/* Widens a span to that of the times of all devices' records that are undated in a period, or with 0 dated. */
+int tb_sqlite_span(struct tb_spool *spool, int64_t period, int64_t *first, int64_t *last);
+
 /* Gives a row its keys: read-only, and valid until keys of another shape are loaded. */
 int tb_sqlite_load_keys(struct tb_spool *spool, struct tb_row *row);
 

@@ -114,15 +114,24 @@ local function date_lost(self)
   local before = self.spool:query(schema.periods_before, self.boot)
   if not before or not before[1] then return end
   self.spool:query(schema.forget_periods, self.boot)
-  local periods, latest = self.spool:query(schema.undated_before, self.boot), self.spool:query(schema.latest_time)
-  if not periods or not latest then return end
-  local span, offset = 0, self.clock:offset_now()
-  for _, period in ipairs(periods) do span = span + 1 + period[3] - period[2] end
-  local at = not are_first and latest[1][1] or offset and offset - span
-  self.has_lost = not at and periods[1] ~= nil
+  local periods, latest = self.spool:query(schema.undated_before, self.boot), self.spool:query(schema.latest_known)
+  local dated, last_dated = self.spool:span(0)
+  if not periods or not latest or dated == nil then return end
+  local lost, length, offset = {}, 0, self.clock:offset_now()
+  for _, row in ipairs(periods) do
+    local first, last = self.spool:span(row[1])
+    if first == nil then return end
+    if first then
+      table.insert(lost, { number = row[1], first = first, last = last })
+      length = length + 1 + last - first
+    end
+  end
+  local known = math.max(latest[1][1] or 0, dated and last_dated or 0)
+  local at = not are_first and known > 0 and known or offset and offset - length
+  self.has_lost = not at and lost[1] ~= nil
   if not at then return end
-  for _, period in ipairs(periods) do
-    local number, first, last = table.unpack(period, 1, 3)
+  for _, period in ipairs(lost) do
+    local number, first, last = period.number, period.first, period.last
     -- Of every device that shares the file, whether it is here or not.
     local ok = self.spool:query(schema.begin) and self.spool:query(schema.count_undated, spool.NUMBERS, number)
       and self.spool:query(schema.date_period, at + 1 - first, number) and self.spool:query(schema.commit)
@@ -146,14 +155,20 @@ local function take_up(self)
   self.has_lost = false
   date_lost(self)
   local undated
-  undated, reason, code = self.spool:query(schema.is_undated, self.boot)
+  undated, reason, code = self.spool:query(schema.undated_now, self.boot)
   if not undated then return nil, reason, code end
+  local first, last
+  if undated[1] then
+    first, last, code = self.spool:span(undated[1][1])
+    if first == nil then return nil, last, code end
+  end
   local found = {}
   for _, outbox in next, self.users do
     found[outbox], reason, code = saved.read(outbox)
     if not found[outbox] then return nil, reason, code end
   end
   if undated[1] then self.undated = true end
+  if first then self.spool:follow_uptime(last) end
   for outbox, has in next, found do saved.opened(outbox, has) end
   return true
 end
@@ -380,7 +395,10 @@ end
 function file:date()
   local offset = self.clock:look() and self.clock:offset_now()
   if not offset then return end
-  if self.undated and self.spool:date(offset) then self.undated = false end
+  if self.undated and self.spool:date(offset) then
+    self.undated = false
+    take_times(self)
+  end
   if self.has_lost then date_lost(self) end
   note_offset(self, offset)
 end

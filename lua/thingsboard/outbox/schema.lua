@@ -40,15 +40,12 @@ return {
   noted_offset = "SELECT offset FROM periods WHERE boot = CAST(? AS TEXT) AND offset IS NOT NULL "
     .. "ORDER BY number DESC LIMIT 1",
   note_offset = "INSERT INTO periods (boot, offset) VALUES (CAST(? AS TEXT), ?)",
-  is_undated = "SELECT 1 FROM periods WHERE boot = CAST(? AS TEXT) AND offset IS NULL",
+  undated_now = "SELECT number FROM periods WHERE boot = CAST(? AS TEXT) AND offset IS NULL",
   periods_before = "SELECT number FROM periods WHERE boot <> CAST(? AS TEXT)",
   forget_periods = "DELETE FROM periods WHERE boot <> CAST(? AS TEXT) "
     .. "AND number NOT IN (SELECT period FROM runs WHERE period IS NOT NULL)",
-  latest_time = "SELECT max(at) FROM (SELECT max(ts + coalesce(offset, 0)) AS at FROM runs LEFT JOIN periods "
-    .. "ON number = period WHERE period IS NULL OR offset IS NOT NULL UNION ALL "
-    .. "SELECT max(count) FROM counters WHERE cause = 'last known time')",
-  undated_before = "SELECT number, min(ts), max(ts) FROM runs JOIN periods ON number = period "
-    .. "WHERE offset IS NULL AND boot <> CAST(? AS TEXT) GROUP BY number ORDER BY number",
+  latest_known = "SELECT max(count) FROM counters WHERE cause = 'last known time'",
+  undated_before = "SELECT number FROM periods WHERE offset IS NULL AND boot <> CAST(? AS TEXT) ORDER BY number",
   count_undated = "INSERT INTO counters SELECT id / ?, 'undated', sum(count) FROM runs WHERE period = ? "
     .. "GROUP BY 1 ON CONFLICT (device, cause) DO UPDATE SET count = count + excluded.count",
   date_period = "UPDATE periods SET offset = ? WHERE number = ?",

@@ -172,6 +172,19 @@ describe("attributes", function()
       end
     end)
 
+    it("tell what differs deep within a value, and what is no longer there", function()
+      local texts = { '{"a":{"b":1}}', '{"a":{}}', '{"a":[]}', '{"a":[1,2]}', '{"a":[1]}', '{"a":[1.0]}' }
+      local told = 0
+      e:set_shared(e.token, '{"deep":' .. texts[1] .. "}")
+      for values in dev:attribute_updates() do
+        told = told + 1
+        assert.equal(texts[told], core.body():value(values.deep):text())
+        if told == #texts then break end
+        e:set_shared(e.token, '{"deep":' .. texts[told + 1] .. "}")
+      end
+      assert.equal(#texts, told)
+    end)
+
     it("tell the first values to a script that closes at once, and close its poll", function()
       for _ in dev:attribute_updates() do break end -- luacheck: ignore 512
       for n = 1, 2 do assert(dev:send_attributes { n = n }) end -- a poll that were left would be sent meanwhile

@@ -2,6 +2,7 @@
 -- written where.
 local cjson = require "cjson"
 local command = require "spec.support.command"
+local configuration = require "thingsboard.command.config"
 local emulator = require "spec.support.emulator"
 local files = require "thingsboard.process"
 local processes = require "spec.support.processes"
@@ -314,6 +315,18 @@ describe("thingsboard", function()
       command.signal(pid, "TERM")
       assert.is_true(process:close())
       assert.truthy(files.stat(directory .. "/state"))
+    end)
+
+    it("names files relative to its own folder in each of several updates, and leaves programs of the PATH", function()
+      local path = command.write(directory .. "/config.lua", [[return { updates = {
+        { directory = "a", apply = "bin/handler" }, { directory = "/b", apply = "./handler" }, { apply = "handler" },
+      } }]])
+      local updates = assert(configuration.read(path)).updates
+      assert.same({ { directory = directory .. "/a", apply = directory .. "/bin/handler" },
+        { directory = "/b", apply = directory .. "/./handler" }, { apply = "handler" } }, updates)
+      command.write(path, [[return { updates = { directory = "a", apply = "./handler" } }]])
+      updates = assert(configuration.read(path)).updates
+      assert.same({ directory = directory .. "/a", apply = directory .. "/./handler" }, updates)
     end)
 
     it("that makes no sense to the library is told", function()

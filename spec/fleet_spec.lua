@@ -1,5 +1,6 @@
 -- Many devices and many tasks on one loop; how each of them ends; and the descriptor that a foreign loop watches.
 local socket = require "socket"
+local count_descriptors = require "spec.support.descriptors"
 local emulator = require "spec.support.emulator"
 local loop = require "thingsboard.loop"
 local tb = require "thingsboard"
@@ -85,6 +86,14 @@ describe("on one loop", function()
       post_all()
       assert.equal(COUNT + COUNT // 2 + 200, sent)
       assert.same({}, failures)
+    end)
+
+    it("that are closed leave their places to others: more need no descriptors", function()
+      local function make(count)
+        for _ = 1, count do new_device():close() end
+        return count_descriptors()
+      end
+      assert.equal(make(1), make(600)) -- more than two pools hold
     end)
 
     it("end alone: the others go on", function()

@@ -290,6 +290,17 @@ describe("tasks", function()
     assert.same({ true, 7 }, { task:join() })
   end)
 
+  -- As when memory runs out in a step that has taken them from the queue.
+  it("are all resumed though an error has left the step that was to do so", function()
+    local own = require "thingsboard.loop".new()
+    local count = 0
+    for _ = 1, 3 do own:spawn(function() count = count + 1 end) end
+    own.first, own.last, own.unfinished = false, false, 1
+    own:step(0)
+    assert.equal(3, count)
+    own:close()
+  end)
+
   it("check what they are given", function()
     assert.error_matches(function() tb.spawn(5) end, "spawn: body must be a function, got number")
     assert.error_matches(function() tb.sleep(-1) end, "sleep: seconds")

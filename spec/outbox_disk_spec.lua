@@ -1,5 +1,6 @@
 -- An outbox that is full, whose disk fails, whose file is damaged or not its own.
 local child = require "spec.support.child"
+local count_descriptors = require "spec.support.descriptors"
 local emulator = require "spec.support.emulator"
 local recording = require "spec.support.recording"
 local scratch = require "spec.support.scratch"
@@ -223,6 +224,12 @@ describe("an outbox", function()
       print(pcall(dev.outbox, dev, { path = path }))
     ]], {}, "ulimit -n 64;")
     assert.truthy(said:find "^false\toutbox: [^\n]*spool%.so: Too many open files\n", said)
+    assert(os.execute(("mkdir %s/thingsboard && ln -s spool.so %s/thingsboard/spool.so"):format(directory, directory)))
+    said = place:run(([[
+      package.cpath = %q
+      print(pcall(dev.outbox, dev, { path = path }))
+    ]]):format(directory .. "/?.so"))
+    assert.truthy(said:find "^false\toutbox: [^\n]*/thingsboard/spool%.so: Too many levels of symbolic links\n", said)
   end)
 
   describe("whose file", function()
@@ -246,6 +253,28 @@ describe("an outbox", function()
       outbox = assert(open())
       assert.equal(1, outbox:stats().lost.damaged)
       assert(outbox:close())
+    end)
+
+    it("is damaged, takes no name for it that another has, and leaves that one's file closed", function()
+      assert(open()):close()
+      local file = assert(io.open(path, "r+b"))
+      file:write(("not a database "):rep(10))
+      file:close()
+      local now = os.time()
+      for second = now, now + 30 do
+        assert(io.open(("%s.damaged-%d"):format(path, second), "w")):close()
+        assert(io.open(("%s.damaged-%d-1"):format(path, second), "w")):close()
+      end
+      collectgarbage()
+      local before = count_descriptors()
+      collectgarbage "stop"
+      assert(open()):close()
+      local after = count_descriptors()
+      collectgarbage "restart"
+      assert.equal(before, after)
+      local names = table.concat(scratch.files(directory), "\n")
+      assert.matches("outbox%.damaged%-%d+%-2", names)
+      assert.equal(1 + 62, select(2, names:gsub("damaged", "")))
     end)
 
     it("is found damaged in the middle of sending, goes on with what is in memory", function()

@@ -167,6 +167,38 @@ describe("RPC", function()
       end
     end)
 
+    it("come though each is the server's first, once a poll has found none after five seconds", function()
+      local requests <close> = dev:rpc_requests { period = 0.5 }
+      local came
+      local function a_poll_found_none()
+        for _, sent in ipairs(e:requests()) do
+          if sent.at * 1000 > came and sent.ended_at and sent.ended_at * 1000 > came + 5100 then return true end
+        end
+      end
+      ask("tick", "{}", { oneway = true })
+      assert.equal(0, requests().id)
+      came = tb.now()
+      await(a_poll_found_none)
+      e:restart_rpc_ids(e.token)
+      ask("tick", "{}", { oneway = true })
+      assert.equal(0, next_of(requests, 10).id)
+    end)
+
+    it("come as soon as the reply to the last one is processed, however often polls brought others again", function()
+      e:set { reply_delay = 700 }
+      local requests <close> = dev:rpc_requests()
+      for n = 1, 5 do ask("m", tostring(n), { timeout = 60000 }) end
+      local took, from
+      for n = 1, 5 do
+        local request = next_of(requests, 20)
+        took = from and tb.now() - from
+        assert.equal(n, request.params)
+        request:reply(n)
+        from = tb.now()
+      end
+      assert.is_true(took < 2000, took)
+    end)
+
     it("do not come twice because the server was silent meanwhile", function()
       local requests <close> = dev:rpc_requests { period = 0.5 }
       local handle = ask("once", "{}", { timeout = 60000 })

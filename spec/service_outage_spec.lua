@@ -118,6 +118,15 @@ describe("thingsboard service", function()
       s:stop()
     end)
 
+    it("a disk, though it has none in the end: it says what is lost", function()
+      s:write("a.lua", "local tb, device = ... tb.sleep(0.1) device:put { n = 1 } os.execute 'rm -f "
+        .. s.directory .. "/outbox*; mkdir " .. s.directory .. "/outbox' device:put { n = 2 } print 'put'")
+      s:start { url = "http://127.0.0.1:1" }
+      s:wait_for_log "a.lua: put"
+      s:stop()
+      assert.matches("error: close: what waited in memory is lost: [^\n]*/outbox: unable to open", s:log())
+    end)
+
     it("a disk: it records once there is one", function()
       s:write("a.lua", "local tb, device = ... for n = 1, 1e9 do device:put { n = n } tb.sleep(0.05) end")
       s:start { outbox = { path = s.directory .. "/missing/outbox" } }

@@ -1,6 +1,6 @@
 --- Small changes to the code, one after another, and whether a spec notices: first those that touch the file, then,
--- where they pass, all of them. What none notices has survived, and is shown with its line. What does not build, or
--- makes the same machine code, is not counted.
+-- where they pass, all of them. What none notices has survived, and is shown with its line. What does not build without
+-- warnings, or makes the same machine code, is not counted.
 -- @usage lua5.4 spec/mutants/run.lua MUTATE DIRECTORY SAMPLE SEED [touching]
 -- MUTATE is universalmutator's program, DIRECTORY where to copy the tree to; "touching" leaves out the whole suite.
 local mutate, directory, sample, seed, touching_only = table.unpack(arg)
@@ -10,12 +10,12 @@ sample, seed = math.tointeger(sample), math.tointeger(seed)
 local SPECS = {
   ["csrc/base"] = "file exchange loop body spool fork download", ["csrc/core"] = "exchange system file options misuse",
   ["csrc/digest"] = "checksum download misuse", ["csrc/json"] = "body numbers telemetry misuse",
-  ["csrc/http"] = "exchange fleet error http2 trust loop misuse", ["csrc/process"] = "process loop collector",
+  ["csrc/http"] = "exchange fleet error http2 trust loop misuse allocations", ["csrc/process"] = "process loop collector",
   ["csrc/spool"] = "spool outbox outbox_disk outbox_clock outbox_small_disk allocations",
   ["lua/thingsboard"] = "loop telemetry error options attribute_updates fleet token_file types adapter_luv outbox",
   ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",
   ["lua/thingsboard/api"] = "rpc_requests attribute_updates provision derive_token claim",
-  ["lua/thingsboard/command"] = "command", ["lua/thingsboard/collector"] = "collector",
+  ["lua/thingsboard/command"] = "command types", ["lua/thingsboard/collector"] = "collector",
   ["lua/thingsboard/service"] = "service service_scripts service_reload service_outage service_blocking command",
   ["lua/thingsboard/http"] = "long_poll backoff answer error rpc_requests attribute_updates lies options provision"
     .. " rpc_requests_window",
@@ -58,19 +58,20 @@ local function compiled(path)
     return sh("cd %s && luac5.4 -s -o %s %s", tree, out, path) and read(out) or nil
   end
   local object = "build/plain/" .. path:match "^csrc/(.+)%.c$" .. ".o"
-  return sh("cd %s && make BUILD=build/plain CFLAGS=-O2 %s", tree, object) and read(tree .. "/" .. object) or nil
+  return sh("cd %s && make BUILD=build/plain CFLAGS='-O2 -Werror' %s", tree, object) and read(tree .. "/" .. object) or nil
 end
 
 local function make_test(longest, arguments)
   return sh("cd %s && timeout --kill-after=10 %d make test %s", tree, longest, arguments)
 end
 
--- Whether these specs pass, one file after another until one fails; all of them side by side without a list.
+-- Whether these specs pass, one file after another until one fails, whose name is returned as well; all of them side by
+-- side without a list.
 local function pass(names)
   if not names then return make_test(LONGEST_OF_ALL, "") end
   for name in names:gmatch "%S+" do
     local arguments = ("SPECS=spec/%s_spec.lua BUSTED='/usr/bin/busted --no-keep-going'"):format(name)
-    if not make_test(LONGEST, arguments) then return false end
+    if not make_test(LONGEST, arguments) then return false, name end
   end
   return true
 end
@@ -134,8 +135,10 @@ while tried < sample do
     if is and is ~= was then
       tried = tried + 1
       local from = os.time()
-      local noticed = not sh("cd %s && make --silent", tree) or not pass(assert(SPECS[path:match "^(.*)/"], path))
-      local by = noticed and "noticed" or "survives the specs that touch it"
+      assert(sh("cd %s && make --silent", tree))
+      local passed, name = pass(assert(SPECS[path:match "^(.*)/"], path))
+      local noticed = not passed
+      local by = noticed and "noticed by " .. name or "survives the specs that touch it"
       if not noticed and not touching_only then
         noticed = not pass()
         by = noticed and "noticed by the whole suite" or "SURVIVES"

@@ -532,6 +532,72 @@ describe("updates", function()
       assert.equal("3500/3500", progress[#progress])
     end)
 
+    describe("from a server that heeds a range in its own way", function()
+      local url, other
+
+      before_each(function() url, other = elsewhere(data) end)
+
+      -- The next answer to a request for a range.
+      local function answers(status, range, body, headers)
+        headers = headers or {}
+        headers["Content-Range"] = range
+        e:fault { path = other, how = "status", status = status, body = body, headers = headers, count = 1 }
+      end
+
+      -- What is asked for until the package is here.
+      local function asked(size)
+        run { url_options = { ca_file = e.ca_file } }
+        assign_url(url, { checksum = sha256(data), checksum_algorithm = "SHA256", size = size })
+        await(ended)
+        assert.equal(DONE, states())
+        local list = {}
+        for _, request in ipairs(e:requests()) do
+          if request.target:find(other, 1, true) then
+            list[#list + 1] = request.headers.range and request.headers.range:match "(%d+)%-" or "all"
+          end
+        end
+        return table.concat(list, " ")
+      end
+
+      local first <const> = data:sub(1, 1000)
+
+      it("take no other bytes than those they asked for", function()
+        answers(206, "bytes 0-999/3500", first)
+        answers(206, "bytes 0-999/3500", first)
+        assert.equal("0 1000 all", asked(#data))
+      end)
+
+      it("take none that do not say which they are", function()
+        answers(206, nil, first)
+        assert.equal("0 all", asked(#data))
+      end)
+
+      it("take none that are encoded", function()
+        answers(206, "bytes 0-999/3500", first, { ["Content-Encoding"] = "gzip" })
+        assert.equal("0 all", asked(#data))
+      end)
+
+      it("fetch them whole where it denies the bytes that it has", function()
+        answers(206, "bytes 0-999/3500", first)
+        answers(416, "bytes */3500", "")
+        assert.equal("0 1000 all", asked(nil))
+      end)
+
+      it("go on behind what it gives, where that is less than they asked for", function()
+        answers(206, "bytes 0-499/3500", data:sub(1, 500))
+        assert.equal("0 500 1500 2500", asked(nil))
+      end)
+    end)
+
+    it("say so when its server wants a password", function()
+      e:fault { path = "/file.bin", how = "status", status = 401, headers = { ["WWW-Authenticate"] = "Basic" } }
+      run { unverified = "https", url_options = { ca_file = e.ca_file } }
+      assign_url(e.tls_url .. "/file.bin")
+      await(ended)
+      assert.equal("DOWNLOADING FAILED", states())
+      assert.truthy(reason():find("asks for credentials, and none are sent there", 1, true))
+    end)
+
     it("fetch them whole when no checksum could tell pieces of two packages apart", function()
       local url, other = elsewhere(data)
       run { unverified = "https", url_options = { ca_file = e.ca_file } }

@@ -37,6 +37,14 @@ enum {
  * such an answer before libcurl looks at it. */
 static bool has_stale_headers;
 
+/* Stores a header's value, if there is room for it. */
+static void keep_value(char *room, size_t size, const char *value) {
+  size_t length = strcspn(value, "\r\n");
+  if (length >= size) return;
+  memcpy(room, value, length);
+  room[length] = '\0';
+}
+
 /* Stores what is needed of a header line, which ends in a line break. The length of its name tells most apart. */
 static void keep_header(struct tb_exchange *exchange, const char *line, size_t length) {
   const char *colon = memchr(line, ':', length);
@@ -44,10 +52,7 @@ static void keep_header(struct tb_exchange *exchange, const char *line, size_t l
   const char *value = colon + 1;
   switch ((size_t)(value - line)) {
   case sizeof "Date":
-    if (strncasecmp(line, "Date: ", 6) == 0) {
-      size_t date = strcspn(line + 6, "\r\n");
-      if (date < sizeof exchange->date) memcpy(exchange->date, line + 6, date);
-    }
+    if (strncasecmp(line, "Date: ", 6) == 0) keep_value(exchange->date, sizeof exchange->date, line + 6);
     return;
   case sizeof "Connection":
     if (strncasecmp(line, "Connection: close", 17) == 0) exchange->closes = true;
@@ -55,6 +60,9 @@ static void keep_header(struct tb_exchange *exchange, const char *line, size_t l
   case sizeof "Content-Type":
     if (strncasecmp(line, "Content-Type", 12) == 0)
       exchange->html = strncasecmp(value + strspn(value, " \t"), "text/html", 9) == 0;
+    return;
+  case sizeof "Content-Range":
+    if (strncasecmp(line, "Content-Range: ", 15) == 0) keep_value(exchange->range, sizeof exchange->range, line + 15);
     return;
   case sizeof "Content-Encoding": /* and of the other */
     if (strncasecmp(line, "Content-Encoding", 16) == 0) exchange->encoded = strncasecmp(value, " identity", 9) != 0;
@@ -187,7 +195,7 @@ static bool hit_end_of_connection(const struct tb_exchange *exchange, CURLcode c
 
 static void forget_answer(struct tb_exchange *exchange) {
   exchange->header_bytes = 0;
-  exchange->date[0] = '\0';
+  exchange->date[0] = exchange->range[0] = '\0';
   exchange->challenged = exchange->closes = exchange->encoded = exchange->html = exchange->attachment =
       exchange->has_header = exchange->interim = exchange->headed = false;
   exchange->body.length = 0;
@@ -465,14 +473,24 @@ static int exchange_result(lua_State *L) {
   return 3;
 }
 
+static int push_value(lua_State *L, const char *value) {
+  if (*value == '\0') return 0;
+  lua_pushstring(L, value);
+  return 1;
+}
+
 /*** The answer's header `Date`: the server's clock.
 @function exchange:date
 @treturn ?string nil when there is none */
 static int exchange_date(lua_State *L) {
-  const struct tb_exchange *exchange = check_exchange(L);
-  if (exchange->date[0] == '\0') return 0;
-  lua_pushstring(L, exchange->date);
-  return 1;
+  return push_value(L, check_exchange(L)->date);
+}
+
+/*** The answer's header `Content-Range`: which bytes these are, or how many there are in all.
+@function exchange:range
+@treturn ?string nil when there is none */
+static int exchange_range(lua_State *L) {
+  return push_value(L, check_exchange(L)->range);
 }
 
 /*** Whether the answer asks for other credentials, which ThingsBoard never does: a proxy or a portal answered.
@@ -584,6 +602,7 @@ static const luaL_Reg methods[] = {{"done", exchange_done},
                                    {"sent", exchange_sent},
                                    {"result", exchange_result},
                                    {"date", exchange_date},
+                                   {"range", exchange_range},
                                    {"challenged", exchange_challenged},
                                    {"encoded", exchange_encoded},
                                    {"is_attachment", exchange_is_attachment},

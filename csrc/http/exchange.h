@@ -37,6 +37,7 @@ struct tb_exchange {
   struct tb_poller *queue;          /* whose queue of finished exchanges it is in, or NULL */
   struct tb_handle *handle;         /* while in flight */
   char date[32];                    /* the answer's header `Date`; empty without one */
+  char range[64];                   /* the answer's header `Content-Range`; likewise */
   size_t header_bytes;              /* received, with those of interim answers */
   bool challenged;                  /* a header asks for credentials */
   bool new_connection;              /* it was made for this exchange; known once it has ended */

@@ -97,6 +97,8 @@ for _, status in ipairs { 301, 302, 303, 307, 308 } do
     "the package's server redirects, which is not followed: as the package's url, give the url that it redirects to"
 end
 
+answer.file.meanings[401] = "the package's server asks for credentials, and none are sent there: serve it without"
+
 -- The monolith's error object, and that of the separate transport.
 local function is_error_object(status, body)
   if not body:find("^{") then return false end

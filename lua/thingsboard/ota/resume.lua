@@ -68,8 +68,16 @@ local function fetch_chunks(self, package, file)
   return true
 end
 
--- Fetches one piece: returns its bytes, "" at the end, "whole" when the server does not support ranges, or nil and the
--- error.
+-- Whether an answer has the bytes that were asked for, from `first` on, as they are. A server may give fewer; some give
+-- others. Returns the size of the whole package, too, if the answer tells it.
+local function is_piece(exchange, first, body)
+  local from, to, total = (exchange:range() or ""):match "^bytes (%d+)%-(%d+)/([%d*]+)$"
+  local is_right = tonumber(from) == first and tonumber(to) == first + #body - 1 and not exchange:encoded()
+  return is_right, tonumber(total)
+end
+
+-- Fetches one piece: returns its bytes and whether they are the last ones, as far as the answer tells; "whole" when the
+-- server does not support ranges; or nil and the error.
 local function fetch_piece(self, package, from)
   local first = self.state.received
   local last = math.min(first + self.chunk_size, package.size or math.maxinteger) - 1
@@ -77,8 +85,15 @@ local function fetch_piece(self, package, from)
   if not exchange then return nil, closed end
   self.loop:wait(exchange)
   local status, body, text = exchange:result()
-  if status == 206 then return body end
-  if status == 416 and first > 0 then return "" end
+  if status == 206 then
+    local is_right, total = is_piece(exchange, first, body)
+    if not is_right then return "whole" end
+    return body, not package.size and (first + #body == total or not total and #body < self.chunk_size)
+  end
+  if status == 416 and first > 0 then
+    local total = tonumber((exchange:range() or ""):match "^bytes %*/(%d+)$") or package.size or first
+    return total > first and "whole" or "", true
+  end
   if status == 200 or status == 416 or not status and body == "BODY_TOO_LARGE" then return "whole" end
   if status then return nil, errors.of_status("updates", status, from:quote(body), answer.file.meanings) end
   return nil, errors.of_code("updates", body, text, from:host())
@@ -89,14 +104,12 @@ local function fetch_pieces(self, package, from)
   local file <close>, reason = open(self)
   if not file then return nil, reason end
   while not package.size or self.state.received < package.size do
-    local piece, err = fetch_piece(self, package, from)
-    if not piece or piece == "whole" then return piece, err end
-    if piece == "" then break end
-    local ok
-    ok, err = has_room(self, #piece)
+    local piece, last = fetch_piece(self, package, from)
+    if not piece or piece == "whole" then return piece, last end
+    local ok, err = has_room(self, #piece)
     if ok then ok, err = put(self, file, piece, package.size) end
     if not ok then return nil, err end
-    if #piece < self.chunk_size and not package.size then break end
+    if last then break end
   end
   return true
 end

@@ -23,9 +23,19 @@ static long live;           /* blocks */
  * nor one that the second makes itself. */
 static const char *spared_below, *spared_in;
 
+/* Whether an address is in a library's function. dladdr looks through thousands of names: what it has found is kept. */
 static bool is_of(void *address, const char *function) {
-  Dl_info found;
-  return dladdr(address, &found) != 0 && found.dli_sname != NULL && strcmp(found.dli_sname, function) == 0;
+  static struct {
+    void *address;
+    const char *function;
+  } known[4096];
+  size_t at = (uintptr_t)address % (sizeof known / sizeof *known);
+  if (known[at].address != address) {
+    Dl_info found;
+    known[at].function = dladdr(address, &found) != 0 ? found.dli_sname : NULL;
+    known[at].address = address;
+  }
+  return known[at].function != NULL && strcmp(known[at].function, function) == 0;
 }
 
 static bool is_spared(void *caller) {

@@ -404,6 +404,72 @@ describe("an outbox confirms", function()
     end
   end)
 
+  -- A limit of requests a second for posts, markers and reads alike.
+  for what, limit in pairs {
+    ["that a proxy limits by 429"] = { status = 429, body = "<html>Too Many Requests</html>", again = 0 },
+    ["that a proxy limits by 503"] = { status = 503, body = "<html>Service Unavailable</html>", again = 100 },
+    ["for which the server has no words"] = { status = 500, body = "", again = 100 },
+  } do
+    it("at a rate " .. what .. ", and takes that for no restart", function()
+      sender.first_pause = 0.2
+      e:set { queue_delay = 20 }
+      local outbox <close> = open { batch_records = 10 }
+      fill(outbox, 1, 400)
+      e:fault { how = "status", status = limit.status, body = limit.body, rate = 20, burst = 5 }
+      assert.is_true(outbox:drain { deadline = 30 })
+      local stats = outbox:stats()
+      assert.is_true(stats.confirm)
+      assert.equal(400, stats.sent.confirmed)
+      assert.is_true(stats.sent.again <= limit.again, stats.sent.again)
+      assert.equal(400, #place:arrived(400))
+    end)
+  end
+
+  it("through a 500 without words that comes and goes, for posts and markers alike", function()
+    local outbox = open { batch_records = 1 }
+    fill(outbox, 1, 300)
+    local refused = 0
+    while_running(outbox, function()
+      math.randomseed(7)
+      while refused < 8 and outbox:stats().confirm == true do
+        e:fault { how = "status", status = 500, body = "" }
+        tb.sleep(0.1 * math.random())
+        e:clear_faults()
+        tb.sleep(0.1 * math.random())
+        refused = 0
+        for _, request in ipairs(e:requests()) do
+          local is_marker = request.target:find "/attributes"
+          if is_marker and request.status == 500 then refused = refused + 1 end
+        end
+      end
+      assert.is_true(outbox:stats().confirm)
+    end)
+    math.randomseed(tb.now())
+  end)
+
+  it("nothing of the time before a restart that is hidden behind a limit's pages", function()
+    local page = { how = "status", status = 429, body = "<html>Too Many Requests</html>", close = true }
+    page.path = "/attributes"
+    e:fault(page)
+    e:set { queue_delay = 1e9 }
+    local outbox <close> = open()
+    fill(outbox, 1, 5)
+    local sending = tb.spawn(function() return outbox:drain { deadline = 40 } end)
+    await(function() return outbox:stats().unconfirmed == 5 and letters():find "m" end)
+    page.path = nil
+    e:fault(page)
+    e:crash()
+    e:set { queue_delay = 0 }
+    local back_at = tb.now() + 10500
+    await(function() return tb.now() > back_at end, 20)
+    assert.equal(5, outbox:stats().unconfirmed) -- so far nothing was a sign
+    e:clear_faults()
+    tb.run()
+    assert.is_true(sending:done())
+    assert.equal(5, #place:arrived(5))
+    assert.equal(5, outbox:stats().sent.again)
+  end)
+
   it("as it did without, where the server keeps no client attributes, and says so", function()
     confirm.marker_timeout = 0.3
     e:set { keeps_attributes = false }
@@ -651,7 +717,7 @@ describe("the chain of exchanges", function()
     for n = 2, 10 do
       for _ = 1, 30 do send(n) end
       assert.is_nil(self:refuse(now))
-      self:take_stale()
+      assert.same({}, self:take_stale())
       waits[#waits + 1] = self.mark_at - now
       now = self.mark_at
     end
@@ -659,11 +725,43 @@ describe("the chain of exchanges", function()
     for _ = 1, 30 do send(11) end -- no more is in flight than with markers
     assert.equal("wait", (self:next(now - 1, "more")))
     assert.is_true(self.on)
-    mark(now)
-    assert.equal(30, #mark(now))
+    assert.same({ { first = 1, last = 1, records = 1 } }, mark(now))
+    local confirmed = 0 -- all of them, for no refusal is a sign of a restart
+    for _, item in ipairs(mark(now)) do confirmed = confirmed + item.records end
+    assert.equal(9 * 30 + 30, confirmed)
     send(12)
     assert.is_nil(self:refuse(now))
     assert.equal(1, self.mark_at - now)
+  end)
+
+  it("is given up when markers are refused between posts that pass, and not when posts are refused as well", function()
+    local function refused_between(before, after)
+      if before then send(1) else self:failed() end
+      local sent = self:refuse(0)
+      if after then send(1) else self:failed() end
+      return sent
+    end
+    for _ = 1, 100 do
+      assert.is_nil(refused_between(true, true))
+      assert.is_nil(refused_between(true, false))
+      assert.is_nil(refused_between(false, true))
+    end
+    assert.is_true(self.on)
+    for _ = 1, 4 do assert.is_nil(refused_between(true, true)) end
+    assert.is_table(refused_between(true, true))
+    assert.is_false(self.on)
+  end)
+
+  it("has what is sent go again where nothing else would show whether posts pass", function()
+    send(1)
+    assert.is_nil(self:refuse(0))
+    assert.is_nil((self:next(0.5, "more")))
+    assert.same({ "wait", 1 }, { self:next(0.5, "final") })
+    assert.is_nil(self:refuse(1))
+    assert.equal("again", (self:next(1, "final")))
+    assert.equal(1, #self:take_stale())
+    send(1)
+    assert.equal("mark", (self:next(1, "final")))
   end)
 
   it("forgets what is dropped", function()

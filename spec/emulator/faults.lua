@@ -13,7 +13,8 @@ function faults.new() return setmetatable({ list = {} }, Faults) end
 
 --- Orders a fault.
 -- @param fault `how`; `path` (a Lua pattern for the target), `method`, `request_body` (a text in it), `connection` (its
--- number) and `count` say which answers it breaks; `name` for whoever wants to remove it, or to replace it
+-- number), `count`, `rate` (requests a second that pass) and `burst` (so many more at once) say which answers it
+-- breaks; `name` for whoever wants to remove it, or to replace it
 function Faults:add(fault)
   if not faults.instead[fault.how] and not faults.spoil[fault.how] and fault.how ~= "delay" then
     error("no such fault: " .. tostring(fault.how), 0)
@@ -38,12 +39,22 @@ local function has(body, text)
   return bytes ~= nil and bytes:find(text, 1, true) ~= nil
 end
 
+-- Whether a request passes a fault that is a rate limit, as nginx's `limit_req` does: a bucket that leaks evenly.
+local function is_within(fault)
+  if not fault.rate then return false end
+  local now = cqueues.monotime()
+  local excess = math.max(0, (fault.excess or 0) - (now - (fault.passed_at or now)) * fault.rate)
+  if excess > (fault.burst or 0) then return false end
+  fault.excess, fault.passed_at = excess + 1, now
+  return true
+end
+
 --- The fault for a request, or nil; it is counted.
 function Faults:take(method, target, body, connection)
   for index, fault in ipairs(self.list) do
     if (not fault.method or fault.method == method) and (not fault.path or target:find(fault.path))
       and (not fault.connection or fault.connection == connection)
-      and (not fault.request_body or has(body, fault.request_body)) then
+      and (not fault.request_body or has(body, fault.request_body)) and not is_within(fault) then
       if fault.count then
         fault.count = fault.count - 1
         if fault.count <= 0 then table.remove(self.list, index) end

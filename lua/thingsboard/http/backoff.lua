@@ -20,6 +20,11 @@ function backoff:next()
   return wait
 end
 
+--- Whether there was no wait since the last success.
+function backoff:is_over()
+  return self.ceiling == self.first
+end
+
 --- Call this after a success: the next wait is below the first ceiling again.
 function backoff:reset()
   self.ceiling = self.first

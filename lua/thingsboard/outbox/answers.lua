@@ -18,7 +18,7 @@ answers.rows = {
   { action = "too_large", statuses = { 413 }, said = "413",
     becomes = "posts get smaller, and grow again; a record that is too large alone is treated like one that is refused",
     counter = "`lost.rejected`" },
-  { action = "limited", statuses = { 429 }, said = "429, or a 500 that speaks of a limit",
+  { action = "limited", statuses = { 429 }, said = "429, be it a proxy's, or a 500 that speaks of a limit",
     becomes = "it is sent again, more slowly and in smaller posts", counter = "`limits`" },
   { action = "ended", statuses = { 401, 404 }, said = "401, 404",
     becomes = "it waits; `run` and `drain` end with this error", counter = "`err`" },
@@ -70,7 +70,7 @@ end
 function answers.action(err)
   if not err then return "passed" end
   if err.kind == "closed" then return "closed" end
-  if err.status == 413 then return "too_large" end -- the server's or a proxy's
+  if err.status == 413 or err.status == 429 then return action_of[err.status] end -- the server's or a proxy's
   if err.kind ~= "http" then return "outage" end
   local action = action_of[err.status] or "outage"
   if action == "refused" and speaks_of_limit(err) then return "limited" end

@@ -4,7 +4,8 @@
 -- - when an exchange gets no answer: the connection broke, or none could be made;
 -- - when somebody else answers, or a gateway says that the server does not (502 to 504): that is how a restart looks
 --   from behind a gateway. But a gateway may answer polls alone so, for hours. So it is a sign only where there was
---   none for ten seconds; a restart that it hides after that takes longer, and leaves a gap;
+--   none for ten seconds; a restart that it hides after that takes longer, and leaves a gap. 429 is no sign, whoever
+--   says it: it tells of a limit, not of the server, and does not count as a success either;
 -- - when a connection has ended that the server had not said it would close;
 -- - when more than ten seconds lie between two exchanges that succeed: a server can be restarted in that time.
 -- @module thingsboard.outbox.chain
@@ -27,11 +28,12 @@ end
 
 --- Notes an exchange of the device that has ended.
 -- @tparam ?integer status of the server's own answer; nil when it has not answered
--- @tparam boolean is_answered whether anybody has
+-- @tparam ?integer answered status of whoever has answered; nil when nobody has
 -- @tparam number now seconds of the monotonic clock
 -- @treturn ?string nil: the chain holds; else how it breaks: `failed`, by an exchange that failed; `gap`
-function chain:heard(status, is_answered, now)
-  if not is_answered then return "failed" end
+function chain:heard(status, answered, now)
+  if not answered then return "failed" end
+  if answered == 429 then return nil end
   if not status or status >= 502 then
     local is_first = not self.foreign_at or now - self.foreign_at > LONGEST_GAP
     self.foreign_at = now

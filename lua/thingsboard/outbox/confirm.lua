@@ -31,9 +31,9 @@ local EVERY_POSTS, EVERY_BYTES = 10, 1 << 20 -- between two markers, while a bac
 local SHARE = 0.1 -- markers and reads for each post, when records trickle
 local COST = 4 -- two markers and two reads
 local FIRST_READ, LONGEST_READ = 0.05, 1 -- seconds between two reads for one marker
--- Refusals of markers or their reads, before there are none: where the server has kept one before, and where it has
--- not. Each wait for the next marker is twice as long, up to a minute: these are 4 minutes, and 15 seconds.
-local REFUSALS_KEPT, REFUSALS, LONGEST_WAIT = 10, 5, 60
+-- Refusals of markers or their reads that count, before there are none: where the server has kept one before, and where
+-- it has not. Each wait for the next marker is twice as long, up to a minute: 4 minutes, and 15 seconds, together.
+local REFUSALS_KEPT, REFUSALS, LONGEST_WAIT = 9, 4, 60
 local TIMES_KEPT, TIMES = 31, 2 -- times `marker_timeout` without a marker that comes back, before there are none, alike
 
 --- Seconds after which a marker that has not come back is lost; the next one gets twice as many. A server may be behind
@@ -72,8 +72,9 @@ function confirm.new(on)
     is_kept = false, -- the server has shown a marker, of this process or of another
     waited = 0, -- seconds for markers since one has come back, those of earlier processes too
     missed = 0, -- markers since one has come back
-    refused = 0, -- markers and reads that the server has refused, while posts passed, since a marker has come back
-    passes = 0, passes_before = -1, -- posts, and how many there were at the last refusal
+    posts_pass = false, -- whether the last post has passed
+    in_question = false, -- a marker, or its read, was refused since the last post: the next one tells if that counts
+    refused = 0, -- refusals that count, since one was read; see `weigh`
     mark_at = 0, -- when a marker may go after a refusal
   }, confirm)
 end
@@ -88,6 +89,21 @@ local function add(items, item)
   end
 end
 
+-- A rate limit refuses posts as often as markers. So the refusal of a marker counts when the posts before and after it
+-- pass; when one of these is refused, one refusal less counts.
+local function weigh(self, passed)
+  if self.in_question then
+    self.refused = math.max(0, self.refused + (passed and self.posts_pass and 1 or -1))
+    self.in_question = false
+  end
+  self.posts_pass = passed
+end
+
+--- A post was refused, or went without an answer of the server's.
+function confirm:failed()
+  weigh(self, false)
+end
+
 --- A post has been answered 200.
 -- @tparam table item `first`, `last` and `records`, or `versions` and `attributes`
 -- @tparam integer bytes of the post
@@ -97,7 +113,8 @@ function confirm:passed(item, bytes, now)
   self.passed_at = now
   add(open.items, item)
   open.posts, open.bytes = open.posts + 1, open.bytes + bytes
-  self.in_row, self.passes = self.in_row + 1, self.passes + 1
+  self.in_row = self.in_row + 1
+  weigh(self, true)
   self.credit = math.min(self.credit + SHARE, 2 * COST)
 end
 
@@ -120,8 +137,8 @@ function confirm:broke(at_once)
 end
 
 --- Notes an exchange of the device that has ended; see `thingsboard.outbox.chain`.
-function confirm:heard(status, is_answered, now)
-  local how = self.chain:heard(status, is_answered, now)
+function confirm:heard(status, answered, now)
+  local how = self.chain:heard(status, answered, now)
   if how then self:broke(how == "failed") end
 end
 
@@ -226,6 +243,7 @@ end
 function confirm:read(now, value)
   self.credit = math.max(self.credit - 1, -COST)
   self.is_kept = self.is_kept or value ~= nil
+  self.refused, self.in_question = 0, false
   local confirmed = {}
   if not self.outstanding then return confirmed end
   if value ~= self.outstanding then
@@ -235,7 +253,7 @@ function confirm:read(now, value)
     self.read_pause = math.min(2 * self.read_pause, LONGEST_READ)
     return confirmed
   end
-  self.outstanding, self.refused, self.waited, self.missed = nil, 0, 0, 0
+  self.outstanding, self.waited, self.missed = nil, 0, 0
   while self.behind[1] and self.behind[1].marker < value do
     for _, item in ipairs(table.remove(self.behind, 1).items) do add(confirmed, item) end
   end
@@ -262,18 +280,23 @@ function confirm:miss()
   return give_up(self, "the server does not keep client attributes, by which it would show what it has stored")
 end
 
---- The server has refused a marker, or to show it. Where it does so again and again, though posts pass, markers are
--- given up.
+--- A marker was refused, or to show it; not by an answer that speaks of a limit. It is tried again later. When that is
+-- refused, too, and nothing was posted in between, what is sent goes again, to see whether posts pass. Where they do,
+-- markers are given up in the end.
 -- @tparam number now seconds of the monotonic clock
 -- @treturn ?table then, all that was sent
 function confirm:refuse(now)
-  self:broke(true)
-  self.mark_at = now + math.min(LONGEST_READ * 2 ^ self.refused, LONGEST_WAIT)
-  if self.passes == self.passes_before then return nil end
-  self.passes_before = self.passes
-  self.refused = self.refused + 1
-  if self.refused < (self.is_kept and REFUSALS_KEPT or REFUSALS) then return nil end
-  return give_up(self, "the server refuses the client attribute by which it would show what it has stored")
+  if self.refused >= (self.is_kept and REFUSALS_KEPT or REFUSALS) then
+    return give_up(self, "the server refuses the client attribute by which it would show what it has stored")
+  end
+  self.mark_at = now
+  if self.in_question then
+    self:broke(true)
+  else
+    self.in_question = true
+    self.mark_at = now + math.min(LONGEST_READ * 2 ^ self.refused, LONGEST_WAIT)
+  end
+  self.read_at = self.mark_at
 end
 
 --- How many records are sent and not confirmed.

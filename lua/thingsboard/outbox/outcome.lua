@@ -220,6 +220,11 @@ local function search(outbox, post, err, now)
   end
 end
 
+-- The points for which a post may have been refused: a marker has too few, and somebody on the way does not count them.
+local function refused_points(post, err)
+  return (post.kind == "marker" or err.kind == "answer") and 0 or post.points
+end
+
 -- The server has refused a post.
 local function refused(outbox, post, err, now)
   if post.doubt then outbox.doubts:refused(post, now, err.message, true) end
@@ -228,7 +233,8 @@ local function refused(outbox, post, err, now)
     outbox.pace:refused(now, post.points)
   end
   if post.doubt or post.kind == "sample" then return end
-  if outbox.pace:refused(now, post.points, not answers.may_be_limit(err)) then outbox.doubts:disturb(now) end
+  local points = refused_points(post, err)
+  if outbox.pace:refused(now, points, not answers.may_be_limit(err)) then outbox.doubts:disturb(now) end
   if post.kind == "marker" then return outcome.without_markers(outbox, outbox.confirm:refuse(now)) end
   learn_form(outbox, post, false)
   search(outbox, post, err, now)
@@ -249,7 +255,7 @@ end
 local function limited(outbox, post, err, now)
   if post.doubt then outbox.doubts:refused(post, now, err.message, false) end
   outbox.doubts:disturb(now)
-  outbox.pace:refused(now, post.points)
+  outbox.pace:refused(now, refused_points(post, err))
   outbox.pace:prove()
   if is_stuck(outbox, post) and (post.records or post.points) == 1 then doubt(outbox, post, err, now) end
 end
@@ -272,6 +278,8 @@ local function outage(outbox, post, err, now)
   if post.kind == "marker" and err.kind == "answer" then
     return outcome.without_markers(outbox, outbox.confirm:refuse(now))
   end
+  -- The first of somebody's after one that has passed may tell of a limit, whatever it says.
+  if err.kind == "answer" and outbox.pause:is_over() then outbox.pace:refused(now, 0) end
   outbox.retry_at = now + outbox.pause:next()
   if err.kind == "answer" and is_stuck(outbox, post) then search(outbox, post, err, now) end
 end
@@ -285,6 +293,7 @@ failures.refused, failures.limited, failures.too_large, failures.outage = refuse
 -- @tparam string action `refused`, `limited`, `too_large` or `outage`, of `thingsboard.outbox.answers`
 -- @tparam number now seconds of the monotonic clock
 function outcome.failed(outbox, post, err, action, now)
+  if post.kind ~= "marker" and not post.doubt then outbox.confirm:failed() end
   failures[action](outbox, post, err, now)
 end
 

@@ -34,7 +34,7 @@ end
 
 --- A post was refused.
 -- @tparam number now seconds of the monotonic clock
--- @tparam integer points of the post
+-- @tparam integer points of the post; 0 where it was not refused for them
 -- @tparam ?boolean for_itself whether the server says that it refuses what was posted
 -- @treturn boolean whether that may be a limit: the pace has shrunk
 function pace:refused(now, points, for_itself)
@@ -46,7 +46,7 @@ function pace:refused(now, points, for_itself)
     end
     return false
   end
-  self.points = math.max(1, math.min(self.points, points) // 2)
+  if points > 0 then self.points = math.max(1, math.min(self.points, points) // 2) end
   self.rate = math.max(1 / self.longest, SLOWEST, math.min(self.rate, FIRST_RATE) / 2)
   wait(self, now)
   return true

@@ -40,7 +40,7 @@ function sender.listen(outbox)
     if not outbox.posting and not has_polls(outbox) then outbox.confirm:used(exchange:connection()) end
     local is_end_of_poll = due and (status == 503 or status == 504)
     if not is_end_of_poll then
-      outbox.confirm:heard(status, status ~= nil or exchange:result() ~= nil, core.monotonic())
+      outbox.confirm:heard(status, (exchange:result()), core.monotonic())
     end
     if outbox.confirm.at_once then outbox.news:raise() end
     if (status == 200 or status == 408) and not outbox.posting then
@@ -125,10 +125,10 @@ local function read_marker(outbox, deadline)
   if action == "ended" or action == "closed" then return false, action == "ended" and err or nil end
   if action == "outage" and err.kind ~= "answer" and err.kind ~= "timeout" then
     outbox.retry_at = now + outbox.pause:next()
-  else
-    outbox.pace:refused(now, 1)
-    outcome.without_markers(outbox, outbox.confirm:refuse(now))
+    return true
   end
+  outbox.pace:refused(now, 0)
+  if action ~= "limited" then outcome.without_markers(outbox, outbox.confirm:refuse(now)) end
   return true
 end
 

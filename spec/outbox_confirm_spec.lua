@@ -485,6 +485,90 @@ describe("an outbox confirms", function()
     assert.equal(6, #place:arrived(6))
   end)
 
+  it("by one attribute for two files of a device, drained by two processes at once, and says so", function()
+    local script = [[
+      warn "@on"
+      local outbox = assert(dev:outbox { path = path .. N, batch_records = 10 })
+      for n = 1, 400 do assert(outbox:put { [N] = n }) end
+      local ok, err = outbox:drain { deadline = 40 }
+      local stats = outbox:stats()
+      print(ok, err, stats.confirm, stats.sent.confirmed, stats.sent.again)
+    ]]
+    e:set { queue_delay = 300 }
+    local said, began = {}, tb.now()
+    for n = 1, 2 do
+      local name = place.directory .. "/script" .. n
+      local file <close> = assert(io.open(name, "w"))
+      file:write(("local tb = require 'thingsboard'; tb.clock(true); local path, N = %q, '%d'\n"):format(place.path, n),
+        ("local dev = tb.device { url = %q, token = %q }\n"):format(e.url, token), script)
+      said[n] = io.popen("lua5.4 " .. name .. " 2>&1")
+    end
+    for n = 1, 2 do
+      local pipe <close> = said[n]
+      said[n] = pipe:read "a"
+      assert.truthy(said[n]:find "true\tnil\ttrue\t400\t0\n", said[n])
+    end
+    assert.is_true(tb.now() - began < 30000)
+    local told = said[1] .. said[2]
+    assert.truthy(told:find("somebody else writes the client attribute outbox_marker of this device", 1, true), told)
+  end)
+
+  it("again once the server shows markers that were given up, at the next try or in the next process", function()
+    local try_after <const> = confirm.try_after
+    confirm.marker_timeout, confirm.try_after = 0.3, 0.1
+    e:set { keeps_attributes = false }
+    local outbox = open()
+    fill(outbox, 1, 5)
+    assert.is_true(outbox:drain { deadline = 20 })
+    tb.sleep(0.2)
+    e:clear()
+    fill(outbox, 6, 6)
+    assert.is_true(outbox:drain { deadline = 20 }) -- tried, and given up at once
+    assert.equal("tmr", letters())
+    assert.truthy(outbox:stats().confirm:find "does not keep")
+    outbox:close()
+    outbox = open()
+    e:clear()
+    fill(outbox, 7, 7)
+    assert.is_true(outbox:drain { deadline = 20 }) -- likewise
+    assert.equal("tmr", letters())
+    e:set { keeps_attributes = true }
+    tb.sleep(0.2)
+    fill(outbox, 8, 8)
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.is_true(outbox:stats().confirm)
+    assert.equal(1, outbox:stats().sent.confirmed)
+    confirm.try_after = try_after
+  end)
+
+  it("again, where the server kept none for long and shows markers late, in the process after the next", function()
+    confirm.marker_timeout = 0.1
+    local outbox = open { batch_records = 1 }
+    fill(outbox, 1, 1)
+    assert.is_true(outbox:drain { deadline = 20 })
+    e:set { keeps_attributes = false }
+    fill(outbox, 2, 3)
+    assert.is_true(outbox:drain { deadline = 30 })
+    assert.truthy(outbox:stats().confirm:find "does not keep")
+    outbox:close()
+    local before = e:attributes(token, "client").outbox_marker.value
+    e:set { keeps_attributes = true, queue_delay = 1500 }
+    outbox = open()
+    e:clear()
+    fill(outbox, 4, 4)
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.equal("tmr", letters())
+    assert.truthy(outbox:stats().confirm:find "does not keep")
+    outbox:close()
+    await(function() return e:attributes(token, "client").outbox_marker.value ~= before end)
+    e:set { queue_delay = 20 }
+    outbox = open()
+    fill(outbox, 5, 5)
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.is_true(outbox:stats().confirm)
+    assert.equal(1, outbox:stats().sent.confirmed)
+  end)
+
   it("as it did without, where no process lives long enough to know that the server keeps none", function()
     confirm.marker_timeout = 0.5
     e:set { keeps_attributes = false }
@@ -762,6 +846,50 @@ describe("the chain of exchanges", function()
     assert.equal(1, #self:take_stale())
     send(1)
     assert.equal("mark", (self:next(1, "final")))
+  end)
+
+  it("has a marker posted once more when somebody else has written the attribute, and takes either for it", function()
+    send(1)
+    assert.same({}, mark(1))
+    self:next_value()
+    self:marked(2, self.breaks)
+    local first = self.outstanding
+    assert.same({}, self:read(2, 77)) -- what was there before
+    assert.equal("wait", (self:next(2, "final")))
+    assert.same({}, self:read(3, 78))
+    assert.equal("mark", (self:next(3, "final")))
+    send(2)
+    self:next_value()
+    self:marked(3, self.breaks)
+    assert.same({}, self:read(3, 79))
+    assert.same({ { first = 1, last = 1, records = 1 } }, self:read(4, first + 1))
+    assert.same({}, mark(5)) -- the first marker behind the second record
+    assert.same({ { first = 2, last = 2, records = 1 } }, mark(6))
+  end)
+
+  it("says once that somebody else writes the attribute, and never that the server keeps none", function()
+    send(1)
+    self:next_value()
+    self:marked(0, self.breaks)
+    local told = 0
+    for now = 1, 5000 do
+      if select(2, self:read(now, now)) then told = told + 1 end
+      if (self:next(now, "final")) == "missed" then
+        assert.is_nil(self:miss(now))
+        self:take_stale()
+        send(1)
+        self:next_value()
+        self:marked(now, self.breaks)
+      end
+    end
+    assert.equal(1, told)
+    assert.is_true(self.on)
+    for now = 5001, 8000 do
+      self:read(now, 5000)
+      if (self:next(now, "final")) == "missed" and self:miss(now) then break end
+      if not self.outstanding then self:marked(now, self.breaks) end
+    end
+    assert.is_false(self.on)
   end)
 
   it("forgets what is dropped", function()

@@ -34,11 +34,15 @@ local FIRST_READ, LONGEST_READ = 0.05, 1 -- seconds between two reads for one ma
 -- Refusals of markers or their reads that count, before there are none: where the server has kept one before, and where
 -- it has not. Each wait for the next marker is twice as long, up to a minute: 4 minutes, and 15 seconds, together.
 local REFUSALS_KEPT, REFUSALS, LONGEST_WAIT = 9, 4, 60
+local OVERWRITES = 3 -- of somebody's, before that is said: markers of an earlier process may come late
 local TIMES_KEPT, TIMES = 31, 2 -- times `marker_timeout` without a marker that comes back, before there are none, alike
 
 --- Seconds after which a marker that has not come back is lost; the next one gets twice as many. A server may be behind
 -- by half a minute when it is well.
 confirm.marker_timeout = 60
+
+--- Seconds until markers that were given up are tried again.
+confirm.try_after = 3600
 
 --- Seconds without a post before what trickles is confirmed beyond its share, and since the last marker.
 confirm.idle_after, confirm.idle_every = 5, 900
@@ -49,13 +53,17 @@ end
 
 --- @tparam boolean on whether markers are used
 function confirm.new(on)
+  -- No earlier process has used it, not even where the script seeds the random numbers.
+  local value = math.random(1 << 50) ~ core.now() << 9
   return setmetatable({
     on = on,
     problem = nil, -- why they are not used any more, in words
-    -- The last one given to a marker. It begins with a number that no earlier process has used, not even where the
-    -- script seeds the random numbers.
-    value = math.random(1 << 50) ~ core.now() << 9,
+    try_at = 0, -- when they are tried again
+    before = value, value = value, -- all values of this process's markers come after the one; the other is the last
     outstanding = nil, -- the value of the marker that was posted and has not been read
+    seen = nil, -- the value that was read last
+    overwritten = false, -- somebody else has written the attribute since: the marker is posted once more
+    overwrites = 0, -- how often that was so
     posted_at = 0, read_at = 0, read_pause = 0, -- of that marker: when it was posted, when to read it, and how often
     looked_at = nil, -- when it was read last
     open = stretch(), -- what was sent since the last marker that was a first one for something
@@ -176,11 +184,13 @@ end
 -- marker is lost, see `miss`; `wait`; nil: nothing
 -- @treturn ?number until when to wait, seconds of the monotonic clock
 function confirm:next(now, mode)
+  if self.problem and now >= self.try_at then self.on = true end
   if not self.on then return nil end
   if self.at_once then return "again" end
   if mode ~= "more" then self.in_row = 0 end
   if self.outstanding then
     if now - self.posted_at > confirm.marker_timeout * 2 ^ self.missed or is_without(self) then return "missed" end
+    if self.overwritten and now >= self.mark_at then return "mark" end
     if now >= self.read_at then return "read" end
     if mode == "more" and not is_full(self) then return nil end
     return "wait", self.read_at
@@ -227,57 +237,78 @@ end
 function confirm:marked(now, breaks)
   self.credit, self.marked_at = self.credit - 1, now
   if self.breaks ~= breaks then return end
-  self.outstanding = self.value
+  self.read_at, self.read_pause, self.looked_at, self.overwritten = now, FIRST_READ, nil, false
+  if self.outstanding then return end -- it was posted once more: the first value still stands for it
+  self.outstanding, self.posted_at = self.value, now
   if self.open.items[1] and not self.second_only then
     self.open.marker = self.value
     table.insert(self.behind, self.open)
     self.open = stretch()
   end
-  self.posted_at, self.read_at, self.read_pause, self.looked_at = now, now, FIRST_READ, nil
+end
+
+-- Notes a value that was read in place of the marker. Where it changes, the server keeps attributes; and where the new
+-- one is no marker of this process, somebody else uses the attribute, another outbox of the device perhaps, and may
+-- have overwritten the marker. True when that is to be said.
+local function look(self, value)
+  if value == nil or value == self.seen then return end
+  self.waited = 0
+  local is_own = math.type(value) == "integer" and value > self.before and value <= self.value
+  self.seen = value
+  if not self.looked_at or is_own then return end
+  self.overwritten, self.overwrites = true, self.overwrites + 1
+  return self.overwrites == OVERWRITES
 end
 
 --- What the server shows as marker.
 -- @tparam number now seconds of the monotonic clock
 -- @param value as read; nil when the server has none
 -- @treturn table the items that are confirmed by it
+-- @treturn ?boolean true, once: somebody else writes the attribute as well
 function confirm:read(now, value)
   self.credit = math.max(self.credit - 1, -COST)
   self.is_kept = self.is_kept or value ~= nil
   self.refused, self.in_question = 0, false
   local confirmed = {}
-  if not self.outstanding then return confirmed end
-  if value ~= self.outstanding then
+  local first = self.outstanding
+  if not first then return confirmed end
+  if math.type(value) ~= "integer" or value < first or value > self.value then
     self.waited = self.waited + now - (self.looked_at or self.posted_at)
+    local is_shared = look(self, value)
     self.looked_at = now
     self.read_at = now + self.read_pause
     self.read_pause = math.min(2 * self.read_pause, LONGEST_READ)
-    return confirmed
+    return confirmed, is_shared
   end
-  self.outstanding, self.waited, self.missed = nil, 0, 0
-  while self.behind[1] and self.behind[1].marker < value do
+  self.outstanding, self.seen, self.waited, self.missed, self.problem = nil, value, 0, 0, nil
+  while self.behind[1] and self.behind[1].marker < first do
     for _, item in ipairs(table.remove(self.behind, 1).items) do add(confirmed, item) end
   end
   if confirmed[1] then self.chain:confirmed() end
   return confirmed
 end
 
--- Gives markers up.
+-- Gives markers up. From time to time one more is tried; where that fails as well, they are given up at once.
 -- @treturn table all that was sent: nothing will confirm it
-local function give_up(self, problem)
+-- @treturn boolean whether that is new
+local function give_up(self, now, problem)
   self:broke(true)
-  self.on, self.problem = false, problem
-  return self:take_stale()
+  local is_new = not self.problem
+  self.on, self.problem, self.try_at = false, problem, now + confirm.try_after
+  return self:take_stale(), is_new
 end
 
 --- A marker has not come back in time: what is sent is sent again. Where none has for long, though all else passes,
 -- markers are given up.
+-- @tparam number now seconds of the monotonic clock
 -- @treturn ?table then, all that was sent
-function confirm:miss()
+-- @treturn ?boolean whether that is new
+function confirm:miss(now)
   local without = is_without(self)
   self.missed = self.missed + 1
   self:broke(true)
   if not without then return nil end
-  return give_up(self, "the server does not keep client attributes, by which it would show what it has stored")
+  return give_up(self, now, "the server does not keep client attributes, by which it would show what it has stored")
 end
 
 --- A marker was refused, or to show it; not by an answer that speaks of a limit. It is tried again later. When that is
@@ -285,9 +316,10 @@ end
 -- markers are given up in the end.
 -- @tparam number now seconds of the monotonic clock
 -- @treturn ?table then, all that was sent
+-- @treturn ?boolean whether that is new
 function confirm:refuse(now)
   if self.refused >= (self.is_kept and REFUSALS_KEPT or REFUSALS) then
-    return give_up(self, "the server refuses the client attribute by which it would show what it has stored")
+    return give_up(self, now, "the server refuses the client attribute by which it would show what it has stored")
   end
   self.mark_at = now
   if self.in_question then

@@ -145,9 +145,12 @@ end
 --- Markers are given up: it is said once, and what was sent is taken for stored, as without markers.
 -- @tparam table outbox
 -- @tparam ?table items of `thingsboard.outbox.confirm`; nil: they are not given up
-function outcome.without_markers(outbox, items)
+-- @tparam ?boolean is_new they were not given up before
+function outcome.without_markers(outbox, items, is_new)
   if not items then return end
-  warn("thingsboard: outbox: ", outbox.confirm.problem, "; what is sent is not confirmed any more")
+  if is_new then
+    warn("thingsboard: outbox: ", outbox.confirm.problem, "; what is sent is not confirmed any more")
+  end
   finish(outbox, items)
 end
 

@@ -69,6 +69,8 @@ function saved.opened(outbox, found)
     elseif row[1] == schema.waited_for_markers then
       outbox.noted_wait = row[2]
       outbox.confirm.waited = math.max(outbox.confirm.waited, row[2] / 1000)
+    elseif row[1] == schema.marker_seen then
+      outbox.confirm.seen = outbox.confirm.seen or row[2]
     else
       outbox.lost[row[1]] = (outbox.lost[row[1]] or 0) + row[2]
     end
@@ -133,6 +135,10 @@ function saved.note_markers(outbox)
   if not outbox.file:is_open() or waited == outbox.noted_wait then return end
   local ok = outbox.spool:query(schema.count, outbox.file_number, schema.waited_for_markers, waited)
   if ok then outbox.noted_wait = waited end
+  local seen = outbox.confirm.seen -- by which a later process knows whether there is a new one
+  if math.type(seen) == "integer" then
+    outbox.spool:query(schema.count, outbox.file_number, schema.marker_seen, seen)
+  end
 end
 
 --- Notes what is in doubt, and how far its trials have come: processes may end before they are a proof.

@@ -13,6 +13,7 @@ return {
   count = "INSERT OR REPLACE INTO counters VALUES (?, CAST(? AS TEXT), ?)",
   last_known_time = "last known time",
   waited_for_markers = "milliseconds waited for markers",
+  marker_seen = "marker that was seen last",
   times_taken = "SELECT count FROM counters WHERE device = 0 AND cause = 'times taken'",
   take_times = "INSERT OR REPLACE INTO counters VALUES (0, 'times taken', ?)",
 

@@ -117,7 +117,12 @@ local function read_marker(outbox, deadline)
   if values then
     outbox.pause:reset()
     outbox.err = nil
-    outcome.confirmed(outbox, outbox.confirm:read(now, values.client[outbox.marker_name]))
+    local items, is_shared = outbox.confirm:read(now, values.client[outbox.marker_name])
+    outcome.confirmed(outbox, items)
+    if is_shared then
+      warn("thingsboard: outbox: somebody else writes the client attribute ", outbox.marker_name, " of this device, ",
+        "which slows both down; give each outbox a 'confirm_key' of its own")
+    end
     return true
   end
   outbox.err = err
@@ -263,7 +268,7 @@ local function loop(outbox, deadline)
     elseif step == "again" then
       outcome.send_again(outbox, outbox.confirm:take_stale())
     elseif step == "missed" then
-      outcome.without_markers(outbox, outbox.confirm:miss())
+      outcome.without_markers(outbox, outbox.confirm:miss(core.monotonic()))
     elseif step == "ask" then
       going, err = ask_time(outbox, deadline)
     else

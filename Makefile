@@ -27,11 +27,12 @@ STANDARD = -std=c11 -D_GNU_SOURCE $(WIDE) -Icsrc -fno-asynchronous-unwind-tables
 WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow
 
 # Flags for a small module, where the compiler and the linker take them: no jump table for calls, no padding of functions
-# and loops, no copies of functions that are called often, no unused ones, code and data in one segment.
+# and loops, no copies of what runs often (functions, blocks, heads of loops), no unused
+# functions, code and data in one segment.
 comma = ,
 taken = $(shell echo 'int x;' | $(CC) -Werror -shared -fPIC $(1) -x c -o /dev/null - 2>/dev/null && echo $(1))
 taken_of = $(or $(call taken,$(1)),$(foreach flag,$(1),$(call taken,$(flag))))
-SMALL := $(call taken_of,-ffunction-sections -fno-plt -falign-functions=1 -falign-jumps=1 -falign-loops=1 -fno-inline-functions)
+SMALL := $(call taken_of,-ffunction-sections -freorder-blocks-algorithm=simple -fno-tree-ch -fno-plt -falign-functions=1 -falign-jumps=1 -falign-loops=1 -fno-inline-functions)
 SMALL_LINK := $(call taken_of,$(addprefix -Wl$(comma),--gc-sections -z$(comma)now -z$(comma)noseparate-code))
 
 BUILD = build

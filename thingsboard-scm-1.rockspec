@@ -125,6 +125,7 @@ build = {
         "csrc/digest/checksum.c",
         "csrc/digest/murmur3.c",
         "csrc/http/client.c",
+        "csrc/http/connection.c",
         "csrc/http/curl_error.c",
         "csrc/http/exchange.c",
         "csrc/http/handle.c",

@@ -181,23 +181,6 @@ describe("the core", function()
       assert.truthy(said == "an answer\n" or said == "answer\n", said)
     end)
 
-    it("tells whether its connection is new, and whether the server closes that", function()
-      local function connection(raw)
-        if raw then e:fault { path = "/telemetry", how = "raw", count = 1, raw = raw } end
-        local exchange = client:start("POST", "/telemetry", '{"a":1}', 10000)
-        assert.equal(200, (finish(exchange)))
-        return { exchange:connection() }
-      end
-      connection() -- whatever connection there was
-      assert.same({ false, false }, connection())
-      assert.same({ false, true }, connection "HTTP/1.1 200 OK\r\nconnection: close\r\nContent-Length: 0\r\n\r\n")
-      assert.same({ true, false }, connection())
-      assert.same({ false, true }, connection "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
-      assert.same({ true, false }, connection())
-      e:crash()
-      assert.same({ true, false }, connection())
-    end)
-
     -- A GET that is answered so. Each of the headers ends with a line break.
     local function answered_by(status, headers, body)
       e:fault { path = "/attributes", how = "raw", count = 1,

@@ -761,27 +761,34 @@ describe("the chain of exchanges", function()
     assert.equal(breaks + 4, self.breaks)
   end)
 
-  it("breaks when a connection ends that was not to be closed", function()
-    self:used(true, false) -- the first one
+  it("breaks when connections were lost", function()
+    self:lost_connections(7) -- before the first exchange
     send(1)
-    self:used(false, true)
-    self:used(true, false) -- the server has said so
+    self:lost_connections(7)
     assert.equal(0, self.breaks)
-    self:used(true, false)
+    self:lost_connections(9)
     assert.equal(1, self.breaks)
     assert.is_false(self.at_once)
+    assert.equal(1, #self:take_stale())
+    self:lost_connections(9)
+    assert.equal(1, self.breaks)
   end)
 
   it("is not broken by a server or proxy that always closes without notice", function()
-    for _ = 1, 50 do self:used(true, false) end
+    local lost = 0
+    local function lose()
+      lost = lost + 1
+      self:lost_connections(lost)
+    end
+    for _ = 1, 50 do lose() end
     local breaks = self.breaks
-    assert.is_true(breaks <= 10)
+    assert.equal(10, breaks)
     send(1)
-    self:used(true, false)
+    lose()
     mark(1)
-    self:used(true, false)
+    lose()
     assert.equal(1, #mark(1))
-    for _ = 1, 50 do self:used(true, false) end
+    for _ = 1, 50 do lose() end
     assert.equal(breaks + 1, self.breaks)
   end)
 

@@ -59,6 +59,7 @@ static int client_new(lua_State *L) {
   lua_setiuservalue(L, -2, TB_REACTOR_VALUE);
   lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, TB_OPTIONS_VALUE);
+  client->socket = CURL_SOCKET_BAD;
   client->receive_buffer = tb_options_is_https(L, 2) ? HTTP2_RECEIVE_BUFFER : SMALL_RECEIVE_BUFFER;
   /* A header without a value is one that curl leaves out: "Expect:" saves a large post a round trip, "Accept:" saves
    * every request a header that says nothing. curl copies a user agent twice when it is an option, once when it is a

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/userdata.h"
 #include "digest/checksum.h"
+#include "http/connection.h"
 #include "http/curl_error.h"
 #include "http/options.h"
 #include "http/pool.h"
@@ -78,7 +79,8 @@ static void keep_header(struct tb_exchange *exchange, const char *line, size_t l
 }
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
-  struct tb_exchange *exchange = ((struct tb_handle *)data)->exchange;
+  struct tb_handle *handle = data;
+  struct tb_exchange *exchange = handle->exchange;
   size_t length = size * count;
   if (length > MAX_HEADER_BYTES - exchange->header_bytes) {
     exchange->failure = TB_HEADERS_TOO_LARGE;
@@ -92,6 +94,10 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
     exchange->closes = length > 8 && memcmp(bytes, "HTTP/1.0", 8) == 0;
   } else if (*bytes == '\r' || *bytes == '\n') {
     exchange->headed = !exchange->interim;
+    if (exchange->headed && exchange->closes) {
+      struct tb_poller *poller = exchange->client->poller;
+      tb_connection_expect_end(poller, tb_connection_of(handle->easy, poller, handle->socket));
+    }
   } else {
     exchange->has_header = true;
     keep_header(exchange, bytes, length);
@@ -265,8 +271,15 @@ void tb_exchange_end(struct tb_exchange *exchange, CURLcode code) {
     exchange->code = CURLE_PARTIAL_FILE;
     exchange->error = strdup("the connection ended within the answer's headers");
   }
+  if (code == CURLE_OK) {
+    curl_socket_t last = exchange->client->socket;
+    exchange->client->socket = tb_connection_of(handle->easy, poller, handle->socket);
+    tb_connection_answered(poller, exchange->client->socket);
+    if (exchange->client->socket != last) tb_connection_check(poller, last);
+  }
   exchange->done = true;
   leave_curl(exchange);
+  exchange->lost_connections = poller->lost_connections;
   struct tb_exchange **end = poller->finished == NULL ? &poller->finished : &poller->last_finished->next;
   *end = exchange;
   exchange->link = end;
@@ -518,15 +531,13 @@ static int exchange_is_attachment(lua_State *L) {
   return 1;
 }
 
-/*** The connection that the exchange used, once it has ended.
-@function exchange:connection
-@treturn boolean whether it was made for this exchange
-@treturn boolean whether the server has said that it closes the connection behind this answer */
-static int exchange_connection(lua_State *L) {
-  const struct tb_exchange *exchange = check_exchange(L);
-  lua_pushboolean(L, exchange->new_connection);
-  lua_pushboolean(L, exchange->closes);
-  return 2;
+/*** How many connections of the reactor were lost before the exchange ended: a server, of whichever exchange, has ended
+them without having said that it would. Idle connections do not count.
+@function exchange:lost_connections
+@treturn integer that many; only differences mean something */
+static int exchange_lost_connections(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)check_exchange(L)->lost_connections);
+  return 1;
 }
 
 /*** How much of the answer's body has been received.
@@ -606,7 +617,7 @@ static const luaL_Reg methods[] = {{"done", exchange_done},
                                    {"challenged", exchange_challenged},
                                    {"encoded", exchange_encoded},
                                    {"is_attachment", exchange_is_attachment},
-                                   {"connection", exchange_connection},
+                                   {"lost_connections", exchange_lost_connections},
                                    {"received", exchange_received},
                                    {"close", exchange_close},
                                    {NULL, NULL}};

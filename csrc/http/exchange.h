@@ -41,6 +41,7 @@ struct tb_exchange {
   size_t header_bytes;              /* received, with those of interim answers */
   bool challenged;                  /* a header asks for credentials */
   bool new_connection;              /* it was made for this exchange; known once it has ended */
+  unsigned lost_connections;        /* of the poller when the exchange ended */
   bool has_header;                  /* a header came after the status line */
   bool closes;                      /* the server closes the connection after this answer */
   bool encoded;                     /* a header says that the body is compressed, or the like */

@@ -1,6 +1,7 @@
 #include "http/handle.h"
 
 #include "base/memory.h"
+#include "http/connection.h"
 #include "http/options.h"
 
 #include <lauxlib.h>
@@ -18,9 +19,11 @@ static struct tb_handle *new_handle(lua_State *L, struct tb_client *client) {
   }
   handle->client = client;
   handle->easy = easy;
+  handle->socket = CURL_SOCKET_BAD;
   curl_easy_setopt(handle->easy, CURLOPT_PRIVATE, (void *)handle);
   curl_easy_setopt(handle->easy, CURLOPT_SHARE, client->poller->share);
   curl_easy_setopt(handle->easy, CURLOPT_ERRORBUFFER, handle->error);
+  tb_connection_configure(handle->easy, client->poller);
   return handle;
 }
 

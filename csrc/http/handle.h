@@ -23,6 +23,7 @@ struct tb_client {
   struct tb_client *next, **link; /* in the poller's list */
   struct tb_pool *pool;           /* where its connections are, unless the poller limits their number */
   struct tb_exchange *exchanges;  /* in flight */
+  curl_socket_t socket;           /* of the last exchange's connection */
   /* An exchange that times out without a byte of an answer leaves a dead connection: over HTTP/1.1 it is closed, but
    * over HTTP/2 it stays open for its other streams. The next exchange gets a new connection, and for as long as an
    * idle one may last none uses one that is older than that. */
@@ -41,6 +42,7 @@ struct tb_handle {
   CURLU *url; /* the URL, parsed; NULL when it was used for one request only */
   struct tb_client *client;
   struct tb_exchange *exchange; /* in flight, or NULL */
+  curl_socket_t socket;         /* that it waited for last: probably that of its connection */
   bool unwatched;               /* epoll could not take the socket, so the exchange would hang */
   struct tb_kind {
     bool post, large, file, range;

@@ -4,18 +4,14 @@
 #include "http/curl_error.h"
 
 #include <lauxlib.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdint.h>
 #include <strings.h>
-#include <sys/socket.h>
 
 enum {
-  /* A peer that has vanished acknowledges neither data nor, while the connection is idle, probes. Without probes only a
-   * time-out would end a poll, and over HTTP/2 the next poll would use the same connection. */
+  /* A peer that has vanished acknowledges neither data (see connection.c) nor, while the connection is idle, probes.
+   * Without probes only a time-out would end a poll, and over HTTP/2 the next poll would use the same connection. */
   PROBE_AFTER_SECONDS = 10,
   PROBE_EVERY_SECONDS = 2,
-  UNACKNOWLEDGED_MILLISECONDS = 20000,
 };
 
 /* Every option of a connection: a new one needs a line here and one in lua/thingsboard/options.lua. Strings and
@@ -74,19 +70,6 @@ bool tb_options_is_https(lua_State *L, int options) {
   return https;
 }
 
-/* Child processes do not inherit the socket: a connection would outlive this process as long as they live. Where the
- * system has no TCP_USER_TIMEOUT, a dead connection is noticed a little later. */
-static curl_socket_t open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address) {
-  (void)data;
-  (void)purpose;
-  int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-#ifdef TCP_USER_TIMEOUT
-  unsigned int milliseconds = UNACKNOWLEDGED_MILLISECONDS;
-  if (fd >= 0) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
-#endif
-  return fd;
-}
-
 /* Sets what is the same for all clients. */
 static CURLcode apply_constants(CURL *easy, bool https) {
   static const struct {
@@ -99,9 +82,9 @@ static CURLcode apply_constants(CURL *easy, bool https) {
     {CURLOPT_PROXY, ""}, /* not absent: libcurl would read the environment */
     {CURLOPT_NOPROXY, ""}
   };
-  const struct {
+  static const struct {
     CURLoption option;
-    long value;
+    int value;
   } numbers[] = {
 #if LIBCURL_VERSION_NUM < 0x075500
     {CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS},
@@ -115,17 +98,17 @@ static CURLcode apply_constants(CURL *easy, bool https) {
     {CURLOPT_TCP_KEEPINTVL, PROBE_EVERY_SECONDS},
     {CURLOPT_MAXAGE_CONN, TB_IDLE_CONNECTION_SECONDS},
 #if LIBCURL_VERSION_NUM >= 0x075700
-    {CURLOPT_QUICK_EXIT, 1}, /* do not wait for the resolver's thread when an exchange ends: it would stop all others */
+    {CURLOPT_QUICK_EXIT, 1} /* do not wait for the resolver's thread when an exchange ends: it would stop all others */
 #endif
-    /* While the first connection is being made, a request waits until it is known whether HTTP/2 can share it. Without
-     * TLS it would wait for a whole answer, perhaps a poll's. */
-    {CURLOPT_PIPEWAIT, https}
   };
-  CURLcode code = curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+  CURLcode code = CURLE_OK;
   for (size_t i = 0; i < sizeof texts / sizeof *texts && code == CURLE_OK; i++)
     code = curl_easy_setopt(easy, texts[i].option, texts[i].text);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers && code == CURLE_OK; i++)
-    code = curl_easy_setopt(easy, numbers[i].option, numbers[i].value);
+    code = curl_easy_setopt(easy, numbers[i].option, (long)numbers[i].value);
+  /* While the first connection is being made, a request waits until it is known whether HTTP/2 can share it. Without
+   * TLS it would wait for a whole answer, perhaps a poll's. */
+  curl_easy_setopt(easy, CURLOPT_PIPEWAIT, (long)https);
   curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2); /* fails in a libcurl without TLS */
   return code;
 }

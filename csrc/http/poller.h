@@ -24,6 +24,14 @@ enum {
   TB_MAX_IDLE_HANDLES = 64,
 };
 
+/* See connection.c. */
+struct tb_connection {
+  int64_t used_at; /* when its last exchange has ended; 0: none has had an answer yet */
+  uint16_t port;   /* our own; 0: not known yet */
+  bool counts;     /* if the server ends it, it is lost */
+  bool in_use;
+};
+
 struct tb_poller {
   const char *type;
   int epoll;            /* -1 once closed */
@@ -37,6 +45,9 @@ struct tb_poller {
   long max_connections; /* to one host; 0: no limit. With a limit, all exchanges are in the first pool. */
   struct tb_pool **pools;
   size_t pool_count;
+  struct tb_connection *connections; /* by socket */
+  size_t connection_count;
+  unsigned lost_connections;
   struct tb_client *clients;
   CURLSH *share; /* TLS sessions: one cache for all handles takes less memory, and saves handshakes */
   struct tb_exchange *finished, *last_finished; /* a queue of what step() has not returned yet */

@@ -6,6 +6,7 @@
 #include "http/pool.h"
 
 #include "base/clock.h"
+#include "http/connection.h"
 #include "http/handle.h"
 #include "http/options.h"
 
@@ -45,12 +46,18 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *k
   struct tb_poller *poller = pool->poller;
   (void)known;
   if (what == CURL_POLL_REMOVE) {
+    tb_connection_set_in_use(poller, fd, false);
     epoll_ctl(poller->epoll, EPOLL_CTL_DEL, fd, NULL);
     return 0;
   }
   uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
-  if (tb_poller_watch(poller, fd, events, pool->index)) return 0;
   struct tb_handle *handle = tb_handle_of(easy);
+  tb_connection_set_in_use(poller, fd, true);
+  if (handle != NULL)
+    handle->socket = fd;
+  else
+    tb_connection_end(poller, fd); /* a handle of curl's own, with which it says goodbye over TLS */
+  if (tb_poller_watch(poller, fd, events, pool->index)) return 0;
   if (handle != NULL && handle->exchange != NULL) {
     handle->unwatched = true;
     poller->unwatched = true;

@@ -281,6 +281,9 @@ static int reactor_close(lua_State *L) {
       tb_pool_free(poller->pools[--poller->pool_count]); /* needs the epoll descriptor still */
     free(poller->pools);
     poller->pools = NULL;
+    free(poller->connections);
+    poller->connections = NULL;
+    poller->connection_count = 0;
   }
   /* An exchange that client:start raised in has a handle until it is collected, which is before the reactor is: until
    * then curl says that the share is in use, and keeps it. */

@@ -43,7 +43,7 @@ lua-test: ready-for-test
 # The specs over sockets with another libcurl, with the oldest and the newest by default.
 CURL = 7.81.0 8.22.0
 CURL_SPECS = $(patsubst %,spec/%_spec.lua,attribute_updates broken_pipe claim download error examples exchange fleet fork \
-  http2 idle lies lies_polls long_poll loop network outbox_sending provision rpc_requests system telemetry trust updater)
+  http2 idle lies lies_polls long_poll loop lost_connections network outbox_sending provision rpc_requests system telemetry trust updater)
 
 curl-test: $(CURL:%=curl-test-%)
 

@@ -12,6 +12,7 @@ local FIRST = {
   "spec/rpc_requests_spec.lua", "spec/attribute_updates_spec.lua",
   "spec/outbox_kill_spec.lua", "spec/outbox_sending_spec.lua", "spec/outbox_confirm_spec.lua",
   "spec/lies_polls_spec.lua", "spec/updater_spec.lua", "spec/lies_spec.lua", "spec/outbox_small_disk_spec.lua",
+  "spec/lost_connections_spec.lua",
   "spec/outbox_story_spec.lua", "spec/http2_spec.lua",
   "spec/download_spec.lua", "spec/examples_spec.lua",
 }

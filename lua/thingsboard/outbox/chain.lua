@@ -6,23 +6,24 @@
 --   from behind a gateway. But a gateway may answer polls alone so, for hours. So it is a sign only where there was
 --   none for ten seconds; a restart that it hides after that takes longer, and leaves a gap. 429 is no sign, whoever
 --   says it: it tells of a limit, not of the server, and does not count as a success either;
--- - when a connection has ended that the server had not said it would close;
+-- - when the server has ended a connection, of whichever device of the process, and had not said that it would. It may
+--   be that of the device's last exchange; another device may have made a new one by now;
 -- - when more than ten seconds lie between two exchanges that succeed: a server can be restarted in that time.
 -- @module thingsboard.outbox.chain
 local chain = {}
 chain.__index = chain
 
 local LONGEST_GAP = 10 -- seconds; a monolith takes more than 15 to start
--- So many connections that end without notice, with nothing confirmed between them, are the way of this server or of a
--- proxy before it. Then only the first after a confirmation is a sign.
-local UNTOLD_ENDS = 10
+-- So many exchanges by which connections were lost, with nothing confirmed between them, are the way of this server or
+-- of a proxy before it. Then only the first after a confirmation is a sign.
+local LOSSES = 10
 
 function chain.new()
   return setmetatable({
     succeeded_at = nil, -- the last exchange
     foreign_at = nil, -- when somebody else, or a gateway, has answered last
-    closing = true, -- the server has said that it closes the connection, or there has been none
-    untold_ends = 0, -- connections that ended without notice, since a confirmation
+    lost_before = nil, -- how many connections were lost when the last exchange ended
+    losses = 0, -- exchanges by which more were lost, since a confirmation
   }, chain)
 end
 
@@ -45,20 +46,19 @@ function chain:heard(status, answered, now)
   return before and now - before > LONGEST_GAP and "gap" or nil
 end
 
---- Notes the connection of an exchange, where exchanges of the device come one after another.
--- @tparam boolean new it was made for this exchange
--- @tparam boolean closing the server has said that it closes it
+--- Notes the connections that were lost until an exchange of the device ended.
+-- @tparam integer count see `lost_connections` of `thingsboard.core`'s exchange
 -- @treturn boolean whether the chain breaks
-function chain:used(new, closing)
-  local breaks = new and not self.closing and self.untold_ends < UNTOLD_ENDS
-  if breaks then self.untold_ends = self.untold_ends + 1 end
-  self.closing = closing
+function chain:lost_connections(count)
+  local breaks = self.lost_before ~= nil and count ~= self.lost_before and self.losses < LOSSES
+  if breaks then self.losses = self.losses + 1 end
+  self.lost_before = count
   return breaks
 end
 
 --- Something has been confirmed.
 function chain:confirmed()
-  self.untold_ends = self.untold_ends < UNTOLD_ENDS and 0 or UNTOLD_ENDS - 1
+  self.losses = self.losses < LOSSES and 0 or LOSSES - 1
 end
 
 return chain

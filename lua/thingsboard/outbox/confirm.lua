@@ -150,9 +150,9 @@ function confirm:heard(status, answered, now)
   if how then self:broke(how == "failed") end
 end
 
---- Notes the connection of an exchange; see `thingsboard.outbox.chain`.
-function confirm:used(new, closing)
-  if self.chain:used(new, closing) then self:broke(false) end
+--- Notes the connections that were lost until an exchange ended; see `thingsboard.outbox.chain`.
+function confirm:lost_connections(count)
+  if self.chain:lost_connections(count) then self:broke(false) end
 end
 
 -- Whether so much was sent that a marker is due, or twice that.

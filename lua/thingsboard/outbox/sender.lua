@@ -23,21 +23,14 @@ local READ_TIMEOUT = 10 -- seconds for reading a marker: over a rate limit the s
 local EXPIRE_EVERY = 1 -- seconds
 local NOTE_EVERY = 60 -- seconds between notes of what is in doubt
 
--- Without polls the device's exchanges come one after another, and use one connection. A poll has one of its own.
-local function has_polls(outbox)
-  for iterator in next, outbox.client.iterators do
-    if getmetatable(iterator) ~= getmetatable(outbox) then return true end
-  end
-  return false
-end
-
---- Makes the outbox listen to answers to its device's other calls: they show that the server is back, and its time.
+--- Makes the outbox listen to all exchanges of its device. Those of other calls, too, show that the server was
+-- restarted, that it is back, and its time.
 function sender.listen(outbox)
   outbox.client:listen(outbox, function(status, exchange, due)
     local clock = outbox.file.clock
     local date = status and clock:wants_date() and exchange:date()
     if date then clock:hear(date, spool.uptime(), outbox.server_time) end
-    if not outbox.posting and not has_polls(outbox) then outbox.confirm:used(exchange:connection()) end
+    outbox.confirm:lost_connections(exchange:lost_connections())
     local is_end_of_poll = due and (status == 503 or status == 504)
     if not is_end_of_poll then
       outbox.confirm:heard(status, (exchange:result()), core.monotonic())
@@ -79,7 +72,6 @@ local function exchange_with(outbox, method, path, body, points, expected, deadl
   local exchange <close>, err = outbox.client:start(method, path, body, timeout)
   if not exchange then return nil, err end
   outbox.loop:wait(exchange)
-  outbox.confirm:used(exchange:connection())
   local result
   result, err = outbox.client:outcome("outbox", exchange, expected)
   -- A time-out that the deadline has cut short says nothing of the server.

@@ -227,7 +227,7 @@ describe("the core, misused,", function()
     local may = { close = true, __close = true, __gc = true, __tostring = true, redact = true, -- needs no reactor
       done = true, received = true, sent = true, result = true, -- it is over then
       ["exchange:date"] = true, ["exchange:range"] = true, ["exchange:lost_connections"] = true,
-      challenged = true, encoded = true, is_attachment = true, connection = true,
+      challenged = true, encoded = true, is_attachment = true,
       set_clock_policy = true, offset = true, follow = true, follow_uptime = true, ahead = true, -- of a clock
       busy = true }
     for kind, make in pairs(makers()) do

@@ -10,7 +10,8 @@ sample, seed = math.tointeger(sample), math.tointeger(seed)
 local SPECS = {
   ["csrc/base"] = "file exchange loop body spool fork download", ["csrc/core"] = "exchange system file options misuse",
   ["csrc/digest"] = "checksum download misuse", ["csrc/json"] = "body numbers telemetry misuse",
-  ["csrc/http"] = "exchange fleet error http2 trust loop misuse allocations", ["csrc/process"] = "process loop collector",
+  ["csrc/http"] = "exchange fleet error http2 trust loop misuse allocations",
+  ["csrc/process"] = "process loop collector",
   ["csrc/spool"] = "spool outbox outbox_disk outbox_clock outbox_small_disk allocations",
   ["lua/thingsboard"] = "loop telemetry error options attribute_updates fleet token_file types adapter_luv outbox",
   ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",
@@ -58,7 +59,8 @@ local function compiled(path)
     return sh("cd %s && luac5.4 -s -o %s %s", tree, out, path) and read(out) or nil
   end
   local object = "build/plain/" .. path:match "^csrc/(.+)%.c$" .. ".o"
-  return sh("cd %s && make BUILD=build/plain CFLAGS='-O2 -Werror' %s", tree, object) and read(tree .. "/" .. object) or nil
+  if not sh("cd %s && make BUILD=build/plain CFLAGS='-O2 -Werror' %s", tree, object) then return nil end
+  return read(tree .. "/" .. object)
 end
 
 local function make_test(longest, arguments)

@@ -165,8 +165,6 @@ build = {
         "csrc/base/file.c",
         "csrc/base/fork.c",
         "csrc/base/userdata.c",
-        "csrc/json/number.c",
-        "csrc/json/writer.c",
         "csrc/spool/batch.c",
         "csrc/spool/module.c",
         "csrc/spool/pending.c",

@@ -562,11 +562,6 @@ bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct 
   return true;
 }
 
-void tb_json_open(lua_State *L) {
-  tb_json_push_array_mt(L);
-  lua_pop(L, 1);
-}
-
 void tb_json_set_user_values(lua_State *L) {
   lua_pushliteral(L, "ts");
   lua_setiuservalue(L, -2, TB_JSON_TS_VALUE);
@@ -574,13 +569,16 @@ void tb_json_set_user_values(lua_State *L) {
   lua_setiuservalue(L, -2, TB_JSON_VALUES_VALUE);
 }
 
-void tb_json_push_array_mt(lua_State *L) {
-  static const char NAME[] = "thingsboard.array"; /* a string key, so that all modules that write JSON share it */
-  if (lua_getfield(L, LUA_REGISTRYINDEX, NAME) == LUA_TTABLE) return;
+static const char ARRAY[] = "thingsboard.array";
+
+void tb_json_open(lua_State *L) {
+  static struct tb_json_writer writer = {.set_user_values = tb_json_set_user_values, .write = tb_json_write};
+  luaL_newmetatable(L, ARRAY);
+  lua_pushlightuserdata(L, &writer);
+  lua_setfield(L, LUA_REGISTRYINDEX, TB_JSON_WRITER);
   lua_pop(L, 1);
-  lua_createtable(L, 0, 1);
-  lua_pushstring(L, NAME);
-  lua_setfield(L, -2, "__name");
-  lua_pushvalue(L, -1);
-  lua_setfield(L, LUA_REGISTRYINDEX, NAME);
+}
+
+void tb_json_push_array_mt(lua_State *L) {
+  luaL_getmetatable(L, ARRAY);
 }

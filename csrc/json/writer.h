@@ -20,7 +20,7 @@ struct tb_json_call {
   int level;
 };
 
-/* Call this when a module is opened. It makes the metatable of arrays. */
+/* Call this when a module is opened. It makes the metatable of arrays, and lends the writer to other libraries. */
 void tb_json_open(lua_State *L);
 
 /* The user values of a userdata whose methods write JSON: the strings that writing needs. While tb_json_write runs, Lua
@@ -35,7 +35,15 @@ void tb_json_set_user_values(lua_State *L);
  * nil. A programmer's mistake raises. In both cases out->length is what it was. The buffer's limit must be above 0. */
 bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct tb_json_call *call);
 
-/* Pushes the metatable that marks a table as an array. There is one, which both libraries share. */
+/* Pushes the metatable that marks a table as an array. */
 void tb_json_push_array_mt(lua_State *L);
+
+/* What a library that has no writer of its own writes with: a light userdata under this name in the registry. */
+#define TB_JSON_WRITER "thingsboard.writer"
+
+struct tb_json_writer {
+  void (*set_user_values)(lua_State *L);
+  bool (*write)(lua_State *L, int index, struct tb_buffer *out, const struct tb_json_call *call);
+};
 
 #endif

@@ -130,7 +130,10 @@ static int spool_new(lua_State *L) {
   tb_room_set_limit(spool, DEFAULT_LIMIT);
   spool->path = strdup(path);
   if (spool->path == NULL) return luaL_error(L, TB_NO_MEMORY);
-  tb_json_set_user_values(L);
+  lua_getfield(L, LUA_REGISTRYINDEX, TB_JSON_WRITER);
+  spool->writer = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  spool->writer->set_user_values(L);
   return 1;
 }
 
@@ -390,7 +393,7 @@ static int spool_put(lua_State *L) {
     return lua_error(L);
   }
   spool->body.length = 0;
-  if (!tb_json_write(L, 3, &spool->body, &call)) {
+  if (!spool->writer->write(L, 3, &spool->body, &call)) {
     lua_pop(L, 1); /* where it is: the reason says that */
     lua_pushnil(L);
     lua_insert(L, -2);
@@ -843,8 +846,12 @@ __attribute__((visibility("default"))) int luaopen_thingsboard_spool(lua_State *
 int luaopen_thingsboard_spool(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"spool", spool_new}, {"uptime", uptime}, {"real_path", real_path}, {NULL, NULL}};
+  lua_getglobal(L, "require"); /* of the library that has the writer */
+  lua_pushliteral(L, "thingsboard.core");
+  lua_call(L, 1, 0);
+  if (lua_getfield(L, LUA_REGISTRYINDEX, TB_JSON_WRITER) != LUA_TLIGHTUSERDATA)
+    return luaL_error(L, "thingsboard.core and thingsboard.spool are of different versions");
   tb_count_forks(L);
-  tb_json_open(L);
   tb_new_type(L, TYPE, METHODS, METAMETHODS);
   luaL_newlib(L, functions);
   lua_pushinteger(L, TB_NUMBERS);

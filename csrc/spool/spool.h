@@ -44,6 +44,7 @@ struct tb_spool {
   char *path;       /* NULL once closed */
   unsigned forks;   /* of the process that made it */
   bool busy;        /* a method is running, and the collector may run: a finalizer must change nothing */
+  const struct tb_json_writer *writer; /* of core */
   struct tb_record_clock clock;
   int64_t due; /* while the uptime is below this, records may wait in memory */
   struct tb_device *devices;

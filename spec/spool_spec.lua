@@ -198,6 +198,13 @@ describe("the outbox's store", function()
     end)
   end)
 
+  it("names core where that is of another version", function()
+    assert.equal("thingsboard.core and thingsboard.spool are of different versions\n", child.run [[
+      package.preload["thingsboard.core"] = function() return {} end
+      print(select(2, pcall(require, "thingsboard.spool")))
+    ]])
+  end)
+
   describe("whose disk is full", function()
     -- What a script prints that may write no file larger than `limit` bytes once it has called `limit()`.
     local function run(script)

@@ -17,7 +17,7 @@
 --     records     marker 1   records     marker 2                        records     marker 3
 --     stretch A   A ends     stretch B   B ends; once read, A is stored  stretch C   once read, B is stored
 --
--- While there is more to send, a marker follows every ten posts or every MiB, and no more than two stretches are sent
+-- While there is more to send, a marker follows every ten posts or every 2 MiB, and no more than two stretches are sent
 -- before the older one's marker has been read. When records trickle, markers and reads are a tenth of the posts; but
 -- what was sent before a pause is confirmed within a quarter of an hour.
 -- @module thingsboard.outbox.confirm
@@ -27,7 +27,7 @@ local core = require "thingsboard.core"
 local confirm = {}
 confirm.__index = confirm
 
-local EVERY_POSTS, EVERY_BYTES = 10, 1 << 20 -- between two markers, while a backlog drains
+local EVERY_POSTS, EVERY_BYTES = 10, 2 << 20 -- between two markers, while a backlog drains
 local SHARE = 0.1 -- markers and reads for each post, when records trickle
 local COST = 4 -- two markers and two reads
 local FIRST_READ, LONGEST_READ = 0.05, 1 -- seconds between two reads for one marker

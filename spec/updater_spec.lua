@@ -138,6 +138,36 @@ describe("updates", function()
     assert.is_true(last - verifying >= 16, last - verifying .. " steps") -- as many pieces as are read
   end)
 
+  it("leave no file of theirs to a program that another task starts, and none that others may read", function()
+    local function open_files()
+      local process <close> = io.popen "ls -l /proc/self/fd"
+      return process:read "a"
+    end
+    local began, verifying, seen = false, false, {}
+    local watch = tb.spawn(function()
+      while true do
+        tb.sleep(0)
+        if began then seen[verifying and "verified" or "downloaded"] = open_files() end
+        assert.is_nil((seen.verified or seen.downloaded or ""):find(directory, 1, true))
+      end
+    end)
+    local mode
+    e:fault { path = "chunk=1", how = "delay", seconds = 0.3, count = 1 }
+    run { chunk_size = 1 << 20, progress = function(received, total)
+      began, verifying = true, received == total
+    end, apply = function(package)
+      local process <close> = io.popen("stat -c %a " .. package.path)
+      mode = process:read "l"
+      return true
+    end }
+    assign { size = 2 << 20 }
+    await(ended)
+    watch:cancel()
+    assert.equal(DONE, states())
+    assert.truthy(seen.downloaded and seen.verified)
+    assert.equal("600", mode)
+  end)
+
   it("find the package that was assigned before they ran", function()
     assign { size = 2000 }
     run()

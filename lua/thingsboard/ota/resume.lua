@@ -18,6 +18,16 @@ function resume.remove(path)
   os.remove(path .. ".new")
 end
 
+--- The size of what has been downloaded.
+-- @tparam string path
+-- @treturn[1] integer
+-- @treturn[2] nil
+-- @treturn[2] string why there is none
+function resume.size(path)
+  local file <close>, reason = io.open(path, "rb")
+  return file and file:seek "end", reason
+end
+
 local function file_error(reason)
   return nil, errors.new("file", "updates: " .. reason)
 end
@@ -30,9 +40,11 @@ local function has_room(self, bytes)
   return file_error(("%d bytes are needed in %s, and %d are free"):format(bytes, directory, free))
 end
 
--- Writes at the offset that the state has, which need not be the end of the file.
-local function put(self, file, chunk, total)
-  local ok, reason = file:seek("set", self.state.received)
+-- Writes at the offset that the state has, which need not be the end of the file. The file is open only meanwhile: Lua
+-- does not mark its files as close-on-exec, and a program that another task starts would inherit this one.
+local function put(self, chunk, total)
+  local file <close>, reason = io.open(self.part_path, "r+b")
+  local ok = file and file:seek("set", self.state.received)
   if ok then ok, reason = file:write(chunk) end
   if ok then ok, reason = file:flush() end
   if ok then ok, reason = core.sync(self.part_path) end
@@ -43,18 +55,19 @@ local function put(self, file, chunk, total)
   return true
 end
 
-local function open(self)
-  local file = io.open(self.part_path, "r+b")
-  if file and file:seek "end" < self.state.received then self.state.received = 0 end
-  if file then return file end
-  self.state.received = 0
-  local reason
-  file, reason = io.open(self.part_path, "w+b")
-  if not file then return file_error(reason) end
-  return file
+-- Makes the file where there is none, readable by its owner alone. Begins anew where it is shorter than the state says.
+local function prepare(self)
+  local size = resume.size(self.part_path)
+  if not size or size < self.state.received then self.state.received = 0 end
+  if size then return true end
+  local file <close>, reason = core.file(self.part_path, self.part_path .. ".new")
+  local ok = file
+  if file then ok, reason = file:commit() end
+  if not ok then return file_error(reason) end
+  return true
 end
 
-local function fetch_chunks(self, package, file)
+local function fetch_chunks(self, package)
   -- A chunk begins at a multiple of its size. If the size was changed, part of the last chunk is fetched again.
   self.state.received = self.state.received // self.chunk_size * self.chunk_size
   while self.state.received < package.size do
@@ -62,7 +75,7 @@ local function fetch_chunks(self, package, file)
     local chunk, err = download.chunk(self.client, self.kind, package, self.chunk_size, number)
     if not chunk then return nil, err end
     local ok
-    ok, err = put(self, file, chunk, package.size)
+    ok, err = put(self, chunk, package.size)
     if not ok then return nil, err end
   end
   return true
@@ -101,13 +114,13 @@ end
 
 -- Fetches all pieces. Returns true, "whole" when the server does not support ranges, or nil and the error.
 local function fetch_pieces(self, package, from)
-  local file <close>, reason = open(self)
-  if not file then return nil, reason end
+  local ready, reason = prepare(self)
+  if not ready then return nil, reason end
   while not package.size or self.state.received < package.size do
     local piece, last = fetch_piece(self, package, from)
     if not piece or piece == "whole" then return piece, last end
     local ok, err = has_room(self, #piece)
-    if ok then ok, err = put(self, file, piece, package.size) end
+    if ok then ok, err = put(self, piece, package.size) end
     if not ok then return nil, err end
     if last then break end
   end
@@ -152,19 +165,17 @@ function resume.fetch(self, package)
   local room, err = has_room(self, (package.size or 0) - self.state.received)
   if not room then return nil, err end
   if package.url then return fetch_url(self, package) end
-  local file <close>, reason = open(self)
-  if not file then return nil, reason end
-  local ok
-  ok, err = fetch_chunks(self, package, file)
-  return ok, err
+  local ready
+  ready, err = prepare(self)
+  if not ready then return nil, err end
+  return fetch_chunks(self, package)
 end
 
---- The size of what has been downloaded.
--- @tparam string path
--- @treturn ?integer
-function resume.size(path)
-  local file <close> = io.open(path, "rb")
-  return file and file:seek "end"
+-- What a file has from a byte on; it is open only meanwhile, see `put`.
+local function read(path, from)
+  local file <close>, reason = io.open(path, "rb")
+  local piece = file and file:seek("set", from) and file:read(READ)
+  return piece, reason or path .. ": it was cut off"
 end
 
 --- Whether the file is the package, by its length and, if there is one, its checksum. Other tasks run during the check.
@@ -174,17 +185,17 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string why not
 function resume.verify(self, package)
-  local file <close>, reason = io.open(self.part_path, "rb")
-  if not file then return nil, reason end
-  local size = file:seek "end"
+  local size, gone = resume.size(self.part_path)
+  if not size then return nil, gone end
   if package.size and size ~= package.size then
     return nil, ("the package has %d bytes where %d were expected"):format(size, package.size)
   end
   if not package.checksum then return true end
   local checksum <close> = core.checksum(package.checksum_algorithm)
-  file:seek "set"
-  for chunk in function() return file:read(READ) end do
-    checksum:update(chunk)
+  for from = 0, size - 1, READ do
+    local piece, reason = read(self.part_path, from)
+    if not piece then return nil, reason end
+    checksum:update(piece)
     self.loop:sleep(0)
   end
   local found = checksum:hex()

@@ -373,6 +373,29 @@ describe("thingsboard", function()
       assert.is_true(#e:requests() <= 10)
     end)
 
+    it("-l leaves out the lines that cannot be sent, with the reason, and sends the others", function()
+      local code, out, err = run_with('{"odd":1}\n{"ts":1700000000,"values":{"odd":2}}\n'
+        .. '{"ts":"now","values":{"odd":3}}\n{"ts":1700000000000,"odd":4}\n{"odd":"1234567890123456789.5"}\n{"odd":6}\n', "send", "-l")
+      assert.same({ OTHER, "" }, { code, out })
+      assert.equal(4, select(2, err:gsub("\n", "\n")))
+      assert.truthy(err:find("thingsboard: line 2 is left out: ts = 1700000000 can only be seconds", 1, true), err)
+      assert.truthy(err:find("thingsboard: line 3 is left out: ts must be an integer", 1, true), err)
+      assert.truthy(err:find("thingsboard: line 4 is left out: ts stands beside values", 1, true), err)
+      assert.truthy(err:find("thingsboard: line 5 is left out: odd: a string of these digits", 1, true), err)
+      assert.equal("6", last("odd").value)
+    end)
+
+    it("takes no time among the values, nor does put", function()
+      for _, words in ipairs { { "send" }, { "put", "--outbox", directory .. "/box" } } do
+        table.move({ "ts=1700000000000", "a=1" }, 1, 2, #words + 1, words)
+        local code, _, err = run(table.unpack(words))
+        assert.same({ USAGE, "thingsboard: ts=... would be stored as a value: give the time by --ts MILLISECONDS\n" },
+          { code, err })
+      end
+      done(run("send", "--ts", "1700000000456", "ts=5", "then=2"))
+      assert.equal(1700000000456, last("ts").ts)
+    end)
+
     it("-l gives up a line without an end, and what is behind it", function()
       local code, out, err = run_with('{"before":1}\n' .. ("x"):rep(3 << 20) .. '\n{"behind":1}\n', "send", "-l")
       assert.same({ OTHER, "" }, { code, out })

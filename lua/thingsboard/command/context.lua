@@ -167,6 +167,18 @@ function context.values_of(arguments)
   return values
 end
 
+--- The values of arguments `KEY=VALUE` as telemetry: their time is given by `--ts`.
+-- @tparam table arguments
+-- @tparam ?integer ts
+-- @treturn table
+function context.telemetry_of(arguments, ts)
+  local values = context.values_of(arguments)
+  if values.ts ~= nil and not ts then
+    options.misused "ts=... would be stored as a value: give the time by --ts MILLISECONDS"
+  end
+  return values
+end
+
 --- The seconds of `-W` as a moment of the monotonic clock.
 function context:deadline()
   return self.given.wait and core.monotonic() + self.given.wait or math.huge

@@ -3,6 +3,7 @@
 local context = require "thingsboard.command.context"
 local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
+local payload = require "thingsboard.json.payload"
 
 local MOST_LINES, MOST_BYTES = 1000, 200 * 1024 -- of a batch
 local LONGEST_LINE <const> = 1024 * 1024
@@ -42,10 +43,15 @@ local function new_reader()
   return reader
 end
 
+-- The values of a line; nil when they cannot be sent, which is told.
 local function decode(line, number)
   local value = json.decode(line)
-  if json.is_object(value) and next(value) ~= nil then return value end
-  context.complain(("line %d is no JSON object with values, and is left out"):format(number))
+  if not json.is_object(value) or next(value) == nil then
+    return context.complain(("line %d is no JSON object with values, and is left out"):format(number))
+  end
+  local ok, text, err = pcall(payload.telemetry, ("line %d is left out"):format(number), value)
+  if ok and text then return value end
+  context.complain(ok and err or (text:gsub("^[^:]+%.lua:%d+: ", "")))
 end
 
 --- Calls a function with each batch, a list of tables, until the input ends or the function fails.

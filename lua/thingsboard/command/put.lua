@@ -22,7 +22,7 @@ function put.run(self, arguments)
   if not self.given.lines and not arguments[1] then
     options.misused "put what? KEY=VALUE..., or -l for lines of the standard input"
   end
-  local values = context.values_of(arguments)
+  local values = context.telemetry_of(arguments, self.given.ts)
   local device <close> = config.recorder() -- no server is asked
   local outbox <close> = self:outbox(device)
   if not self.given.lines then

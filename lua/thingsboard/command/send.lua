@@ -22,7 +22,7 @@ function send.run(self, arguments)
     return require("thingsboard.command.lines").each_batch(function(batch) return device:send_telemetry(batch) end)
   end
   if not arguments[1] then options.misused "send what? KEY=VALUE..., or -l for lines of the standard input" end
-  local values = context.values_of(arguments)
+  local values = context.telemetry_of(arguments, self.given.ts)
   local ok, err = self:device():send_telemetry(self.given.ts and { ts = self.given.ts, values = values } or values)
   if not ok then return context.fail_given(err) end
 end

@@ -56,6 +56,7 @@ const char *const TB_SQL[TB_STATEMENTS] = {
         "SELECT coalesce(sum(count), 0), coalesce(sum(length(data)), 0), count(*) FROM runs WHERE id BETWEEN ? AND ?",
     [TB_SIZES] = "SELECT id, count, length(data) FROM runs WHERE id BETWEEN ? AND ? ORDER BY id",
     [TB_DELETE] = "DELETE FROM runs WHERE id BETWEEN ? AND ?",
+    [TB_NOTE_LAST] = "INSERT OR REPLACE INTO counters VALUES (?, 'last known time', ?)",
     [TB_SHAPE_OF] = "SELECT number FROM shapes WHERE keys = ?",
     [TB_KEYS_OF] = "SELECT keys FROM shapes WHERE number = ?",
     [TB_ADD_SHAPE] = "INSERT INTO shapes (keys) VALUES (?)",

@@ -20,6 +20,7 @@ enum tb_statement {
   TB_SUM,
   TB_SIZES,
   TB_DELETE,
+  TB_NOTE_LAST,
   TB_SHAPE_OF,
   TB_KEYS_OF,
   TB_ADD_SHAPE,

@@ -484,6 +484,14 @@ static int take_out(struct tb_spool *spool, struct tb_device *device, int64_t fi
   return code;
 }
 
+/* Notes the last time given, while records that show it leave the file: later ones that nobody can date follow it. */
+static int note_last(struct tb_spool *spool, const struct tb_device *device) {
+  if (!spool->clock.given || spool->clock.undated) return SQLITE_OK;
+  sqlite3_bind_int64(spool->statements[TB_NOTE_LAST], 1, device->number);
+  sqlite3_bind_int64(spool->statements[TB_NOTE_LAST], 2, spool->clock.last);
+  return run(spool, TB_NOTE_LAST);
+}
+
 /* Removes them in one transaction. */
 static int remove_at_once(struct tb_spool *spool, struct tb_device *device, int64_t first, int64_t last) {
   device->tail.length = 0;
@@ -491,7 +499,9 @@ static int remove_at_once(struct tb_spool *spool, struct tb_device *device, int6
   const struct tb_device before = *device;
   int code = run(spool, TB_BEGIN);
   if (code != SQLITE_OK) return code;
-  code = finish(spool, take_out(spool, device, first, last));
+  code = take_out(spool, device, first, last);
+  if (code == SQLITE_OK) code = note_last(spool, device);
+  code = finish(spool, code);
   if (code != SQLITE_OK) *device = before;
   return code;
 }

@@ -132,11 +132,14 @@ local function date_lost(self)
   if not at then return end
   for _, period in ipairs(lost) do
     local number, first, last = period.number, period.first, period.last
-    -- Of every device that shares the file, whether it is here or not.
+    local from = at + 1 - first
+    at = from + last
+    -- Of every device that shares the file, whether it is here or not. They may be sent before another start is dated,
+    -- which must come behind them.
     local ok = self.spool:query(schema.begin) and self.spool:query(schema.count_undated, spool.NUMBERS, number)
-      and self.spool:query(schema.date_period, at + 1 - first, number) and self.spool:query(schema.commit)
+      and self.spool:query(schema.date_period, from, number)
+      and self.spool:query(schema.count, 0, schema.last_known_time, at) and self.spool:query(schema.commit)
     if not ok then return self.spool:query(schema.rollback) end
-    at = at + 1 + last - first
   end
   for _, outbox in next, self.users do saved.read_undated(outbox) end
 end

@@ -103,7 +103,6 @@ function outbox.new(client, given)
     pause = backoff.new(sender.first_pause, sender.longest_pause), -- between tries while the server is out of reach
     retry_at = 0, -- when the next of these is due
     expire_at = 0, -- when the old are to be dropped again
-    noted_at = 0, -- when the time is to be noted again
     note_doubts_at = 0, -- when what is in doubt is to be noted again
     -- The first record of the last post that failed for a limit or by somebody else's answer, or `attributes`.
     stuck_at = nil,

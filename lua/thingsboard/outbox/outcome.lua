@@ -2,13 +2,10 @@
 -- be sent again, or come in doubt.
 -- @module thingsboard.outbox.outcome
 local answers = require "thingsboard.outbox.answers"
-local core = require "thingsboard.core"
 local doubts = require "thingsboard.outbox.doubts"
-local saved = require "thingsboard.outbox.saved"
 
 local outcome = {}
 
-local NOTE_EVERY = 60 -- seconds between notes of how late it is
 -- Posts that begin with the same record and get answers that are not ThingsBoard's, or speak of a limit, before a
 -- record is suspected to be the cause.
 local STUCK = 3
@@ -29,13 +26,6 @@ function outcome.remove_sent(outbox)
       if failed then table.insert(outbox.sent_undeleted, item) end
     end
   end
-end
-
-local function note_time(outbox)
-  local now = core.monotonic()
-  if now < outbox.noted_at then return end
-  outbox.noted_at = now + NOTE_EVERY
-  saved.note_time(outbox)
 end
 
 local function is_searching(outbox)
@@ -103,7 +93,6 @@ local function records_passed(outbox, post, now)
   if post.first >= outbox.backlog_end then outbox.backlog_end = post.last + 1 end
   outbox.held:add(post.first, post.last)
   item_passed(outbox, { first = post.first, last = post.last, records = post.records }, post, now)
-  note_time(outbox)
 end
 
 local function attributes_passed(outbox, post, now)

@@ -1,0 +1,125 @@
+-- What time the records of an outbox get when processes end and the system is started anew, with clocks that are wrong
+-- at first: no record is lost to another one's time, and none is dated wrongly that somebody could date.
+local emulator = require "spec.support.emulator"
+local library = require "spec.support.library"
+local recording = require "spec.support.recording"
+local spool = require "thingsboard.spool"
+local tb = require "thingsboard"
+
+describe("an outbox dates records across restarts", function()
+  local e, place, shim
+
+  setup(function()
+    e = emulator.start()
+    shim = library.preload "clock"
+  end)
+
+  teardown(function() e:stop() end)
+
+  before_each(function()
+    place = recording.start(e)
+    place.unknown_time = true
+  end)
+
+  after_each(function()
+    tb.clock(true)
+    place:stop()
+  end)
+
+  local function write(name, number)
+    local path <const> = place.directory .. "/" .. name
+    local file <close> = assert(io.open(path, "w"))
+    file:write(number)
+    return path
+  end
+
+  -- The system starts; its clock stands in the eighties.
+  local function start_system()
+    write("ahead", -40 * 365 * 86400000)
+    write("boot", spool.uptime())
+  end
+
+  -- A script on that system, with `open(more options)`, `put(n, ...)` and `die()`; what it prints.
+  local function run(script)
+    return place:run([[
+      local outbox
+      local function open(more)
+        local given = { path = path }
+        for name, value in pairs(more or {}) do given[name] = value end
+        outbox = assert(dev:outbox(given))
+      end
+      local function put(from, to)
+        local list = {}
+        for n = from, to or from do list[#list + 1] = { n = n } end
+        assert(outbox:put(list))
+      end
+      local function die() os.execute "kill -9 $PPID" end
+    ]] .. script, {
+      LD_PRELOAD = shim, CLOCK_SET = place.directory .. "/ahead", CLOCK_BOOT = place.directory .. "/boot",
+    })
+  end
+
+  -- The server stores what it has taken a little later. Each record must have a time of its own, in order.
+  local function check(count)
+    local deadline <const> = tb.now() + 5000
+    local entries
+    repeat entries = e:series(place.token).n or {} until #entries >= count or tb.now() > deadline
+    assert.equal(count, #entries)
+    for n, entry in ipairs(entries) do assert.equal(tostring(n), entry.value) end
+    return entries
+  end
+
+  it("of two starts that nobody could date, the first of which was sent before the second was dated", function()
+    start_system()
+    assert.equal("", (run [[
+      tb.clock(true)
+      open()
+      put(1)
+      assert(outbox:drain { deadline = 5 })
+      assert(outbox:close())
+    ]]))
+    for start = 0, 1 do
+      start_system()
+      assert.equal("", (run(([[
+        open { server_time = false }
+        assert(outbox:drain { deadline = 5 })
+        put(%d, %d)
+        assert(outbox:close())
+      ]]):format(2 + start * 50, 51 + start * 50))))
+    end
+    start_system()
+    assert.equal("100\n", (run [[
+      open()
+      put(102)
+      assert(outbox:drain { deadline = 5 })
+      print(outbox:stats().lost.undated)
+    ]]))
+    check(102)
+  end)
+
+  it("of a start that nobody could date, behind what a killed process has sent last", function()
+    start_system()
+    assert.equal("", (run [[
+      tb.clock(true)
+      open()
+      for n = 1, 30 do
+        put(n)
+        if n % 10 == 0 then assert(outbox:drain { deadline = 5 }) end
+      end
+      die()
+    ]]))
+    start_system()
+    assert.equal("", (run [[
+      open()
+      put(31, 80)
+      die()
+    ]]))
+    start_system()
+    assert.equal("50\n", (run [[
+      open()
+      assert(outbox:drain { deadline = 5 })
+      print(outbox:stats().lost.undated)
+    ]]))
+    check(80)
+  end)
+end)

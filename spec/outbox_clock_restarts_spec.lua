@@ -122,4 +122,92 @@ describe("an outbox dates records across restarts", function()
     ]]))
     check(80)
   end)
+
+  -- How a process learns the time; nothing is sent or put afterwards.
+  local LEARN <const> = {
+    ["from an answer to another call"] = "assert(dev:send_attributes { a = 1 })",
+    ["from the script"] = [[
+      io.open(path .. "-ahead", "w"):close()
+      tb.clock(true)
+    ]],
+    ["from NTP's hook"] = [[
+      tb.clock(path .. "-hook")
+      io.open(path .. "-hook", "w"):close()
+      assert(tb.clock())
+    ]],
+  }
+
+  for how, learn in pairs(LEARN) do
+    it("of a process that learns the time " .. how .. " and is killed", function()
+      local from <const> = tb.now()
+      start_system()
+      assert.equal("", (run [[
+        open()
+        put(1)
+        die()
+      ]]))
+      if not how:find "answer" then write("ahead", 0) end
+      assert.equal("", (run([[
+        open()
+        put(2)
+      ]] .. learn .. [[
+        die()
+      ]])))
+      local to <const> = tb.now()
+      start_system()
+      assert.equal("nil\n", (run [[
+        open()
+        assert(outbox:drain { deadline = 5 })
+        print(outbox:stats().lost.undated)
+      ]]))
+      for _, entry in ipairs(check(2)) do assert.is_true(entry.ts > from - 2000 and entry.ts < to + 2000) end
+    end)
+  end
+
+  it("by the time that a killed process has learned, while the server is out of reach", function()
+    local from <const> = tb.now()
+    start_system()
+    assert.equal("", (run [[
+      open()
+      assert(dev:send_attributes { a = 1 })
+      die()
+    ]]))
+    assert.equal("", (run [[
+      open()
+      assert(tb.clock())
+      put(1)
+      die()
+    ]]))
+    start_system()
+    assert.equal("nil\n", (run [[
+      open()
+      assert(outbox:drain { deadline = 5 })
+      print(outbox:stats().lost.undated)
+    ]]))
+    local entry <const> = check(1)[1]
+    assert.is_true(entry.ts > from - 2000 and entry.ts < tb.now() + 2000)
+  end)
+
+  it("of an earlier process when it is opened, if the time is known by then", function()
+    start_system()
+    assert.equal("", (run [[
+      open()
+      put(1)
+      die()
+    ]]))
+    write("ahead", 0)
+    assert.equal("", (run [[
+      tb.clock(true)
+      open()
+      put(2)
+      die()
+    ]]))
+    start_system()
+    assert.equal("nil\n", (run [[
+      open()
+      assert(outbox:drain { deadline = 5 })
+      print(outbox:stats().lost.undated)
+    ]]))
+    check(2)
+  end)
 end)

@@ -49,6 +49,8 @@ function file.of(path)
     task = nil, -- writes in the background, where `sync_every` is used
     left = nil, -- the signal that ends the task
   }, file)
+  -- A process may be killed right after it has learned the time: a later one must know. What fails is tried again.
+  self.clock.on_known = function() pcall(self.date, self) end
   files[real] = self
   return self
 end
@@ -144,6 +146,36 @@ local function date_lost(self)
   for _, outbox in next, self.users do saved.read_undated(outbox) end
 end
 
+-- The last timestamp ahead of the clock, where it is not reserved yet; else nil.
+local function unreserved(self)
+  local last = self.clock:ahead()
+  return last and last > self.taken and last or nil
+end
+
+-- A later process must not reissue timestamps ahead of the clock, since their records may have been sent. So they are
+-- reserved in the file, a second's worth at a time, before any of these records is written.
+local function take_times(self)
+  local last = unreserved(self)
+  if not last then return true end
+  local taken = last + TAKEN_AT_ONCE
+  local ok, reason, code = self.spool:query(schema.take_times, taken)
+  if ok then self.taken = taken end
+  return ok, reason, code
+end
+
+-- Dates what waits for a date, if the time is known, which a later process gets to know until the system's next start.
+local function date(self)
+  local offset, noted = self.clock:offset_now(), self.noted_offset
+  if not offset then return end
+  if self.undated and self.spool:date(offset) then
+    self.undated = false
+    take_times(self)
+  end
+  if self.has_lost then date_lost(self) end
+  if noted and math.abs(offset - noted) <= 1500 or not self:is_open() then return end
+  if self.spool:query(schema.note_offset, self.boot, offset) then self.noted_offset = offset end
+end
+
 -- Takes up what the file has, for all its users or, on failure, for none.
 local function take_up(self)
   local taken, reason, code = self.spool:query(schema.times_taken)
@@ -204,6 +236,7 @@ local function open(self)
     return nil, reason, code
   end
   move(self, "open")
+  date(self)
   return true
 end
 
@@ -236,23 +269,6 @@ end
 function file:mend(reason, code)
   local _ <close> = enter(self)
   return mend(self, reason, code)
-end
-
--- The last timestamp ahead of the clock, where it is not reserved yet; else nil.
-local function unreserved(self)
-  local last = self.clock:ahead()
-  return last and last > self.taken and last or nil
-end
-
--- A later process must not reissue timestamps ahead of the clock, since their records may have been sent. So they are
--- reserved in the file, a second's worth at a time, before any of these records is written.
-local function take_times(self)
-  local last = unreserved(self)
-  if not last then return true end
-  local taken = last + TAKEN_AT_ONCE
-  local ok, reason, code = self.spool:query(schema.take_times, taken)
-  if ok then self.taken = taken end
-  return ok, reason, code
 end
 
 -- Runs statements as one transaction. Returns as `spool:query` does; where that is nil, nothing is on the disk.
@@ -388,22 +404,11 @@ function file:sync_at_last(at, loop)
   self.sync_at = at
 end
 
--- Lets a later process know the time, until the system is started again.
-local function note_offset(self, offset)
-  if not self:is_open() or self.noted_offset and math.abs(offset - self.noted_offset) <= 1500 then return end
-  if self.spool:query(schema.note_offset, self.boot, offset) then self.noted_offset = offset end
-end
-
 --- Dates what waits for a date, once the time is known.
 function file:date()
-  local offset = self.clock:look() and self.clock:offset_now()
-  if not offset then return end
-  if self.undated and self.spool:date(offset) then
-    self.undated = false
-    take_times(self)
-  end
-  if self.has_lost then date_lost(self) end
-  note_offset(self, offset)
+  if not self.clock:look() then return end
+  local _ <close> = enter(self)
+  date(self)
 end
 
 --- Records have been put that nobody could date; the hook of NTP may know more by now.

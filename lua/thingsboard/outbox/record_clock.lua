@@ -39,6 +39,7 @@ local function update(self)
     self.spool:follow(time, most)
     self.to_follow[time] = nil
   end
+  if self.on_known then self.on_known() end
 end
 
 -- Whether the hook has made its file since this was asked last: the script needs to say nothing, then.
@@ -79,6 +80,7 @@ function clock.new(spool)
     refused_at = nil, -- the wall clock's offset when a server's time was refused
     check_at = 0, -- when a `Date` is to be looked at again, seconds of the monotonic clock
     to_follow = {}, -- times that were found while nobody knew the time, and how far ahead they may lie
+    on_known = nil, -- to be called when the time is, or may be another
   }, clock)
   clocks[self] = true
   update(self)

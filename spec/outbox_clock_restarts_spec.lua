@@ -210,4 +210,24 @@ describe("an outbox dates records across restarts", function()
     ]]))
     check(2)
   end)
+
+  for _, list in ipairs { 1, 4 } do
+    it(("each differently, and hardly ahead, when it is opened again and again for %d records"):format(list), function()
+      local dev <close> = tb.device { url = e.url, token = place.token }
+      local n = 0
+      tb.clock(false)
+      for round = 1, 200 do
+        if round == 100 then tb.clock(true) end
+        local outbox <close> = assert(dev:outbox { path = place.path })
+        for _ = 1, list do
+          n = n + 1
+          assert(outbox:put { n = n })
+        end
+      end
+      local outbox <close> = assert(dev:outbox { path = place.path })
+      assert.is_true(outbox:drain { deadline = 20 })
+      local entries <const> = check(n)
+      assert.is_true(entries[n].ts < tb.now() + 100)
+    end)
+  end
 end)

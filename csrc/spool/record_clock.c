@@ -51,8 +51,9 @@ int64_t tb_record_clock_next(struct tb_record_clock *clock, int64_t up) {
 
 void tb_record_clock_follow(struct tb_record_clock *clock, int64_t time, int64_t most) {
   int64_t up = tb_uptime(), offset;
-  if (!tb_record_clock_offset(clock, up, &offset) || clock->undated || time - up - offset > most) return;
-  if (time <= (clock->given ? clock->last : up + offset)) return;
+  if (!tb_record_clock_offset(clock, up, &offset) || time - up - offset > most) return;
+  if (clock->undated) tb_record_clock_became_known(clock, offset);
+  if (clock->given && time <= clock->last) return;
   clock->last = time;
   clock->last_up = up;
   clock->given = true;
@@ -62,7 +63,7 @@ void tb_record_clock_follow_uptime(struct tb_record_clock *clock, int64_t time) 
   int64_t up = tb_uptime(), offset;
   bool dated = clock->given && !clock->undated;
   if (dated && tb_record_clock_offset(clock, up, &offset)) tb_record_clock_follow(clock, time + offset, INT64_MAX);
-  if (dated || time <= (clock->given ? clock->last : up)) return;
+  if (dated || (clock->given && time <= clock->last)) return;
   clock->last = time;
   clock->last_up = up;
   clock->given = clock->undated = true;

@@ -12,7 +12,7 @@ file.__index = file
 -- SQLite's names of errors that tell of a damaged file, and the outbox's own of one that was taken away.
 local DAMAGE = { CORRUPT = true, NOTADB = true, MOVED = true }
 
-local TAKEN_AT_ONCE = 1000 -- milliseconds
+local TAKEN_AT_ONCE = 100 -- milliseconds
 local RETRY_EVERY = 1 -- seconds, when the disk fails
 
 local files = setmetatable({}, { __mode = "v" }) -- those of this process, by path
@@ -153,7 +153,7 @@ local function unreserved(self)
 end
 
 -- A later process must not reissue timestamps ahead of the clock, since their records may have been sent. So they are
--- reserved in the file, a second's worth at a time, before any of these records is written.
+-- reserved in the file, some more at a time, before any of these records is written.
 local function take_times(self)
   local last = unreserved(self)
   if not last then return true end
@@ -186,7 +186,6 @@ local function take_up(self)
   if not noted then return nil, reason, code end
   self.noted_offset = noted[1] and noted[1][1]
   if self.noted_offset then self.clock:recall(self.noted_offset) end
-  self.clock:follow(self.taken, math.maxinteger)
   self.has_lost = false
   date_lost(self)
   local undated
@@ -204,6 +203,7 @@ local function take_up(self)
   end
   if undated[1] then self.undated = true end
   if first then self.spool:follow_uptime(last) end
+  self.clock:follow(self.taken, math.maxinteger)
   for outbox, has in next, found do saved.opened(outbox, has) end
   return true
 end

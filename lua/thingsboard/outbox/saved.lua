@@ -119,13 +119,15 @@ function saved.changes_written(outbox)
   for _, attribute in next, outbox.pending do attribute.on_disk = true end
 end
 
---- Stores the current time: undated records are dated after it once the system has been started again.
+--- Stores the current time: undated records are dated after it once the system has been started again. Times that were
+-- reserved and not given can be given again.
 -- @tparam table outbox
 function saved.note_time(outbox)
   local file = outbox.file
   if not file:is_open() or not file.clock:offset_now() then return end
-  outbox.spool:query(schema.count, outbox.file_number, schema.last_known_time,
-    file.clock:ahead() or file.clock:offset_now() + spool.uptime())
+  local last = file.clock:ahead() or file.clock:offset_now() + spool.uptime()
+  outbox.spool:query(schema.count, outbox.file_number, schema.last_known_time, last)
+  if last < file.taken and outbox.spool:query(schema.take_times, last) then file.taken = last end
 end
 
 --- Notes how long it has waited for a server that may not keep markers: a process may end before it knows.

@@ -15,7 +15,9 @@ describe("thingsboard service", function()
     s:signal("USR1")
     s:wait_for_log "state: {"
     local told = cjson.decode(s:log():match "state: (%b{})")
-    assert.is_true(told.restarts >= 1 and told.scripts["a.lua"] ~= nil and told.outbox.records ~= nil)
+    assert.is_true(told.restarts >= 1 and told.scripts["a.lua"] ~= nil)
+    assert.same({ "number", "number", "number", "table", "nil" }, { type(told.outbox.records), type(told.outbox.bytes),
+      type(told.outbox.attributes), type(told.outbox.lost), type(told.outbox.sent) })
     assert.truthy(told.last_error:find("a.lua failed", 1, true))
     local code, out = command.run { "--config", s.directory .. "/config.lua", "outbox", "status" }
     assert.equal(0, code) -- though the service has the outbox
@@ -23,6 +25,13 @@ describe("thingsboard service", function()
     s:stop()
     s:start { report = { every = 0.3, as = "attributes" } }
     s:wait(function() return s.e:attributes(s:token(), "client").uptime end)
+    s:stop()
+    os.remove(s.log_path)
+    s:start { outbox = cjson.null }
+    s:wait_for_log "a.lua failed"
+    s:signal "USR1"
+    s:wait_for_log "state: {"
+    assert.is_nil(cjson.decode(s:log():match "state: (%b{})").outbox)
   end)
 
   it("tells its state though a script's name and error are no UTF-8", function()

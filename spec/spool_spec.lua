@@ -343,6 +343,24 @@ describe("the outbox's store", function()
     assert.equal(boot, store:open())
   end)
 
+  it("keeps the numbers of what is in memory where the file cannot be opened, or says that they are new", function()
+    assert(store:open())
+    local a <const> = store:device "a"
+    assert(store:query [[CREATE TRIGGER full BEFORE INSERT ON devices BEGIN SELECT RAISE(FAIL, 'full'); END]])
+    store:shut()
+    assert(os.rename(path, path .. "-away") and os.execute("mkdir " .. path))
+    for n = 1, 3 do assert(store:put(a, { n = n })) end
+    assert.equal(1, store:remove(a, 0, 0))
+    assert.is_false((select(4, store:open())))
+    local _, first, last = records(a)
+    assert.same({ 1, 2 }, { first, last })
+    assert(os.execute("rmdir " .. path) and os.rename(path .. "-away", path))
+    store:device "b"
+    assert.is_true((select(4, store:open())))
+    _, first, last = records(a)
+    assert.same({ 0, 1 }, { first, last })
+  end)
+
   it("takes no body that is closed", function()
     local body = core.body()
     body:close()

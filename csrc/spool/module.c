@@ -141,7 +141,8 @@ static int spool_new(lua_State *L) {
 were returned before this call are invalid.
 @function spool:open
 @treturn[1] string the kernel's id of this boot; also when the file is open already
-@return[2] failure */
+@return[2] failure
+@treturn[2] boolean whether they are numbered anew all the same: it failed late */
 static int spool_open(lua_State *L) {
   struct tb_spool *spool = check_spool(L);
   int code = spool->db != NULL ? SQLITE_OK : tb_sqlite_open(spool);
@@ -149,13 +150,15 @@ static int spool_open(lua_State *L) {
     lua_pushstring(L, spool->boot);
     return 1;
   }
+  bool anew = spool->device_count > 0 && spool->devices[0].number != 0;
   tb_sqlite_close(spool); /* first: the message takes memory, which may be short */
   int results = failure(L, spool, code);
   if (spool->problem != NULL) {
     lua_pushfstring(L, "%s: %s", spool->path, spool->problem);
     lua_replace(L, -3);
   }
-  return results;
+  lua_pushboolean(L, anew);
+  return results + 1;
 }
 
 /*** Closes the file, so that it can be opened again or renamed. Records in memory stay, numbered anew.

@@ -300,6 +300,7 @@ void tb_sqlite_close(struct tb_spool *spool) {
   forget_tails(spool);
   for (size_t i = 0; i < spool->device_count; i++) {
     struct tb_device *device = &spool->devices[i];
+    if (device->number == 0) continue; /* its records have the numbers of memory */
     device->number = device->next = device->count = device->bytes = 0;
     tb_pending_renumber(spool, i);
   }

@@ -225,8 +225,10 @@ end
 local function open(self)
   if self.in_flight > 0 then return nil, self.trouble end
   set_limit(self)
-  local boot, reason, code = self.spool:open()
-  for _, outbox in next, self.users do outbox:renumbered() end
+  local boot, reason, code, anew = self.spool:open()
+  if boot or anew then
+    for _, outbox in next, self.users do outbox:renumbered() end
+  end
   if not boot then return nil, reason, code end
   self.boot = boot
   local ok

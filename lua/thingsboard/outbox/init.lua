@@ -380,19 +380,19 @@ function outbox:attributes(values)
 end
 
 --- Attributes that the server has: they go, unless they have another value by now. Where the disk has no room for
--- that, later.
+-- that, or the file, which may have an older value, cannot be opened, later.
 -- @tparam table sent versions by key
 function outbox:attributes_sent(sent)
   local left
   for key, version in next, sent do
     local attribute = self.pending[key]
     if attribute and attribute.version == version then
-      if self.file:is_open() and not self.spool:query(schema.forget_attribute, self.file_number, key) then
+      if self.spool:query(schema.forget_attribute, self.file_number or 0, key) then
+        self.pending[key] = nil
+      else
         attribute.sent = true
         left = left or {}
         left[key] = version
-      else
-        self.pending[key] = nil
       end
     end
   end

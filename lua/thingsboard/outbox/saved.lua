@@ -62,6 +62,7 @@ end
 -- @tparam table outbox
 -- @tparam table found as `read` returns it
 function saved.opened(outbox, found)
+  local was_open = outbox.file_number -- so that its counts are known: the file was away
   outbox.file_number, outbox.backlog_end = found.file_number, found.following
   for _, row in ipairs(found.counters) do
     if row[1] == schema.last_known_time then
@@ -72,7 +73,8 @@ function saved.opened(outbox, found)
     elseif row[1] == schema.marker_seen then
       outbox.confirm.seen = outbox.confirm.seen or row[2]
     else
-      outbox.lost[row[1]] = (outbox.lost[row[1]] or 0) + row[2]
+      local count = outbox.lost[row[1]] or 0
+      outbox.lost[row[1]] = was_open and math.max(count, row[2]) or count + row[2]
     end
   end
   if found.newest then outbox.file.clock:follow(found.newest) end

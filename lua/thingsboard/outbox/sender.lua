@@ -230,9 +230,9 @@ local function next_step(outbox, deadline)
 end
 
 local function keep_house(outbox)
-  if outbox.file.trouble then outbox.file:sync() end
   outbox.file:date()
   if core.monotonic() < outbox.expire_at then return end
+  if outbox.file.trouble then outbox.file:sync() end
   outcome.remove_sent(outbox)
   outbox:expire()
   outbox:write_losses()

@@ -230,4 +230,19 @@ describe("an outbox dates records across restarts", function()
       assert.is_true(entries[n].ts < tb.now() + 100)
     end)
   end
+
+  it("not by the Date of a package, which came before its bytes", function()
+    local date <const> = os.date("!%a, %d %b %Y %H:%M:%S GMT", os.time() - 300)
+    e:fault { how = "raw", path = "/firmware", raw = "HTTP/1.1 200 OK\r\nDate: " .. date ..
+      "\r\nContent-Disposition: attachment; filename=a\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc" }
+    write("ahead", 0)
+    write("boot", 0)
+    assert.equal("abc\tfalse\n", (run [[
+      open()
+      print(dev:firmware { title = "a", version = "1" }, tb.clock())
+      put(1)
+      assert(outbox:drain { deadline = 5 })
+    ]]))
+    assert.is_true(math.abs(check(1)[1].ts - tb.now()) < 20000)
+  end)
 end)

@@ -28,7 +28,8 @@ local NOTE_EVERY = 60 -- seconds between notes of what is in doubt
 function sender.listen(outbox)
   outbox.client:listen(outbox, function(status, exchange, due)
     local clock = outbox.file.clock
-    local date = status and clock:wants_date() and exchange:date()
+    -- The date of a package is that of its first bytes.
+    local date = status and clock:wants_date() and not exchange:is_attachment() and exchange:date()
     if date then clock:hear(date, spool.uptime(), outbox.server_time) end
     outbox.confirm:lost_connections(exchange:lost_connections())
     local is_end_of_poll = due and (status == 503 or status == 504)

@@ -375,7 +375,8 @@ describe("thingsboard", function()
 
     it("-l leaves out the lines that cannot be sent, with the reason, and sends the others", function()
       local code, out, err = run_with('{"odd":1}\n{"ts":1700000000,"values":{"odd":2}}\n'
-        .. '{"ts":"now","values":{"odd":3}}\n{"ts":1700000000000,"odd":4}\n{"odd":"1234567890123456789.5"}\n{"odd":6}\n', "send", "-l")
+        .. '{"ts":"now","values":{"odd":3}}\n{"ts":1700000000000,"odd":4}\n'
+        .. '{"odd":"1234567890123456789.5"}\n{"odd":6}\n', "send", "-l")
       assert.same({ OTHER, "" }, { code, out })
       assert.equal(4, select(2, err:gsub("\n", "\n")))
       assert.truthy(err:find("thingsboard: line 2 is left out: ts = 1700000000 can only be seconds", 1, true), err)
@@ -676,6 +677,36 @@ describe("thingsboard", function()
       assert.equal(150000, #io.open(path, "rb"):read "a")
       assert.equal(FILE, (run(kind, "--output", directory .. "/none/package")))
     end
+  end)
+
+  it("firmware takes what a user has set by hand, or says which shared attribute makes no sense", function()
+    local function with(json, how)
+      local token = e:create_device {}
+      command.write(token_file, token)
+      e:set { ota_delay = 0 }
+      if how then
+        e:assign(token, "firmware", { title = "t", version = "2", size = 1000 })
+        until_true(function() return e:attributes(token, "shared").fw_version end)
+      end
+      e:set_shared(token, json)
+      return run("firmware", "--output", directory .. "/package")
+    end
+    local code, out = with('{"fw_version":2,"fw_size":1000.0}', "assigned")
+    assert.same({ DONE, "2" }, { code, cjson.decode(out).version })
+    local err
+    for json, words in pairs {
+      ['{"fw_title":"t","fw_version":true}'] = "fw_version must be a non-empty string",
+      ['{"fw_title":"t","fw_version":"x","fw_size":"many"}'] = "fw_size must be a non-negative integer",
+      ['{"fw_title":"t","fw_version":"x","fw_checksum":"ab","fw_checksum_algorithm":"SHA-256"}'] =
+        "fw_checksum_algorithm: one of MD5, SHA256",
+    } do
+      code, out, err = with(json)
+      assert.same({ OTHER, "" }, { code, out })
+      assert.equal("thingsboard: firmware: the shared attribute " .. words, err:sub(1, 44 + #words))
+    end
+    code, out, err = with '{"fw_title":"t","fw_version":"x","fw_url":"https://h.example/f"}'
+    assert.same({ REFUSED, "" }, { code, out })
+    assert.truthy(err:find("`thingsboard update` fetches it from: https://h.example/f\n", 1, true), err)
   end)
 
   it("draws on a terminal, and nowhere else, how much of a package it has", function()

@@ -229,6 +229,45 @@ describe("updates", function()
     assert.truthy(reason():find("the package has no checksum", 1, true))
   end)
 
+  it("fail for a URL without a title, and for an algorithm that is none, until that is put right", function()
+    run()
+    e:set_shared(e.token, '{"fw_url":"https://127.0.0.1:9/file.bin"}')
+    await(ended)
+    assert.equal("the shared attribute fw_title is missing", reason())
+    e:set_shared(e.token, '{"fw_title":"fw","fw_version":"v","fw_checksum":"ab","fw_checksum_algorithm":"SHA-256"}')
+    await(function() return states() == "FAILED FAILED" end)
+    assert.equal("the package's checksum algorithm 'SHA-256' is unknown (one of MD5, SHA256, SHA384, SHA512, CRC32, "
+      .. "MURMUR3_32, MURMUR3_128 expected)", reason())
+    e:delete_shared(e.token, { "fw_checksum_algorithm" })
+    await(function() return states() == "FAILED FAILED FAILED" end)
+    assert.equal("the package has a checksum, and no checksum algorithm", reason())
+    e:delete_shared(e.token, { "fw_url" })
+    await(function() return states() == "FAILED FAILED FAILED FAILED" end)
+    assert.equal("the shared attribute fw_size is missing", reason())
+    assign { version = "v", checksum_algorithm = "MD5" }
+    await(function() return states():find "UPDATED" end)
+  end)
+
+  it("try again once the algorithm or the size has been put right by hand", function()
+    assign { tag = "t" }
+    await(function() return e:attributes(e.token, "shared").fw_size end)
+    e:set_shared(e.token, '{"fw_checksum_algorithm":"SHA-256"}')
+    run()
+    await(ended)
+    e:set_shared(e.token, '{"fw_checksum_algorithm":"SHA256","fw_size":3400}')
+    await(function() return states() == "FAILED DOWNLOADING" end)
+    e:set_shared(e.token, '{"fw_size":3500}')
+    await(function() return states():find "UPDATED" end)
+  end)
+
+  it("tell the states of a version that cannot be sent, without it", function()
+    assign { version = "20240101123000.0001" } -- the server would make another number of it
+    run()
+    await(ended)
+    assert.equal(DONE, states())
+    assert.truthy(reason():find("current_fw_version: a string of these digits cannot be sent", 1, true), reason())
+  end)
+
   it("tell why applying failed, whatever bytes it says it in", function()
     run { apply = function() return nil, "geht nicht: \xFC\0\n" .. ("x"):rep(5000) end }
     assign()
@@ -661,8 +700,14 @@ describe("updates", function()
       assign_url "https://127.0.0.1:99999/file.bin"
       await(ended)
       assert.equal("DOWNLOADING FAILED", states())
-      assert.truthy(reason():find "option 'url' must be", reason())
-      assert.is_nil(reason():find "%.lua")
+      local words = "updates: the package's URL must be like https://host/path, with a port from 1 to 65535 if with "
+        .. "any, without user and password, and with %20 for a blank"
+      assert.equal(words, reason())
+      for n, url in ipairs { "https://user:S3CRET@127.0.0.1:9/f", "https:///f", "https://127.0.0.1:9/a b" } do
+        assign_url(url, { version = "v" .. n })
+        await(function() return select(2, states():gsub("FAILED", "")) == 1 + n end)
+        assert.equal(words, reason())
+      end
       assert.error_matches(function()
         dev:updates { kind = "firmware", current = { title = "t", version = "1" }, directory = directory,
           apply = print, url_options = { colour = 1 } }

@@ -1,13 +1,16 @@
 --- What `thingsboard firmware` and `thingsboard software` share.
 -- @module thingsboard.command.package
 local context = require "thingsboard.command.context"
+local errors = require "thingsboard.error"
 local options = require "thingsboard.command.options"
 local process = require "thingsboard.process"
 
 local STDERR <const> = 2
 local WIDTH <const> = 50 -- of the bar
 
-local names = { "title", "version", "size", "checksum", "checksum_algorithm" }
+local CHUNK <const> = 256 * 1024 -- bytes
+
+local names = { "title", "version", "size", "checksum", "checksum_algorithm", "url" }
 
 local package = {}
 
@@ -19,6 +22,17 @@ function package.bar()
     io.stderr:write(("\r[%s%s] %d bytes"):format(("#"):rep(full), (" "):rep(WIDTH - full), received),
       received == total and "\n" or "")
   end
+end
+
+-- What the attributes say, by name. Of what a user has set by hand the server may have made numbers.
+local function read_attributes(shared, prefix)
+  local about = {}
+  for _, name in ipairs(names) do about[name] = shared[prefix .. name] end
+  for _, name in ipairs { "title", "version" } do
+    if math.type(about[name]) then about[name] = tostring(about[name]) end
+  end
+  if math.type(about.size) == "float" then about.size = math.tointeger(about.size) or about.size end
+  return about
 end
 
 --- The subcommand for a kind of package.
@@ -38,21 +52,25 @@ function package.subcommand(kind, prefix)
     for i, name in ipairs(names) do keys[i] = prefix .. name end
     local values, err = device:request_attributes { shared = keys }
     if not values then return context.fail(err) end
-    local about = {}
-    for _, name in ipairs(names) do about[name] = values.shared[prefix .. name] end
+    local about = read_attributes(values.shared, prefix)
     if not about.title or not about.version then
       context.complain("no " .. kind .. " is assigned")
       return context.codes.nothing
     end
-    if self.given.output then
+    if self.given.output and about.url then
+      context.complain(("the %s is on another server, which `thingsboard update` fetches it from: %s"):format(kind,
+        tostring(about.url)))
+      return context.codes.refused
+    elseif self.given.output then
       local ok, raised
       ok, raised, err = pcall(device[kind], device, {
         title = about.title, version = about.version, size = about.size, checksum = about.checksum,
-        checksum_algorithm = about.checksum_algorithm, path = self.given.output, chunk_size = 256 * 1024,
-        progress = package.bar(),
+        checksum_algorithm = about.checksum_algorithm, path = self.given.output,
+        chunk_size = about.size and CHUNK, progress = package.bar(),
       })
       if not ok then
-        context.complain(raised) -- what a user has written into the attributes makes no sense
+        -- What a user has written into the attributes makes no sense.
+        context.complain((errors.text_of(raised):gsub("option '([%w_]+)'", "the shared attribute " .. prefix .. "%1")))
         return context.codes.other
       end
       if not raised then return context.fail(err) end

@@ -131,7 +131,10 @@ end
 -- that they belong together, otherwise in one request.
 local function fetch_url(self, package)
   local base, path = package.url:match("^(%a+://[^/?#]+)([^#]*)")
-  if not base then return nil, errors.new("value", "updates: the package's URL makes no sense") end
+  if not base or path:find "[%s%c]" or client.mistake("updates", { url = base }) then
+    return nil, errors.new("value", "updates: the package's URL must be like https://host/path, with a port from 1 to "
+      .. "65535 if with any, without user and password, and with %20 for a blank")
+  end
   local given = { url = base, max_response = math.max(self.chunk_size, SMALLEST_LIMIT) }
   for _, option in ipairs(options.elsewhere) do
     local name = option.name

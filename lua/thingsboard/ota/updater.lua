@@ -29,14 +29,15 @@ local MISSING_FOR = 5 -- seconds until an attribute that is missing is a failure
 local may_be_number = { title = true, version = true, tag = true }
 
 -- The value of an attribute; nil when it makes no sense. What a user sets by hand can be anything, and what is no UTF-8
--- could not be written down.
+-- or has a NUL could not be reported.
 local function sensible(name, value)
   if name == "size" then
     local size = math.type(value) and math.tointeger(value)
     return size and size >= 0 and size or nil
   end
   if math.type(value) and may_be_number[name] then return tostring(value) end
-  return type(value) == "string" and utf8.len(value) ~= nil and value or nil
+  local is_text = type(value) == "string" and utf8.len(value) ~= nil and not value:find("\0", 1, true)
+  return is_text and value or nil
 end
 
 -- The package that the attributes tell of; nil when they tell of none. Its `nonsense` is the name of an attribute that
@@ -50,7 +51,8 @@ local function package_of(told, prefix)
       if package[name] == nil then package.nonsense = prefix .. name end
     end
   end
-  if told[prefix .. "title"] == nil and told[prefix .. "version"] == nil then return nil end
+  -- What else there is may be left of a package that was taken away by hand.
+  if told[prefix .. "title"] == nil and told[prefix .. "version"] == nil and not package.url then return nil end
   if package.nonsense then return package end
   if not package.title then
     package.missing = prefix .. "title"
@@ -63,10 +65,10 @@ local function package_of(told, prefix)
 end
 
 local function is_same(one, other)
-  for _, name in ipairs { "tag", "title", "version", "checksum", "url", "nonsense", "missing" } do
+  for _, name in ipairs(names) do
     if one[name] ~= other[name] then return false end
   end
-  return true
+  return one.nonsense == other.nonsense and one.missing == other.missing
 end
 
 -- Writes the state file. Raises on failure: nothing may continue without it.
@@ -116,18 +118,27 @@ local function reach(self, phase, told, reason)
   self.news:raise()
 end
 
+local function report(self, record)
+  if self.given.outbox then return self.given.outbox:put(record, true) end
+  return self.device:send_telemetry(record)
+end
+
+-- Reports a state. Where the title, the version or the reason cannot be sent, the state goes without these.
+local function report_anyway(self, record)
+  local ok, err = report(self, record)
+  if ok or err.kind ~= "value" then return ok, err end
+  local name = self.prefix .. "state"
+  local values = { [name] = (record.values or record)[name], [self.prefix .. "error"] = err.message }
+  return report(self, record.ts and { ts = record.ts, values = values } or values)
+end
+
 -- Reports the states to the server in order; runs until it is cancelled.
 local function tell(self)
   local pause = backoff.new(FIRST_PAUSE, LAST_PAUSE)
   while true do
     local record = self.state.untold[1]
     if record then
-      local ok, err
-      if self.given.outbox then
-        ok, err = self.given.outbox:put(record, true)
-      else
-        ok, err = self.device:send_telemetry(record)
-      end
+      local ok, err = report_anyway(self, record)
       if ok or not err.retryable and err.kind ~= "closed" and err.status ~= 401 then
         table.remove(self.state.untold, 1)
         save(self)
@@ -157,8 +168,11 @@ local function why_refused(self, package)
     if https and given.unverified == "https" then return nil end
     return "the package has no checksum; give it one, or allow unverified packages by https"
   end
-  if not package.checksum_algorithm or not pcall(core.checksum, package.checksum_algorithm) then
-    return ("the package's checksum algorithm '%s' is unknown"):format(tostring(package.checksum_algorithm))
+  if not package.checksum_algorithm then return "the package has a checksum, and no checksum algorithm" end
+  local known, expected = pcall(core.checksum, package.checksum_algorithm)
+  if not known then
+    return ("the package's checksum algorithm '%s' is unknown (%s)"):format(package.checksum_algorithm,
+      expected:match "%((.+)%)$")
   end
   if given.strong and not strong[package.checksum_algorithm:upper()] then
     return ("the package's %s protects from accidents only, and strong ones are demanded"):format(

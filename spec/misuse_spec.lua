@@ -72,7 +72,7 @@ describe("the core, misused,", function()
     device = { "x" }, put = { 1, { a = 1 } }, discard_pending = { 1, 0, 0 }, batch = { 1, 0, 9, 99, 9, 9 },
     remove = { 1, 0, 0 }, counts = { 1 }, oldest = { 1, false }, newest = { 1 }, query = { "SELECT 1" }, date = { 0 },
     set_clock_policy = { "wall", 0 }, set_limit = { 0 }, remove_oldest = { 1 }, follow = { 0, 0 },
-    follow_uptime = { 0 }, wait = { 0 },
+    follow_uptimes = { 0, 0 }, wait = { 0 },
   }
 
   -- Whether the call might wait: a step without an end, or one that is far.
@@ -228,7 +228,7 @@ describe("the core, misused,", function()
       done = true, received = true, sent = true, result = true, -- it is over then
       ["exchange:date"] = true, ["exchange:range"] = true, ["exchange:lost_connections"] = true,
       challenged = true, encoded = true, is_attachment = true,
-      set_clock_policy = true, offset = true, follow = true, follow_uptime = true, ahead = true, -- of a clock
+      set_clock_policy = true, offset = true, follow = true, follow_uptimes = true, ahead = true, -- of a clock
       busy = true }
     for kind, make in pairs(makers()) do
       local object = make()

@@ -231,6 +231,40 @@ describe("an outbox dates records across restarts", function()
     end)
   end
 
+  it("behind those of a start whose clock was a little ahead", function()
+    start_system()
+    write("ahead", 1000)
+    assert.equal("", (run [[
+      tb.clock(true)
+      open()
+      for n = 1, 20 do put(n) end
+      assert(outbox:drain { deadline = 5 })
+      die()
+    ]]))
+    start_system()
+    assert.equal("", (run [[ -- nobody will know the time of these
+      open()
+      put(21, 40)
+      die()
+    ]]))
+    start_system()
+    assert.equal("", (run [[
+      open()
+      for n = 41, 60 do put(n) end
+      die()
+    ]]))
+    write("ahead", 0)
+    assert.equal("20\n", (run [[
+      open()
+      tb.clock(true)
+      put(61)
+      assert(outbox:drain { deadline = 5 })
+      print(outbox:stats().lost.undated)
+    ]]))
+    local entries <const> = check(61)
+    assert.is_true(math.abs(entries[61].ts - tb.now()) < 5000)
+  end)
+
   it("not by the Date of a package, which came before its bytes", function()
     local date <const> = os.date("!%a, %d %b %Y %H:%M:%S GMT", os.time() - 300)
     e:fault { how = "raw", path = "/firmware", raw = "HTTP/1.1 200 OK\r\nDate: " .. date ..

@@ -312,7 +312,7 @@ static int spool_offset(lua_State *L) {
   return 1;
 }
 
-/*** Lets the next time come behind one that was given before, unless that lies too far ahead.
+/*** Lets the next time, and what waits for a date, follow a time that was given before, unless that is too far ahead.
 @function spool:follow
 @tparam integer time milliseconds since 1970
 @tparam integer most milliseconds that it may lie ahead */
@@ -322,13 +322,14 @@ static int spool_follow(lua_State *L) {
   return 0;
 }
 
-/*** Lets the next time come behind an uptime that was given before, in this start of the system, while nobody knew the
+/*** Lets the next time come behind uptimes that were given before, in this start of the system, while nobody knew the
 time.
-@function spool:follow_uptime
-@tparam integer time milliseconds since the system's start */
-static int spool_follow_uptime(lua_State *L) {
+@function spool:follow_uptimes
+@tparam integer first milliseconds since the system's start
+@tparam integer last */
+static int spool_follow_uptimes(lua_State *L) {
   struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
-  tb_record_clock_follow_uptime(&spool->clock, check_number(L, 2));
+  tb_record_clock_follow_uptimes(&spool->clock, check_number(L, 2), check_number(L, 3));
   return 0;
 }
 
@@ -512,6 +513,7 @@ static int spool_date(lua_State *L) {
     p->run.ts += offset;
     p->run.last_ts += offset;
   }
+  spool->clock.became_known = false;
   lua_pushboolean(L, 1);
   return 1;
 }
@@ -834,7 +836,7 @@ static const luaL_Reg METHODS[] = {{"open", spool_open},
                                    {"set_clock_policy", spool_set_clock_policy},
                                    {"offset", spool_offset},
                                    {"follow", spool_follow},
-                                   {"follow_uptime", spool_follow_uptime},
+                                   {"follow_uptimes", spool_follow_uptimes},
                                    {"ahead", spool_ahead},
                                    {"wait", spool_wait},
                                    {"busy", spool_busy},

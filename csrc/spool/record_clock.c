@@ -40,6 +40,7 @@ int64_t tb_record_clock_next(struct tb_record_clock *clock, int64_t up) {
   } else if (!dated && !clock->undated) {
     clock->given = clock->became_known = false;
     clock->undated = true;
+    clock->first_up = up;
   }
   if (clock->given && clock->last >= now && clock->last - now <= LONGEST_STEP)
     now = clock->last + (up - clock->last_up > 3 ? (up - clock->last_up) / 2 : 1);
@@ -53,18 +54,25 @@ void tb_record_clock_follow(struct tb_record_clock *clock, int64_t time, int64_t
   int64_t up = tb_uptime(), offset;
   if (!tb_record_clock_offset(clock, up, &offset) || time - up - offset > most) return;
   if (clock->undated) tb_record_clock_became_known(clock, offset);
+  if (clock->became_known && time >= clock->first_up + clock->known_offset) {
+    offset = time + 1 - clock->first_up;
+    clock->last += offset - clock->known_offset;
+    clock->known_offset = offset;
+  }
   if (clock->given && time <= clock->last) return;
   clock->last = time;
   clock->last_up = up;
   clock->given = true;
 }
 
-void tb_record_clock_follow_uptime(struct tb_record_clock *clock, int64_t time) {
+void tb_record_clock_follow_uptimes(struct tb_record_clock *clock, int64_t first, int64_t last) {
   int64_t up = tb_uptime(), offset;
   bool dated = clock->given && !clock->undated;
-  if (dated && tb_record_clock_offset(clock, up, &offset)) tb_record_clock_follow(clock, time + offset, INT64_MAX);
-  if (dated || (clock->given && time <= clock->last)) return;
-  clock->last = time;
+  if (dated && tb_record_clock_offset(clock, up, &offset)) tb_record_clock_follow(clock, last + offset, INT64_MAX);
+  if (dated) return;
+  if (!clock->undated || first < clock->first_up) clock->first_up = first;
+  if (clock->undated && last <= clock->last) return;
+  clock->last = last;
   clock->last_up = up;
   clock->given = clock->undated = true;
 }

@@ -19,8 +19,9 @@ struct tb_record_clock {
   int64_t offset;
   int64_t last, last_up; /* the last time given, and the uptime then */
   bool given, undated;   /* whether there is one, and whether it is an uptime as well */
-  bool became_known;     /* times since 1970 have been given after uptimes, */
+  bool became_known;     /* times since 1970 have been given after uptimes that are not dated yet, */
   int64_t known_offset;  /* whose order they keep when those are dated by this */
+  int64_t first_up;      /* the first of these uptimes */
 };
 
 int64_t tb_uptime(void);
@@ -35,11 +36,12 @@ int64_t tb_record_clock_next(struct tb_record_clock *clock, int64_t up);
 /* The last timestamp was an uptime; later timestamps must follow it once it is dated with the offset. */
 void tb_record_clock_became_known(struct tb_record_clock *clock, int64_t offset);
 
-/* Advances past a timestamp that was given before, unless it is further ahead than `most`. */
+/* Advances past a timestamp that was given before, unless it is further ahead than `most`. Uptimes that are not dated
+ * yet will be dated behind it, too. */
 void tb_record_clock_follow(struct tb_record_clock *clock, int64_t time, int64_t most);
 
-/* Advances past an uptime that was given before, in this boot, and is not dated yet. */
-void tb_record_clock_follow_uptime(struct tb_record_clock *clock, int64_t time);
+/* Advances past uptimes that were given before, in this boot, and are not dated yet. */
+void tb_record_clock_follow_uptimes(struct tb_record_clock *clock, int64_t first, int64_t last);
 
 /* The last timestamp given, if it is ahead of the true time. */
 bool tb_record_clock_ahead(const struct tb_record_clock *clock, int64_t *last);

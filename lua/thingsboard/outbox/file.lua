@@ -144,6 +144,7 @@ local function date_lost(self)
     if not ok then return self.spool:query(schema.rollback) end
   end
   for _, outbox in next, self.users do saved.read_undated(outbox) end
+  self.clock:follow(at)
 end
 
 -- The last timestamp ahead of the clock, where it is not reserved yet; else nil.
@@ -186,23 +187,23 @@ local function take_up(self)
   if not noted then return nil, reason, code end
   self.noted_offset = noted[1] and noted[1][1]
   if self.noted_offset then self.clock:recall(self.noted_offset) end
-  self.has_lost = false
-  date_lost(self)
   local undated
   undated, reason, code = self.spool:query(schema.undated_now, self.boot)
   if not undated then return nil, reason, code end
-  local first, last
   if undated[1] then
+    local first, last
     first, last, code = self.spool:span(undated[1][1])
     if first == nil then return nil, last, code end
+    self.undated = true
+    if first then self.spool:follow_uptimes(first, last) end
   end
+  self.has_lost = false
+  date_lost(self)
   local found = {}
   for _, outbox in next, self.users do
     found[outbox], reason, code = saved.read(outbox)
     if not found[outbox] then return nil, reason, code end
   end
-  if undated[1] then self.undated = true end
-  if first then self.spool:follow_uptime(last) end
   self.clock:follow(self.taken, math.maxinteger)
   for outbox, has in next, found do saved.opened(outbox, has) end
   return true

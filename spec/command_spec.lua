@@ -317,6 +317,18 @@ describe("thingsboard", function()
       assert.truthy(files.stat(directory .. "/state"))
     end)
 
+    it("names each file that it may name relative to its own folder", function()
+      local path = command.write(directory .. "/config.lua", [[return { token_file = "a", ca_file = "b", ca_path = "c",
+        client_cert = "d", client_key = "e", scripts = "f", state = "g",
+        derive = { id_file = "h", secret_file = "i" }, provision = { secret_file = "j", store = "k" },
+        outbox = { path = "l" }, updates = { directory = "m", package_directory = "n" } }]])
+      local function at(name) return directory .. "/" .. name end
+      assert.same({ token_file = at "a", ca_file = at "b", ca_path = at "c", client_cert = at "d", client_key = at "e",
+        scripts = at "f", state = at "g", derive = { id_file = at "h", secret_file = at "i" },
+        provision = { secret_file = at "j", store = at "k" }, outbox = { path = at "l" },
+        updates = { directory = at "m", package_directory = at "n" } }, configuration.read(path))
+    end)
+
     it("names files relative to its own folder in each of several updates, and leaves programs of the PATH", function()
       local path = command.write(directory .. "/config.lua", [[return { updates = {
         { directory = "a", apply = "bin/handler" }, { directory = "/b", apply = "./handler" }, { apply = "handler" },

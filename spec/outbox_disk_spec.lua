@@ -120,6 +120,17 @@ describe("an outbox", function()
       assert.same({ 0, 10 }, { stats.unconfirmed, stats.records })
     end)
 
+    it("counts apart what was sent, too, where all of it is dropped", function()
+      local outbox <close> = assert(open())
+      fill(outbox, 1, 3)
+      e:set { queue_delay = 60000 }
+      assert.is_nil((outbox:drain { deadline = 2 }))
+      e:set { queue_delay = 0 }
+      assert.is_true(outbox:drop_oldest())
+      local stats = outbox:stats()
+      assert.same({ { unconfirmed = 3 }, 0, 0 }, { stats.lost, stats.unconfirmed, stats.records })
+    end)
+
     it("keeps within its bytes", function()
       local outbox <close> = assert(open { max_bytes = 20000, sync_every = 3600 })
       for n = 1, 1000 do assert(outbox:put { n = n, text = ("x"):rep(100) }) end

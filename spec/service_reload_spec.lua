@@ -31,6 +31,7 @@ describe("thingsboard service", function()
         device:on_rpc("mine", function() return "old" end)
         device:on_attribute("x", function(value) print("old x", value) end)
         tb.on_signal("USR2", function() print "old signal" end)
+        tb.on_signal("USR2", function() print "closed" end):close()
         tb.spawn(function() while true do tb.sleep(0.05) device:put { old = 1 } end end)
       ]])
       s:start()
@@ -40,6 +41,7 @@ describe("thingsboard service", function()
       s:wait_for_log "old x\t1"
       s:signal("USR2")
       s:wait_for_log "old signal"
+      assert.falsy(s:log():find("closed", 1, true))
       s:write("a.lua", "local tb, device = ... tb.on_signal('USR2', function() print 'new signal' end) print 'new'")
       s:signal("HUP")
       s:wait_for_log "a.lua: new"

@@ -12,6 +12,7 @@ describe("thingsboard service", function()
     s:write("a.lua", "local tb, device = ... device:put { a = 1 } tb.sleep(0.2) error 'once'")
     s:start { state = state, report = { every = 0.3 } }
     s:wait(function() return #s:values "uptime" > 1 and #s:values "last_error" > 0 end)
+    assert.truthy(tonumber(s:values("records_waiting")[1]))
     s:signal("USR1")
     s:wait_for_log "state: {"
     local told = cjson.decode(s:log():match "state: (%b{})")

@@ -87,6 +87,15 @@ describe("thingsboard service", function()
       s:wait(function() return #s:values "n" > 20 end, 30)
     end)
 
+    it("trust in the server, which it says at once, with the reason", function()
+      s:write("a.lua", putting)
+      s:start { url = s.e.tls_url }
+      s:wait_for_log("warning: the server cannot be used: ", 10)
+      assert.matches("give the server's authority as ca_file, and check the clock\n", s:log())
+      s:stop()
+      assert.equal(1, s:count_in_log "cannot be used", s:log())
+    end)
+
     it("registration: it provisions once it may, and keeps the credentials", function()
       local store, secret = s.directory .. "/store", command.write(s.directory .. "/secret", "profile-secret")
       s:write("a.lua", putting)

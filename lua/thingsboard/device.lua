@@ -298,11 +298,11 @@ function device:outbox(given)
 end
 
 --- Calls a function whenever a request has ended, as long as the device exists.
--- @tparam function listener called with the status of the server's answer; nil when there was none, or it was somebody
--- else's
+-- @tparam function listener called with the status of the server's answer, nil when there was none, or it was somebody
+-- else's; and with the error, unless the request has succeeded
 function device:listen(listener)
   check.argument("listen", "listener", listener, "function")
-  client_of(self):listen(self, listener)
+  client_of(self):listen(self, function(status, _, _, err) listener(status, err) end)
 end
 
 --- Ends all calls in flight, polls included. Idempotent.

@@ -115,7 +115,7 @@ tb.spawn(function()
   print(err)
 end)]],
   ["dev:listen"] = [[
-dev:listen(function(status) print(status or "no answer of the server's") end)
+dev:listen(function(status, err) print(status or err) end)
 dev:send_telemetry { temperature = 21.5 }]],
   ["dev:outbox"] = [[
 local outbox <close> = assert(dev:outbox { path = "/tmp/outbox.db", max_bytes = 16 * 1024 * 1024 })

@@ -20,7 +20,7 @@ local parameter_types = {
   ["outbox:drain given"] = "thingsboard.options.drain",
   ["dev:attribute_updates keys"] = "string[]",
   ["dev:serve_rpc handlers"] = "table<string, fun(params: any, request: thingsboard.rpc_request): any>",
-  ["dev:listen listener"] = "fun(status: integer?)",
+  ["dev:listen listener"] = "fun(status: integer?, err: thingsboard.error?)",
   ["tb.on_signal handler"] = "fun(name: string)",
   ["tb.on_error handler"] = "fun(task: thingsboard.task, message: string)",
 }

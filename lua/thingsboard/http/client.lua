@@ -168,10 +168,31 @@ end
 --- Calls a function after every exchange, until its owner is collected.
 -- @param whom the owner
 -- @tparam function listener called with the status, nil when there was no answer or it was somebody else's; the
--- exchange; and whether that answer was due
+-- exchange; whether that answer was due; and the error, unless the exchange has succeeded
 function client:listen(whom, listener)
   self.listeners = self.listeners or setmetatable({}, weak)
   self.listeners[whom] = listener
+end
+
+-- The error of an exchange that has not succeeded.
+local function failure(self, what, exchange, expected, own, reason)
+  local status, body, text = exchange:result()
+  if not status then
+    if body == "BODY_TOO_LARGE" and expected.attachment and not exchange:is_attachment() then
+      return errors.of_foreign(what, nil, "", text)
+    end
+    return errors.of_code(what, body, text, self:host())
+  end
+  if not own then
+    local encoded = exchange:encoded() -- nobody can read it
+    if encoded then
+      reason = "the answer is compressed, which was not asked for" .. (reason and ": " .. reason or "")
+    end
+    return errors.of_foreign(what, status, encoded and "" or self:quote(body), reason)
+  end
+  local err = errors.of_status(what, status, self:quote(body), expected.meanings)
+  if status == 401 and self.renewal then err.retryable = is_renewed(self, exchange) end
+  return err
 end
 
 --- The result of an exchange that has ended.
@@ -184,7 +205,7 @@ end
 -- @treturn[2] table the error: of kind `answer` when the answer is not the server's own
 function client:outcome(what, exchange, expected, due)
   local status, body, text = exchange:result() -- the text of a failure; of an answer true, when it says it is a page
-  local value, reason, own
+  local value, reason, own, err
   if text == true and answer.is_empty_page(expected, body, exchange) then
     reason = "the answer is an empty page"
   elseif status == 200 then
@@ -194,26 +215,11 @@ function client:outcome(what, exchange, expected, due)
     own = status and answer.is_own(expected, status, body, exchange:challenged())
   end
   if self.server.waiting and own and (status == 200 or status == 408) then self.server:answered() end
+  if value == nil then err = failure(self, what, exchange, expected, own, reason) end
   if self.listeners then
-    for _, listener in next, self.listeners do listener(own and status or nil, exchange, due) end
+    for _, listener in next, self.listeners do listener(own and status or nil, exchange, due, err) end
   end
-  if value ~= nil then return value end
-  if not status then
-    if body == "BODY_TOO_LARGE" and expected.attachment and not exchange:is_attachment() then
-      return nil, errors.of_foreign(what, nil, "", text)
-    end
-    return nil, errors.of_code(what, body, text, self:host())
-  end
-  if not own then
-    local encoded = exchange:encoded() -- nobody can read it
-    if encoded then
-      reason = "the answer is compressed, which was not asked for" .. (reason and ": " .. reason or "")
-    end
-    return nil, errors.of_foreign(what, status, encoded and "" or self:quote(body), reason)
-  end
-  local err = errors.of_status(what, status, self:quote(body), expected.meanings)
-  if status == 401 and self.renewal then err.retryable = is_renewed(self, exchange) end
-  return nil, err
+  return value, err
 end
 
 local outcome = client.outcome

@@ -18,13 +18,17 @@ local SURE_AFTER_OK <const>, SURE_AFTER_OTHERS <const> = 3, 35
 -- @tparam function look called after each answer, too
 function link.watch(device, log, look)
   local silence, unknown, failing_since, unknown_at = outage.new(log), outage.new(log), nil, -math.huge
-  device:listen(function(status)
+  device:listen(function(status, err)
     look()
     local now = core.monotonic()
     if not status then
+      if err.kind == "closed" then return end
       failing_since = failing_since or now
-      if not silence.told and now - failing_since >= SILENT then
-        silence:goes_on("the server has not answered for %d s", (now - failing_since) // 1)
+      if silence.told then return end
+      if now - failing_since >= SILENT then
+        silence:goes_on("the server has not answered for %d s: %s", (now - failing_since) // 1, err)
+      elseif err.kind == "tls" and not err.retryable then -- time alone will not help
+        silence:goes_on("the server cannot be used: %s", err)
       end
       return
     end

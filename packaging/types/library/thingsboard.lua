@@ -387,7 +387,7 @@ function thingsboard_device:updates(given) end
 function thingsboard_device:outbox(given) end
 
 ---Calls a function whenever a request has ended, as long as the device exists.
----@param listener fun(status: integer?) called with the status of the server's answer; nil when there was none, or it was somebody else's
+---@param listener fun(status: integer?, err: thingsboard.error?) called with the status of the server's answer, nil when there was none, or it was somebody else's; and with the error, unless the request has succeeded
 function thingsboard_device:listen(listener) end
 
 ---Ends all calls in flight, polls included. Idempotent.

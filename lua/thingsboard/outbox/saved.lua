@@ -63,10 +63,12 @@ end
 -- @tparam table found as `read` returns it
 function saved.opened(outbox, found)
   local was_open = outbox.file_number -- so that its counts are known: the file was away
+  local clock, last = outbox.file.clock, 0
   outbox.file_number, outbox.backlog_end = found.file_number, found.following
   for _, row in ipairs(found.counters) do
     if row[1] == schema.last_known_time then
-      outbox.file.clock:follow(row[2])
+      last = row[2]
+      clock:follow(last)
     elseif row[1] == schema.waited_for_markers then
       outbox.noted_wait = row[2]
       outbox.confirm.waited = math.max(outbox.confirm.waited, row[2] / 1000)
@@ -77,7 +79,10 @@ function saved.opened(outbox, found)
       outbox.lost[row[1]] = was_open and math.max(count, row[2]) or count + row[2]
     end
   end
-  if found.newest then outbox.file.clock:follow(found.newest) end
+  if found.newest then clock:follow(found.newest) end
+  if found.newest and found.newest > last and not clock:offset_now() then -- it may leave the file before that is known
+    outbox.spool:query(schema.count, outbox.file_number, schema.last_known_time, found.newest)
+  end
   for _, attribute in next, outbox.pending do attribute.on_disk = false end
   for _, row in ipairs(found.attributes) do
     if not outbox.pending[row[1]] then outbox.pending[row[1]] = { value = row[2], version = 0, on_disk = true } end

@@ -38,6 +38,11 @@ describe("json.decode", function()
     assert.equal(8, value["7"])
   end)
 
+  it("leaves keys as they are: none at all, and those that begin with what is not printed", function()
+    local value = read '{"":1,"\\u0000a":2,"\\u0001a":3,"\\u0002a":{"":4}}'
+    assert.same({ [""] = 1, ["\0a"] = 2, ["\1a"] = 3, ["\2a"] = { [""] = 4 } }, value)
+  end)
+
   it("leaves strings alone, digits and escapes in them", function()
     for _, text in ipairs { "12", "1.0", "\\\"12\\\"", "\\\\", "x\\\\\\\" 5, 6",
       "\\u0001" .. "12", "[1]", "\\u00e9 9" } do

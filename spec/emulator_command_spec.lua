@@ -5,7 +5,7 @@ local scratch = require "spec.support.scratch"
 
 describe("thingsboard emulator #host", function()
   it("serves devices and a page, until it is interrupted", function()
-    local process, pid = command.start { "emulator", "--port", "0" }
+    local process, pid = command.start { "emulator", "--async-timeout", "1000", "--port", "0" }
     local url, token = process:read("l"):match "^(http://127%.0%.0%.1:%d+) (%S+)$"
     local page = process:read("l"):match "^the page: (http://%S+)$"
     local body, status = http.request(page)
@@ -15,6 +15,12 @@ describe("thingsboard emulator #host", function()
     assert.truthy(process:read("l"):find "GET .* %-> 200")
     os.execute("kill -INT " .. pid)
     assert.is_true(process:close())
+  end)
+
+  it("tells how it is used", function()
+    local code, out = command.run { "emulator", "--help" }
+    assert.equal(0, code)
+    assert.matches("^usage: thingsboard emulator ", out)
   end)
 
   it("is found where it is installed, and missed where it is not", function()

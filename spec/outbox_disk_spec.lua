@@ -308,6 +308,16 @@ describe("an outbox", function()
       assert(outbox:close())
     end)
 
+    it("cannot be written, though it is not full, keeps in memory what it would refuse if it were", function()
+      local outbox <close> = assert(open { on_trouble = "memory", when_full = "refuse" })
+      assert(outbox.spool:query "PRAGMA query_only = 1")
+      fill(outbox, 1, 2)
+      assert.same({ 2, {} }, { outbox:stats().records, outbox:stats().lost })
+      assert(outbox.spool:query "PRAGMA query_only = 0")
+      assert.is_true(outbox:drain { deadline = 5 })
+      assert.same({ 1, 2 }, place:arrived(2))
+    end)
+
     it("is removed or renamed while it is open, begins anew, and counts that", function()
       for _, take_away in ipairs { "rm ", "mv -t " .. directory .. "/elsewhere " } do
         assert(os.execute("mkdir -p " .. directory .. "/elsewhere"))

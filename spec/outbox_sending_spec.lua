@@ -582,6 +582,20 @@ describe("an outbox sends", function()
     assert.is_true(#e:requests() < 150)
   end)
 
+  it("lists, though it has refused lone records for a while", function()
+    local outbox <close> = open()
+    for n = 1, 4 do
+      fill(outbox, n, n)
+      e:fault { path = "/telemetry$", how = "status", status = 400, count = 1 }
+      assert.is_true(outbox:drain { deadline = 20 })
+    end
+    e:clear_faults()
+    fill(outbox, 5, 30)
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert_arrived(30)
+    assert.is_nil(outbox.objects_only)
+  end)
+
   it("a bad record aside where the server takes no lists", function()
     local outbox <close> = open()
     fill(outbox, 1, 100, { [50] = { bad = true } })

@@ -114,6 +114,20 @@ describe("what is in doubt", function()
     assert.same({ "outbox", "outbox-wal" }, scratch.files(place.directory))
   end)
 
+  it("is no record that has been dropped since", function()
+    local outbox <close> = assert(place.dev:outbox { path = place.path })
+    assert(outbox:put { n = 1 })
+    e:fault { path = "/telemetry$", how = "status", status = 400 }
+    assert.is_nil((outbox:drain { deadline = 0.5 }))
+    assert.equal(1, outbox:stats().in_doubt)
+    assert.is_true(outbox:drop_oldest())
+    e:clear_faults()
+    assert(outbox:put { n = 2 })
+    assert.is_true(outbox:drain { deadline = 10 })
+    assert.same({ 0, 0 }, { outbox:stats().in_doubt, outbox:stats().records })
+    assert.same({ 2 }, place:arrived(1))
+  end)
+
   it("is the last value of an attribute, and no later one", function()
     local outbox <close> = assert(place.dev:outbox { path = place.path })
     e:fault { request_body = "poison", how = "status", status = 400 }

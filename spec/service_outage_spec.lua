@@ -111,6 +111,34 @@ describe("thingsboard service", function()
       s:stop()
     end)
 
+    it("a token that the server forgets for good: it provisions anew, where it may", function()
+      local store, secret = s.directory .. "/store", command.write(s.directory .. "/secret", "profile-secret")
+      local function token() return cjson.decode(io.open(store):read "a").token end
+      s.e:provision_profile { key = "anew", secret = "profile-secret", strategy = "ALLOW_CREATE" }
+      s:write("a.lua", putting)
+      for _, anew in ipairs { true, false } do
+        os.remove(s.log_path)
+        s:start { token_file = cjson.null,
+          provision = { key = "anew", secret_file = secret, store = store, anew = anew } }
+        s:wait_for_log "a.lua"
+        s:wait(function() return io.open(store) end)
+        local old = token()
+        s.e:fault { path = old:gsub("%W", "%%%0"), how = "status", status = 401 }
+        s:wait_for_log "status 401"
+        if anew then
+          s:wait_for_log "provisioned anew"
+          assert.not_equal(old, token())
+          s.token_file = command.write(s.directory .. "/token", token())
+          s:wait(function() return #s:values "n" > 5 end)
+        else
+          tb.sleep(2)
+          assert.equal(old, token())
+        end
+        s.e:clear_faults()
+        s:stop()
+      end
+    end)
+
     it("a file that can be written: it records in memory until it can", function()
       local path = s.directory .. "/outbox"
       local holder <close> = tb.device { url = s.e.url, token = "OTHER" }

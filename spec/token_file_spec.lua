@@ -55,6 +55,16 @@ describe("token_file", function()
     assert.equal("device: " .. path .. ": the token contains '/', which no URL of the server can carry", err.message)
   end)
 
+  it("that cannot be opened is an error that may pass", function()
+    local listener = require "socket.unix".stream()
+    assert(listener:bind(path))
+    assert(os.execute("chmod 600 " .. path))
+    local dev, err = tb.device { url = e.url, token_file = path }
+    listener:close()
+    assert.same({ nil, "file", true }, { dev, err.kind, err.retryable })
+    assert.matches("^device: [^\n]*: No such device or address$", err.message)
+  end)
+
   it("stands alone", function()
     assert.error_matches(function() tb.device { url = e.url, token = "T", token_file = path } end,
       "'token' must not stand beside 'token_file'")

@@ -114,6 +114,19 @@ describe("what is in doubt", function()
     assert.same({ "outbox", "outbox-wal" }, scratch.files(place.directory))
   end)
 
+  it("makes the sender slower where its sample is refused, which tells of a limit", function()
+    local outbox <close> = assert(place.dev:outbox { path = place.path })
+    e:fault { request_body = "poison", how = "status", status = 400 }
+    assert(outbox:put { n = "poison" })
+    for n = 1, 3 do assert(outbox:put { n = n }) end
+    local deadline = tb.now() + 20000
+    repeat outbox:drain { deadline = 0.5 } until outbox:stats().sent.records == 3 or tb.now() > deadline
+    assert.same({ 1, 3, math.huge }, { outbox:stats().in_doubt, outbox:stats().sent.records, outbox.pace.rate })
+    e:fault { path = "/telemetry$", how = "status", status = 500 }
+    repeat outbox:drain { deadline = 0.5 } until outbox.pace.rate < math.huge or tb.now() > deadline
+    assert.is_true(outbox.pace.rate < math.huge)
+  end)
+
   it("is no record that has been dropped since", function()
     local outbox <close> = assert(place.dev:outbox { path = place.path })
     assert(outbox:put { n = 1 })

@@ -52,6 +52,17 @@ describe("when the system refuses", function()
       end
     end)
 
+    it("no signal is caught, until there are", function()
+      prints("^false\t.*cannot catch signals: .+\nUSR1\n$", [[
+        local poller = require "thingsboard.process".poller()
+        refuse("epoll_ctl", %d)
+        print(pcall(poller.catch, poller, "USR1", true))
+        poller:catch("USR1", true)
+        os.execute "kill -USR1 $PPID"
+        print((poller:step()))
+      ]], ENOSPC)
+    end)
+
     it("a call whose socket cannot be watched ends, and others go on", function()
       prints("^memory\ttrue\ntrue\n$", [[
         assert(post())

@@ -88,7 +88,9 @@ void tb_handle_free_idle(const struct tb_client *client) {
 }
 
 /* A URL that is used once, by a request that then waits, is kept in as little memory as can be; a URL that is used
- * again is parsed once. curl reports one that is malformed when the exchange ends. */
+ * again is parsed once, unless it has an address in brackets: releases of curl that are still in use forget the zone of
+ * such an address, the "eth0" of [fe80::1%eth0], when they copy what was parsed. curl reports a URL that is malformed
+ * when the exchange ends. */
 void tb_handle_set_url(lua_State *L, int client, struct tb_handle *handle, const char *path) {
   bool again = handle->path != NULL && strcmp(handle->path, path) == 0;
   if (again && handle->url != NULL) return;
@@ -96,7 +98,7 @@ void tb_handle_set_url(lua_State *L, int client, struct tb_handle *handle, const
   lua_getfield(L, -1, "prefix");
   const char *url = lua_pushfstring(L, "%s%s", lua_tostring(L, -1), path);
   bool ok;
-  if (again) {
+  if (again && url[strcspn(url, "[")] == '\0') {
     handle->url = curl_url();
     CURLUcode code = handle->url == NULL ? CURLUE_OUT_OF_MEMORY : curl_url_set(handle->url, CURLUPART_URL, url, 0);
     if (code == CURLUE_OK) curl_easy_setopt(handle->easy, CURLOPT_CURLU, handle->url);

@@ -470,14 +470,12 @@ static bool write_envelope(struct writer *w) {
           w, NULL,
           lua_pushfstring(L, "key '%s' beside ts and values: the server would drop it", luaL_tolstring(L, -2, NULL)));
   }
-  if (time < SECONDS)
+  if (time < SECONDS || time >= MICROSECONDS) {
+    const char *unit = time < SECONDS ? "seconds" : time < NANOSECONDS ? "microseconds" : "nanoseconds";
     return refuse(
         w, NULL,
-        lua_pushfstring(L, "ts = %I can only be seconds; it must be milliseconds, as of tb.now()", (LUAI_UACINT)time));
-  if (time >= MICROSECONDS)
-    return refuse(w, NULL,
-                  lua_pushfstring(L, "ts = %I can only be %s; it must be milliseconds, as of tb.now()",
-                                  (LUAI_UACINT)time, time < NANOSECONDS ? "microseconds" : "nanoseconds"));
+        lua_pushfstring(L, "ts = %I can only be %s; it must be milliseconds, as of tb.now()", (LUAI_UACINT)time, unit));
+  }
   char digits[TB_NUMBER_ROOM];
   size_t length = tb_number_integer(time, digits);
   return put(w, "{\"ts\":", 6) && put(w, digits, length) && put(w, ",\"values\":", 10) && write_record(w) &&

@@ -86,6 +86,8 @@ local advice = {
   COULDNT_RESOLVE_HOST = "; check the url's host name and the name servers",
   COULDNT_RESOLVE_PROXY = "; check the proxy's name and the name servers",
   PROXY = "; check the proxy, its user and its password",
+  SSL_CACERT_BADFILE = "; check ca_file: it must be a PEM file of certificates that can be read",
+  INTERFACE_FAILED = "; check the option interface",
   SSL_CERTPROBLEM = "; check client_cert and client_key, and client_key_password if the key has a pass phrase",
   SSL_CLIENTCERT = "; give client_cert and client_key",
   COULDNT_CONNECT = "; check the url's host and port, or the proxy's, and that the server runs",
@@ -141,7 +143,10 @@ end
 function M.of_code(what, code, text, host)
   local kind = code_kinds[code] or (code:find("^SSL_") and "tls") or "network"
   local advised = advice[code] or ""
-  if kind == "tls" and is_other_host(text) then
+  if code == "COULDNT_CONNECT" and host:find "^%[[Ff][Ee]80:" then
+    advised = "; check the port, and that there is an interface of the name behind the %: this address needs one, "
+      .. "as in [fe80::1%eth0]"
+  elseif kind == "tls" and is_other_host(text) then
     advised = ("; the certificate is not for %s: check the url's host"):format(host)
   end
   local message = ("%s: %s (%s)%s"):format(what, text, code, advised)

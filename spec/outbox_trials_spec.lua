@@ -114,6 +114,21 @@ describe("what is in doubt", function()
     assert.same({ "outbox", "outbox-wal" }, scratch.files(place.directory))
   end)
 
+  it("is no record that meets a limit, unless it does so three times in a row", function()
+    local outbox <close> = assert(place.dev:outbox { path = place.path })
+    local added, add = 0, outbox.doubts.add
+    function outbox.doubts.add(...)
+      added = added + 1
+      return add(...)
+    end
+    for n = 1, 3 do
+      assert(outbox:put { n = n })
+      e:fault { path = "/telemetry$", how = "status", status = 429, count = n }
+      assert.is_true(outbox:drain { deadline = 20 })
+      assert.equal(n // 3, added)
+    end
+  end)
+
   it("makes the sender slower where its sample is refused, which tells of a limit", function()
     local outbox <close> = assert(place.dev:outbox { path = place.path })
     e:fault { request_body = "poison", how = "status", status = 400 }

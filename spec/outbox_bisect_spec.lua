@@ -139,23 +139,48 @@ describe("what is in doubt", function()
     assert.is_nil(self:due())
   end)
 
-  it("begins anew when a sample is refused, or anything else, minutes apart", function()
+  it("begins anew when a sample is refused, or anything else, and takes six trials then", function()
     for _ = 1, 3 do trial(true, false, true) end
     trial(true, false, false)
-    self:posted { kind = "records" }
-    local from = now
-    for _ = 1, 3 do assert.is_nil((trial(true, false, true))) end
-    assert.is_true(now - from >= 180)
+    for _ = 1, 5 do assert.is_nil((trial(true, false, true))) end
     self:disturb(now)
-    for _ = 1, 3 do assert.is_nil((trial(true, false, true))) end
-    assert.equal("proved", (trial(true, false, true)))
+    for _ = 1, 5 do assert.is_nil((trial(true, false, true))) end
+    local verdict, waited = trial(true, false, true)
+    assert.equal("proved", verdict)
+    assert.is_true(waited >= 60)
     assert.is_true(entry.disturbed)
   end)
 
-  it("waits a minute at least once something else was refused, though its last wait was shorter", function()
+  it("takes six trials from the first on where something that was refused has passed", function()
+    self:remove(entry)
+    self:add("records", 8, 2, 30, "refused", now, true)
+    for _ = 1, 5 do assert.is_nil((trial(true, false, true))) end
+    assert.equal("proved", (trial(true, false, true)))
+  end)
+
+  it("is tried though things go on being refused", function()
     trial(true, false, true)
+    for _ = 1, 100 do
+      now = now + 1
+      self:disturb(now)
+      if self:next(now) then break end
+    end
+    assert.equal("before", (select(2, self:next(now))))
+  end)
+
+  it("is posted though the sample before it is refused, but that is no proof", function()
+    for _ = 1, 20 do
+      while not self:next(now) do now = self:due() end
+      assert.equal("before", post(false))
+      self:disturb(now)
+      assert.equal("alone", post(false))
+      self:posted { kind = "records" }
+    end
+    while not self:next(now) do now = self:due() end
+    post(false)
     self:disturb(now)
-    assert.is_true(self:due() - now >= doubts.doubtful_wait)
+    assert.same({ "alone", "passed" }, { post(true) })
+    assert.equal(0, self.count)
   end)
 
   it("waits at most a quarter of an hour between trials", function()
@@ -276,6 +301,36 @@ describe("the pace", function()
     for _ = 1, 300 do self:passed(0, most) end
     assert.is_nil(self:found())
     assert.equal(0, self.next_at)
+  end)
+
+  it("does not fall for refusals without words that come now and then", function()
+    local self, most = pace.new(300), { points = 1000, bytes = 100000 }
+    self:refused(0, 600)
+    self:passed(0, most)
+    for _ = 1, 20 do
+      local rate, points = self.rate, self.points
+      assert.is_true(self:refused(0, 1, "unclear")) -- it may be a limit: nothing is proved by then
+      assert.same({ rate, points }, { self.rate, self.points })
+      self:prove(true)
+      self:refused(0, 1, "unclear")
+      assert.same({ rate, points }, { self.rate, self.points })
+      self:passed(0, most)
+    end
+    local rate = self.rate
+    for _ = 1, 3 do self:refused(0, 600, "unclear") end
+    assert.is_true(self.rate < rate)
+  end)
+
+  it("falls slowly for refusals without words in a row, until there are many", function()
+    local self = pace.new(300)
+    for _ = 1, 16 do
+      self:refused(0, 600, "unclear")
+      assert.is_true(self.rate >= 2)
+    end
+    for _ = 1, 16 do self:refused(0, 600, "unclear") end
+    assert.equal(0.1, self.rate)
+    self:refused(0, 600, "unclear")
+    assert.equal(0.1, self.rate)
   end)
 
   it("makes posts smaller that are too large, and lets them grow again, to what is allowed", function()

@@ -843,6 +843,17 @@ describe("the chain of exchanges", function()
     assert.is_false(self.on)
   end)
 
+  it("has what is sent go again only after three refusals that may be accidents", function()
+    self:passed({ first = 1, last = 1, records = 1 }, 10, 0)
+    for n = 1, 3 do
+      self:refuse(n, true)
+      assert.is_nil(self.stale[1])
+      assert.is_true(self.mark_at > n)
+    end
+    self:refuse(4, true)
+    assert.equal(1, self.stale[1].records)
+  end)
+
   it("has what is sent go again where nothing else would show whether posts pass", function()
     send(1)
     assert.is_nil(self:refuse(0))

@@ -13,8 +13,8 @@ function faults.new() return setmetatable({ list = {} }, Faults) end
 
 --- Orders a fault.
 -- @param fault `how`; `path` (a Lua pattern for the target), `method`, `request_body` (a text in it), `connection` (its
--- number), `count`, `rate` (requests a second that pass) and `burst` (so many more at once) say which answers it
--- breaks; `name` for whoever wants to remove it, or to replace it
+-- number), `count`, `rate` (requests a second that pass) and `burst` (so many more at once), `share` (of the requests,
+-- which `seed` draws) say which answers it breaks; `name` for whoever wants to remove it, or to replace it
 function Faults:add(fault)
   if not faults.instead[fault.how] and not faults.spoil[fault.how] and fault.how ~= "delay" then
     error("no such fault: " .. tostring(fault.how), 0)
@@ -49,12 +49,20 @@ local function is_within(fault)
   return true
 end
 
+-- Whether a request is not among those that a fault with a share breaks.
+local function is_spared(fault)
+  if not fault.share then return false end
+  fault.seed = ((fault.seed or 1) * 6364136223846793005 + 1442695040888963407)
+  return (fault.seed >> 33) / (1 << 31) >= fault.share
+end
+
 --- The fault for a request, or nil; it is counted.
 function Faults:take(method, target, body, connection)
   for index, fault in ipairs(self.list) do
     if (not fault.method or fault.method == method) and (not fault.path or target:find(fault.path))
       and (not fault.connection or fault.connection == connection)
-      and (not fault.request_body or has(body, fault.request_body)) and not is_within(fault) then
+      and (not fault.request_body or has(body, fault.request_body)) and not is_within(fault)
+      and not is_spared(fault) then
       if fault.count then
         fault.count = fault.count - 1
         if fault.count <= 0 then table.remove(self.list, index) end

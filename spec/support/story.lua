@@ -8,7 +8,7 @@ local doubts = require "thingsboard.outbox.doubts"
 local tb = require "thingsboard"
 
 -- What is refused is tried again after minutes; here, after a part of a second.
-doubts.waits, doubts.doubtful_wait, doubts.longest_wait = { 0.1, 0.1, 0.1, 0.2 }, 0.5, 1
+doubts.waits, doubts.longest_wait = { 0.1, 0.1, 0.1, 0.2 }, 1
 
 count, kill_after = math.tointeger(count), tonumber(kill_after)
 

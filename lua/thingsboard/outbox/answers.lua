@@ -56,12 +56,13 @@ local function speaks_of_limit(err)
   return said and (said:find("rate limit", 1, true) or said:find("too many", 1, true) or said:find("quota", 1, true))
 end
 
---- Whether a refusal may be a rate limit that the server does not name: a 500 without words. What it says something
--- about, and 400, 403, 413 and 415, is refused for what it is.
+--- Whether a refusal says nothing of its cause: a 500 without words, or with those of its status. It may be a rate
+-- limit, or an accident. What it says something about, and 400, 403, 413 and 415, is refused for what it is.
 -- @tparam table err the error
 -- @treturn boolean
-function answers.may_be_limit(err)
-  return err.status == 500 and err.message:find "%(status 500%)$" ~= nil
+function answers.is_unclear(err)
+  local said = err.message:match "%(status 500%)(.*)$"
+  return said == "" or said == ": Internal Server Error"
 end
 
 --- What the sender does about the outcome of a post.

@@ -47,6 +47,12 @@ local function probe(outbox)
   return batch_between(outbox, math.random(0, outbox.backlog_end - 1), outbox.backlog_end - 1, 1)
 end
 
+-- Marks a post that comes again, from the same record on, when it is refused.
+local function recurring(post)
+  if post then post.recurs = true end
+  return post
+end
+
 -- The backlog; while a bad record is searched for, what the search is to look at.
 local function next_backlog(outbox)
   local probed, problem, kind = probe(outbox)
@@ -54,10 +60,11 @@ local function next_backlog(outbox)
   local first, last, records = outbox.bisect:next()
   if first then
     local batch, reason, code = batch_between(outbox, first, last, records)
-    if batch or reason then return batch, reason, code end
+    if batch or reason then return recurring(batch), reason, code end
     outbox.bisect:stop() -- they are gone, dropped for their age or to make room
   end
-  return batch_between(outbox, 0, outbox.backlog_end - 1, outbox.bisect:room())
+  local batch, reason, code = batch_between(outbox, 0, outbox.backlog_end - 1, outbox.bisect:room())
+  return recurring(batch), reason, code
 end
 
 local function attributes_post(parts, versions, count)
@@ -79,7 +86,7 @@ local function next_attributes(outbox)
       count = count + 1
     end
   end
-  if parts[1] then return attributes_post(parts, versions, count) end
+  if parts[1] then return recurring(attributes_post(parts, versions, count)) end
   outbox.most_attributes = math.maxinteger
 end
 
@@ -118,8 +125,8 @@ local kinds = { next_fresh, next_backlog, next_attributes }
 -- else waits, or its trial is on.
 -- @tparam table outbox
 -- @treturn[1] ?table the post, or nil: `kind` (`records`, `attributes` or `sample`), `path`, `body`, `bytes`, `points`;
--- of records `first`, `last` and how many `records`; of attributes their `versions` by key; in a trial its entry as
--- `doubt`, and its `step`
+-- of records `first`, `last` and how many `records`; of attributes their `versions` by key; `recurs` where it comes
+-- again when it is refused; in a trial its entry as `doubt`, and its `step`
 -- @treturn[2] nil
 -- @treturn[2] table the error: the disk cannot be read
 function batches.next(outbox)

@@ -34,6 +34,7 @@ local FIRST_READ, LONGEST_READ = 0.05, 1 -- seconds between two reads for one ma
 -- Refusals of markers or their reads that count, before there are none: where the server has kept one before, and where
 -- it has not. Each wait for the next marker is twice as long, up to a minute: 4 minutes, and 15 seconds, together.
 local REFUSALS_KEPT, REFUSALS, LONGEST_WAIT = 9, 4, 60
+local ACCIDENTS = 3 -- refusals without words, of a marker and nothing else, before what is sent goes again
 local OVERWRITES = 3 -- of somebody's, before that is said: markers of an earlier process may come late
 local TIMES_KEPT, TIMES = 31, 2 -- times `marker_timeout` without a marker that comes back, before there are none, alike
 
@@ -81,7 +82,7 @@ function confirm.new(on)
     waited = 0, -- seconds for markers since one has come back, those of earlier processes too
     missed = 0, -- markers since one has come back
     posts_pass = false, -- whether the last post has passed
-    in_question = false, -- a marker, or its read, was refused since the last post: the next one tells if that counts
+    in_question = 0, -- refusals of a marker, or its read, since the last post: the next one tells if that counts
     refused = 0, -- refusals that count, since one was read; see `weigh`
     mark_at = 0, -- when a marker may go after a refusal
   }, confirm)
@@ -100,9 +101,9 @@ end
 -- A rate limit refuses posts as often as markers. So the refusal of a marker counts when the posts before and after it
 -- pass; when one of these is refused, one refusal less counts.
 local function weigh(self, passed)
-  if self.in_question then
+  if self.in_question > 0 then
     self.refused = math.max(0, self.refused + (passed and self.posts_pass and 1 or -1))
-    self.in_question = false
+    self.in_question = 0
   end
   self.posts_pass = passed
 end
@@ -268,7 +269,7 @@ end
 function confirm:read(now, value)
   self.credit = math.max(self.credit - 1, -COST)
   self.is_kept = self.is_kept or value ~= nil
-  self.refused, self.in_question = 0, false
+  self.refused, self.in_question = 0, 0
   local confirmed = {}
   local first = self.outstanding
   if not first then return confirmed end
@@ -315,17 +316,18 @@ end
 -- refused, too, and nothing was posted in between, what is sent goes again, to see whether posts pass. Where they do,
 -- markers are given up in the end.
 -- @tparam number now seconds of the monotonic clock
+-- @tparam ?boolean is_unclear the server has said nothing of the cause, which may be an accident
 -- @treturn ?table then, all that was sent
 -- @treturn ?boolean whether that is new
-function confirm:refuse(now)
+function confirm:refuse(now, is_unclear)
   if self.refused >= (self.is_kept and REFUSALS_KEPT or REFUSALS) then
     return give_up(self, now, "the server refuses the client attribute by which it would show what it has stored")
   end
   self.mark_at = now
-  if self.in_question then
+  self.in_question = self.in_question + 1
+  if self.in_question > (is_unclear and ACCIDENTS or 1) then
     self:broke(true)
   else
-    self.in_question = true
     self.mark_at = now + math.min(LONGEST_READ * 2 ^ self.refused, LONGEST_WAIT)
   end
   self.read_at = self.mark_at

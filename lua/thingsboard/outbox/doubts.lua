@@ -4,9 +4,10 @@
 -- A server that is busy or limits rates answers 500 like one that is sent a bad value, so a refusal proves nothing by
 -- itself. A trial is three posts in a row: a sample, of the same kind and at least the same size; what is in doubt,
 -- alone; the sample again. It counts when both samples pass. Four trials in a row that count are a proof, and before
--- the last of them a minute or more has passed. While nothing else is refused they are 2, 4, 8 and 65 seconds apart.
--- Once anything else is refused, or the server is out of reach, they begin anew, a minute apart, then two, up to
--- fifteen. The sample after one trial is the sample before the next one, where nothing else is posted between them.
+-- the last of them a minute or more has passed: they are 2, 4, 8 and 65 seconds apart. Once anything else is refused,
+-- or the server is out of reach, they begin anew, and it takes six. A trial that does not count doubles the wait for
+-- the next one, up to a quarter of an hour. The sample after one trial is the sample before the next one, where nothing
+-- else is posted between them. When the sample before is refused, what is in doubt is posted all the same: it may pass.
 --
 -- The sample for a record is a record that has passed, with spaces behind it, or a list of such: to send them again
 -- changes nothing, for they have times of their own. Until there are any, a record is tried without. The sample for an
@@ -17,13 +18,15 @@ local heap = require "thingsboard.loop.timer_heap"
 local doubts = {}
 doubts.__index = doubts
 
---- Seconds before each of the trials that are a proof together.
-doubts.waits = { 2, 4, 8, 65 }
---- Seconds between trials when something else was refused meanwhile: at first, and at most.
-doubts.doubtful_wait, doubts.longest_wait = 60, 900
+--- Seconds before each of the trials that are a proof together; and between two trials at most.
+doubts.waits, doubts.longest_wait = { 2, 4, 8, 65 }, 900
 
 --- Bytes of a post that is kept as a sample, at most.
 doubts.largest_sample = 16 * 1024
+
+-- Trials more, where something else was refused: where a third of all posts is refused at random, which is the worst,
+-- four count together once in two thousand times, six once in a hundred thousand.
+local MORE_TRIALS = 2
 
 -- A sample is repeated until it is large enough, but not more often.
 local MOST_COPIES = 1000
@@ -43,8 +46,7 @@ function doubts.new(first, longest, key)
     step = nil, -- the post of the trial that is next: `alone`, `before`, `itself`, `after`
     control = nil, -- the sample that was posted last and has passed; nil once anything else is posted
     changed = false, -- entries, since the file was told
-    disturbances = 0, -- how often something else was refused, and when that was last
-    disturbed_at = 0,
+    disturbances = 0, -- how often something else was refused
   }, doubts)
 end
 
@@ -74,13 +76,14 @@ end
 -- @tparam integer bytes likewise
 -- @tparam string said the server's words
 -- @tparam number now seconds of the monotonic clock
+-- @tparam boolean disturbed something else was refused, too, and has passed later
 -- @treturn table its entry
-function doubts:add(kind, id, points, bytes, said, now)
+function doubts:add(kind, id, points, bytes, said, now, disturbed)
   return self:take_up({
     kind = kind, id = id, points = points, bytes = bytes, said = said,
     wait = self.first, at = now + self.first, -- before the next try, and when that is due
     counted = 0, -- trials in a row that count
-    disturbed = false, -- something else was refused since its first trial
+    disturbed = disturbed, -- something else was refused, too
   }, now)
 end
 
@@ -141,13 +144,10 @@ function doubts:sample_for(entry)
   return ('{%s:"%s"}'):format(self.key, ("x"):rep(size)), 1
 end
 
--- Takes into account what was disturbed since the entry was looked at last. It is due later then, never earlier.
+-- Takes into account what was disturbed since the entry was looked at last.
 local function disturb(self, entry)
   entry.seen = self.disturbances
-  if entry.counted == 0 and not entry.disturbed then return end
-  entry.counted, entry.disturbed = 0, true
-  entry.wait = math.max(entry.wait, doubts.doubtful_wait)
-  entry.at = self.disturbed_at + entry.wait
+  if entry.counted > 0 then entry.counted, entry.disturbed = 0, true end
 end
 
 -- The entry of a heap that is due next.
@@ -265,10 +265,8 @@ function doubts:begin(now)
 end
 
 local function wait_in_doubt(entry)
-  entry.counted = 0
-  local wait = entry.disturbed and entry.wait * 2 or doubts.doubtful_wait
-  entry.disturbed = true
-  return math.min(wait, doubts.longest_wait)
+  entry.counted, entry.disturbed = 0, true
+  return math.min(entry.wait * 2, doubts.longest_wait)
 end
 
 --- A post of the trial has passed.
@@ -285,8 +283,9 @@ function doubts:passed(post, now)
     self.step = "itself"
   elseif step == "after" then
     entry.counted = entry.counted + 1
-    if entry.counted >= #doubts.waits then return "proved" end
-    finish(self, entry.disturbed and entry.wait or doubts.waits[entry.counted + 1], now)
+    local following = entry.counted + 1 - (entry.disturbed and MORE_TRIALS or 0)
+    if following > #doubts.waits then return "proved" end
+    finish(self, doubts.waits[math.max(1, following)], now)
   else
     self:remove(entry)
     return "passed"
@@ -305,8 +304,11 @@ function doubts:refused(post, now, said, may_count)
   if step == "itself" and may_count then
     entry.said = said
     self.step = "after"
+  elseif step == "before" and may_count then
+    entry.counted, entry.disturbed = 0, true
+    self.step = "alone"
   elseif step == "alone" and copies(self, entry) then
-    finish(self, doubts.waits[1], now)
+    finish(self, entry.disturbed and wait_in_doubt(entry) or doubts.waits[1], now)
   elseif step == "alone" then
     finish(self, math.min(entry.wait * 2, self.longest), now)
   else
@@ -317,9 +319,9 @@ end
 --- Something else was refused, or the server is out of reach: trials begin anew.
 -- @tparam number now seconds of the monotonic clock
 function doubts:disturb(now)
-  self.disturbances, self.disturbed_at, self.control = self.disturbances + 1, now, nil
+  self.disturbances, self.control = self.disturbances + 1, nil
   self.changed = true
-  if not self.trial then return end
+  if not self.trial or self.step == "alone" then return end
   local entry = self.trial
   disturb(self, entry)
   finish(self, entry.wait, now)

@@ -107,6 +107,7 @@ function outbox.new(client, given)
     -- The first record of the last post that failed for a limit or by somebody else's answer, or `attributes`.
     stuck_at = nil,
     stuck = 0, -- how often in a row posts have failed so there
+    accidents = {}, -- by kind of post, the last that was refused without words: `first`, `last`, how often as `count`
     short_list = nil, -- one that was refused: `first`, `last` and how many are `left` to pass alone
     lists_refused = 0, -- short lists whose records have passed alone, since a list has passed
     objects_only = nil, -- while no lists are sent: how many objects go before a list is tried again

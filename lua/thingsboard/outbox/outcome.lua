@@ -12,6 +12,8 @@ local STUCK = 3
 -- Short lists that were refused, and whose records passed alone, before lists are given up; and how many objects go
 -- before a list is tried again.
 local SHORT_LISTS, OBJECTS = 3, 50
+-- Refusals of a post in a row, without words, that may be accidents: while none is known to have been one, and then.
+local ACCIDENTS, ACCIDENTS_PROVED = 1, 4
 
 --- Removes from the file what need not be sent again. Where the disk has no room for that, later.
 -- @tparam table outbox
@@ -158,6 +160,25 @@ local function set_aside(outbox, entry, now)
   outbox.doubts:remove(entry)
 end
 
+-- Whether the refusal of a post, without words, may be an accident: then the same goes again, before a record of it is
+-- searched for.
+local function may_be_accident(outbox, post)
+  if not post.recurs then return true end
+  local last = outbox.accidents[post.kind]
+  local count = last and last.first == post.first and last.count + 1 or 1
+  local may_be = count <= (outbox.pace.unchanged and ACCIDENTS_PROVED or ACCIDENTS)
+  outbox.accidents[post.kind] = may_be and { first = post.first, last = post.last, count = count } or nil
+  return may_be
+end
+
+-- A post has passed. Where it was refused before, that was an accident indeed, or a limit.
+local function note_accident(outbox, post)
+  local last = outbox.accidents[post.kind]
+  if not last or not post.recurs or last.first ~= post.first then return end
+  outbox.accidents[post.kind] = nil
+  if (post.last or 0) >= (last.last or 0) then outbox.pace:prove(true) end
+end
+
 --- A post has passed.
 -- @tparam table outbox
 -- @tparam table post
@@ -176,6 +197,7 @@ function outcome.passed(outbox, post, now)
   else
     outbox.doubts:hurry(now)
   end
+  note_accident(outbox, post)
   if post.kind == "records" then
     records_passed(outbox, post, now)
     if outbox.bisect:passed(post.first, post.last, post.records) then outbox.pace:prove() end
@@ -191,12 +213,12 @@ local function doubt(outbox, post, err, now)
   if answers.action(err) == "too_large" then points, bytes = 0, 0 end -- no sample of its size passes
   if post.kind == "records" then
     outbox.held:add(post.first, post.last)
-    outbox.doubts:add("records", post.first, points, bytes, err.message, now)
+    outbox.doubts:add("records", post.first, points, bytes, err.message, now, outbox.pace.proved)
   else
     local key = next(post.versions)
     local attribute = outbox.pending[key]
     if not attribute or attribute.version ~= post.versions[key] then return end -- it has a new value
-    attribute.in_doubt = outbox.doubts:add("attributes", key, points, bytes, err.message, now)
+    attribute.in_doubt = outbox.doubts:add("attributes", key, points, bytes, err.message, now, outbox.pace.proved)
   end
 end
 
@@ -217,17 +239,17 @@ local function refused_points(post, err)
   return (post.kind == "marker" or err.kind == "answer") and 0 or post.points
 end
 
--- The server has refused a post.
+-- The server has refused a post. One that is in doubt does not slow down: the sample behind it has to pass at once, or
+-- a limit could have refused the one and not the other.
 local function refused(outbox, post, err, now)
+  local is_unclear, is_sample = answers.is_unclear(err), post.kind == "sample"
   if post.doubt then outbox.doubts:refused(post, now, err.message, true) end
-  if post.kind == "sample" then
-    outbox.doubts:disturb(now)
-    outbox.pace:refused(now, post.points)
-  end
-  if post.doubt or post.kind == "sample" then return end
-  local points = refused_points(post, err)
-  if outbox.pace:refused(now, points, not answers.may_be_limit(err)) then outbox.doubts:disturb(now) end
-  if post.kind == "marker" then return outcome.without_markers(outbox, outbox.confirm:refuse(now)) end
+  if post.doubt and not is_sample then return end
+  local cause = (is_unclear or is_sample) and "unclear" or "itself"
+  if outbox.pace:refused(now, refused_points(post, err), cause) then outbox.doubts:disturb(now) end
+  if is_sample then return end
+  if post.kind == "marker" then return outcome.without_markers(outbox, outbox.confirm:refuse(now, is_unclear)) end
+  if is_unclear and may_be_accident(outbox, post) then return end
   learn_form(outbox, post, false)
   search(outbox, post, err, now)
 end

@@ -841,6 +841,18 @@ describe("thingsboard", function()
       assert.equal(FILE, (command.run { "--config", config, "--url", e.url, "send", "a=1" }))
     end)
 
+    it("keep nothing in memory, whatever the configuration says to the service, which has the outbox", function()
+      local holder <close> = tb.device { url = e.url, token = "OTHER" }
+      assert(holder:outbox { path = path })
+      command.write(directory .. "/state", '{"told":1}\n')
+      local config = command.write(directory .. "/config.lua",
+        "return { state = 'state', outbox = { path = 'outbox', on_trouble = 'memory', sync_every = 60 } }")
+      assert.equal('{"told":1}\n', done(command.run { "--config", config, "outbox", "status" }))
+      local code, out, err = command.run { "--config", config, "put", "a=1" }
+      assert.same({ FILE, "" }, { code, out })
+      assert.matches("another process has this outbox open\n$", err)
+    end)
+
     it("make no file where there is nothing to tell or to send", function()
       for _, what in ipairs { "status", "send" } do
         local code, out, err = run("outbox", what, "--outbox", path)

@@ -101,10 +101,11 @@ function context:device()
   return context.configured(tb.device, connection)
 end
 
--- The options of the outbox, its path among them.
+-- The options of the outbox, its path among them. Nothing waits in memory, which a command does not outlive.
 local function outbox_options(self)
   local wanted = {}
   for name, value in next, self:config().outbox or {} do wanted[name] = value end
+  wanted.on_trouble, wanted.sync_every = nil, nil
   wanted.path = self.given.outbox or wanted.path
   if not wanted.path then
     options.misused "which outbox? Give --outbox FILE, or write outbox = { path = \"...\" } into the configuration"

@@ -37,7 +37,6 @@ local function status(self)
   here:close()
   context.print {
     records = stats.records, bytes = stats.bytes, attributes = stats.attributes, lost = stats.lost,
-    trouble = stats.trouble,
   }
 end
 

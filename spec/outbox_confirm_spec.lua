@@ -910,6 +910,34 @@ describe("the chain of exchanges", function()
     assert.is_false(self.on)
   end)
 
+  it("posts a marker again ever later while somebody else writes the attribute, never for a table there", function()
+    local function marks_in_a_minute(shown)
+      send(1)
+      self:next_value()
+      self:marked(0, self.breaks)
+      local now, marks = 0, 0
+      while now < 60 do
+        local what, at = self:next(now, "final")
+        if what == "mark" then
+          self:next_value()
+          self:marked(now, self.breaks)
+          marks = marks + 1
+        elseif what == "read" then
+          self:read(now, shown())
+        end
+        now = what == "wait" and at or now + 0.001
+      end
+      return marks
+    end
+    assert.equal(0, marks_in_a_minute(function() return { 77 } end))
+    local value = 0
+    local marks = marks_in_a_minute(function()
+      value = value + 1
+      return value
+    end)
+    assert.is_true(marks > 30 and marks < 300, marks)
+  end)
+
   it("forgets what is dropped", function()
     for n = 1, 5 do send(n) end
     local function none() return 0 end

@@ -380,6 +380,28 @@ describe("updates", function()
     assert.equal(DONE, states())
   end)
 
+  it("go on when another call shows that the server is there again, however long they would wait", function()
+    local backoff = require "thingsboard.http.backoff"
+    local new, random = backoff.new, math.random
+    finally(function() backoff.new, math.random = new, random end) -- luacheck: ignore 122
+    backoff.new = function() return new(200, 200) end -- luacheck: ignore 122
+    math.random = function(...) return select("#", ...) == 0 and 0.9 or random(...) end -- luacheck: ignore 122
+    e:fault { path = "chunk=1", how = "close" }
+    e:fault { path = "/telemetry", how = "close" }
+    run()
+    assign()
+    await(function()
+      for _, request in ipairs(e:requests()) do
+        if request.target:find "chunk=1" and request.ended_at then return true end
+      end
+    end)
+    tb.sleep(0.3)
+    e:clear_faults()
+    assert(dev:send_telemetry { a = 1 })
+    await(ended)
+    assert.equal(DONE, states())
+  end)
+
   it("wait for the end of somebody else's answers, however many there are", function()
     local random = math.random
     finally(function() math.random = random end) -- luacheck: ignore 122

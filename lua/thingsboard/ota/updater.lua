@@ -132,6 +132,15 @@ local function report_anyway(self, record)
   return report(self, record.ts and { ts = record.ts, values = values } or values)
 end
 
+-- Waits after a failure: as long as the backoff says; where the device's server was out of reach, at most until it
+-- answers another call.
+local function wait(self, pause, err)
+  if err and err.retryable and (err.kind == "network" or err.kind == "timeout" or err.kind == "answer") then
+    return self.client.server:wait(pause)
+  end
+  self.loop:sleep(pause:next())
+end
+
 -- Reports the states to the server in order; runs until it is cancelled.
 local function tell(self)
   local pause = backoff.new(FIRST_PAUSE, LAST_PAUSE)
@@ -146,7 +155,7 @@ local function tell(self)
         if not record.ts then self.loop:sleep(APART) end
         pause:reset()
       else
-        self.loop:sleep(pause:next())
+        wait(self, pause, err)
       end
     else
       self.all_told:raise()
@@ -216,7 +225,7 @@ local function download(self)
       if tries == 0 then pause:reset() end
       if not may_pass(err, tries, package) then return nil, err.message end
       resumed = true
-      self.loop:sleep(pause:next())
+      wait(self, pause, not package.url and err)
     end
   end
 end

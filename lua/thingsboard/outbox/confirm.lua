@@ -65,6 +65,7 @@ function confirm.new(on)
     seen = nil, -- the value that was read last
     overwritten = false, -- somebody else has written the attribute since: the marker is posted once more
     overwrites = 0, -- how often that was so
+    contests = 0, -- how often since a marker was read: after the first it is posted again ever later
     posted_at = 0, read_at = 0, read_pause = 0, -- of that marker: when it was posted, when to read it, and how often
     looked_at = nil, -- when it was read last
     open = stretch(), -- what was sent since the last marker that was a first one for something
@@ -251,13 +252,18 @@ end
 -- Notes a value that was read in place of the marker. Where it changes, the server keeps attributes; and where the new
 -- one is no marker of this process, somebody else uses the attribute, another outbox of the device perhaps, and may
 -- have overwritten the marker. True when that is to be said.
-local function look(self, value)
+local function look(self, value, now)
   if value == nil or value == self.seen then return end
   self.waited = 0
   local is_own = math.type(value) == "integer" and value > self.before and value <= self.value
   self.seen = value
   if not self.looked_at or is_own then return end
   self.overwritten, self.overwrites = true, self.overwrites + 1
+  if self.contests > 0 then
+    local pause = math.min(LONGEST_READ, FIRST_READ * 2 ^ self.contests)
+    self.mark_at = math.max(self.mark_at, now + pause * math.random())
+  end
+  self.contests = self.contests + 1
   return self.overwrites == OVERWRITES
 end
 
@@ -270,18 +276,20 @@ function confirm:read(now, value)
   self.credit = math.max(self.credit - 1, -COST)
   self.is_kept = self.is_kept or value ~= nil
   self.refused, self.in_question = 0, 0
+  if type(value) == "table" then value = false end -- no two tables are the same
   local confirmed = {}
   local first = self.outstanding
   if not first then return confirmed end
   if math.type(value) ~= "integer" or value < first or value > self.value then
     self.waited = self.waited + now - (self.looked_at or self.posted_at)
-    local is_shared = look(self, value)
+    local is_shared = look(self, value, now)
     self.looked_at = now
     self.read_at = now + self.read_pause
     self.read_pause = math.min(2 * self.read_pause, LONGEST_READ)
     return confirmed, is_shared
   end
   self.outstanding, self.seen, self.waited, self.missed, self.problem = nil, value, 0, 0, nil
+  self.contests = 0
   while self.behind[1] and self.behind[1].marker < first do
     for _, item in ipairs(table.remove(self.behind, 1).items) do add(confirmed, item) end
   end

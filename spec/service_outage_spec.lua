@@ -96,6 +96,15 @@ describe("thingsboard service", function()
       assert.equal(1, s:count_in_log "cannot be used", s:log())
     end)
 
+    it("room for records: it says so, once", function()
+      s:write("a.lua", putting)
+      s:start { url = "http://127.0.0.1:1", outbox = { path = s.directory .. "/outbox", max_records = 5 } }
+      s:wait_for_log("warning: outbox: it is full; the oldest records are dropped\n", 10)
+      tb.sleep(0.5)
+      s:stop()
+      assert.equal(1, s:count_in_log "it is full", s:log())
+    end)
+
     it("registration: it provisions once it may, and keeps the credentials", function()
       local store, secret = s.directory .. "/store", command.write(s.directory .. "/secret", "profile-secret")
       s:write("a.lua", putting)

@@ -10,6 +10,7 @@ local outbox = {}
 outbox.__index = outbox
 
 local TIMELESS <const> = 30 -- seconds without the time that are worth a line in the log
+local HAS_ROOM <const> = 60 -- seconds without a record that was dropped for room, after which there is some again
 
 --- @tparam table service
 -- @tparam table wanted the options of the outbox; mistakes in them raise
@@ -19,7 +20,8 @@ function outbox.new(service, wanted)
   local self = setmetatable({ service = service, wanted = copy, open = nil, err = nil }, outbox)
   self.recorder = config.recorder() -- until there is a token
   self.open, self.err = self.recorder:outbox(copy)
-  self.disk, self.clock = outage.new(service.log), outage.new(service.log)
+  self.disk, self.clock, self.full = outage.new(service.log), outage.new(service.log), outage.new(service.log)
+  self.dropped, self.dropped_at = nil, 0 -- records that were dropped for room, and when the last ones were
   self.is_open = service.loop:signal()
   if self.open then
     self.is_open:raise()
@@ -47,6 +49,17 @@ local function move(self, device)
   return self.open, self.err
 end
 
+local function look_for_room(self)
+  local dropped, now = self.open.lost.full or 0, core.monotonic()
+  if dropped > (self.dropped or dropped) then
+    self.dropped_at = now
+    self.full:goes_on "outbox: it is full; the oldest records are dropped"
+  elseif now - self.dropped_at > HAS_ROOM then
+    self.full:is_over("outbox: it has room again; %d records were dropped since its file was made", dropped)
+  end
+  self.dropped = dropped
+end
+
 --- Looks for what an outbox waits for, and tells it in the log: called whenever something may have changed.
 function outbox:look()
   if not self.open then return end
@@ -56,6 +69,7 @@ function outbox:look()
   else
     self.disk:is_over "outbox: the disk works again"
   end
+  look_for_room(self)
   if tb.clock() then
     self.clock:is_over "the time is known"
   elseif core.monotonic() - self.service.began > TIMELESS then

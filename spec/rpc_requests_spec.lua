@@ -310,6 +310,16 @@ describe("RPC", function()
       assert.is_nil(request.params)
     end)
 
+    it("may have any id of 32 bits, and no other", function()
+      local requests <close> = dev:rpc_requests()
+      for _, id in ipairs { -2147483649, -2147483648, 2147483648, 2147483647 } do
+        local body = ('{"id":%d,"method":"m"}'):format(id)
+        e:fault { path = "/rpc%?", how = "status", status = 200, body = body, count = 1 }
+      end
+      local seen = { [requests().id] = true, [requests().id] = true }
+      assert.same({ [-2147483648] = true, [2147483647] = true }, seen)
+    end)
+
     it("check what they are given", function()
       assert.error_matches(function() dev:rpc_requests { period = 0 } end, "option 'period'")
       assert.error_matches(function() dev:rpc_requests { perod = 1 } end, "unknown option 'perod'")

@@ -52,6 +52,14 @@ describe("a device", function()
     assert.truthy(err.message:find(words, 1, true), err.message)
   end)
 
+  it("does not take an authority for another one of the same name, and says so", function()
+    local other <close> = emulator.start()
+    local ok, err = post { url = other.tls_url, ca_file = e.ca_file }
+    assert.is_nil(ok)
+    assert.same({ "tls", false }, { err.kind, err.retryable }, err.message)
+    assert.is_nil(err.message:find("speaks TLS", 1, true), err.message)
+  end)
+
   it("does not show a proxy's password", function()
     for _, url in ipairs { e.url, e.tls_url } do
       local ok, err = post { url = url, proxy = "http://somebody:S3CRET@127.0.0.1:9" }

@@ -135,6 +135,12 @@ local function is_other_host(text)
   return text:find "match[es]* target" or text:find("CN_MISMATCH", 1, true)
 end
 
+-- Whether the certificate's signature is wrong, in OpenSSL's words: libcurl calls that a failure of the connection.
+local function is_wrong_signature(text)
+  return text:find("asn1 encoding routines", 1, true) or text:find("bad signature", 1, true)
+    or text:find("padding check failed", 1, true)
+end
+
 --- The error for an exchange that came to no answer.
 -- @tparam string what was tried
 -- @tparam string code libcurl's name, or one of the core's
@@ -149,8 +155,12 @@ function M.of_code(what, code, text, host)
   elseif kind == "tls" and is_other_host(text) then
     advised = ("; the certificate is not for %s: check the url's host"):format(host)
   end
+  local retryable = may_pass(kind, code, text)
+  if code == "SSL_CONNECT_ERROR" and is_wrong_signature(text) then
+    advised, retryable = "; the authority in ca_file has the right name, but did not sign the certificate", false
+  end
   local message = ("%s: %s (%s)%s"):format(what, text, code, advised)
-  return M.new(kind, message, { code = code, retryable = may_pass(kind, code, text) })
+  return M.new(kind, message, { code = code, retryable = retryable })
 end
 
 --- The text of a raised value, even if its `__tostring` raises.

@@ -45,7 +45,8 @@ describe("an outbox", function()
     local outbox = assert(open())
     assert(outbox:put { n = 1 })
     assert.equal("600\n600\n", io.popen(("stat -c %%a '%s' '%s-wal'"):format(path, path)):read "a")
-    outbox:close()
+    assert.is_true(outbox:close())
+    assert.is_true(outbox:close()) -- idempotent
   end)
 
   it("has room for all that is set aside, though nothing is put meanwhile", function()

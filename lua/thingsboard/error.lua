@@ -138,7 +138,7 @@ end
 -- Whether the certificate's signature is wrong, in OpenSSL's words: libcurl calls that a failure of the connection.
 local function is_wrong_signature(text)
   return text:find("asn1 encoding routines", 1, true) or text:find("bad signature", 1, true)
-    or text:find("padding check failed", 1, true)
+    or text:find("padding check failed", 1, true) or text:find("provider signature failure", 1, true)
 end
 
 --- The error for an exchange that came to no answer.

@@ -29,7 +29,8 @@ for _, flying in ipairs { 1, 8, 64 } do
     ours[round] = rate(("%s bench/post.lua %s %%d %%d"):format(support.lua, base), flying)
     limits[round] = rate(("%s %s %%d %%d"):format(support.program "post_reactor", url), flying)
     ratios[round] = ours[round] / limits[round]
-    local line = wrk and support.line(("wrk -t1 -c%d -d1s -s %s %s | grep Requests/sec"):format(flying, script, url))
+    local load = support.away(("wrk -t1 -c%d -d1s -s %s %s"):format(flying, script, url))
+    local line = wrk and support.line(load .. " | grep Requests/sec")
     ceilings[round] = line and tonumber(line:match "([%d.]+)") or nil
   end
   rows[#rows + 1] = { flying, ("%.0f"):format(support.median(ours)), ("%.0f"):format(support.median(limits)),

@@ -24,7 +24,8 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
 }
 
 static CURL *new_post(const char *url, struct answer *answer) {
-  static struct curl_slist no_expect = {(char *)"Expect:", NULL};
+  static struct curl_slist no_accept = {(char *)"Accept:", NULL};
+  static struct curl_slist no_expect = {(char *)"Expect:", &no_accept};
   static struct curl_slist json = {(char *)"Content-Type: application/json", &no_expect};
   CURL *easy = curl_easy_init();
   if (easy == NULL) exit(1);

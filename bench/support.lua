@@ -64,6 +64,9 @@ end
 -- time of one and the same program varies by a half.
 local apart = support.line "taskset -c 1 true && echo yes" ~= nil
 
+--- The command, to be run where no server is.
+function support.away(command) return (apart and "taskset -c 1 " or "") .. command end
+
 --- Starts a process, which is ended with the object at the end of its scope, and with this process however that ends:
 -- a shell waits for the end of its input, then ends the process by its id.
 function support.start(command, directory)
@@ -111,7 +114,7 @@ end
 
 --- What a command costs: seconds of wall, seconds of CPU, KiB of resident memory at its peak.
 function support.measure(command)
-  local line = support.line((apart and "taskset -c 1 " or "") .. support.program "measure" .. " " .. command)
+  local line = support.line(support.away(support.program "measure" .. " " .. command))
   if not line then error("this failed: " .. command) end
   local wall, cpu, memory = line:match "(%S+) (%S+) (%S+)"
   return tonumber(wall), tonumber(cpu), tonumber(memory)

@@ -59,6 +59,15 @@ describe("an outbox dates records across restarts", function()
     })
   end
 
+  -- Sends what waits; says how many records nobody could date.
+  local function send_all()
+    return run [[
+      open()
+      assert(outbox:drain { deadline = 5 })
+      print(outbox:stats().lost.undated)
+    ]]
+  end
+
   -- The server stores what it has taken a little later. Each record must have a time of its own, in order.
   local function check(count)
     local deadline <const> = tb.now() + 5000
@@ -115,11 +124,7 @@ describe("an outbox dates records across restarts", function()
       die()
     ]]))
     start_system()
-    assert.equal("50\n", (run [[
-      open()
-      assert(outbox:drain { deadline = 5 })
-      print(outbox:stats().lost.undated)
-    ]]))
+    assert.equal("50\n", (send_all()))
     check(80)
   end)
 
@@ -155,11 +160,7 @@ describe("an outbox dates records across restarts", function()
       ]])))
       local to <const> = tb.now()
       start_system()
-      assert.equal("nil\n", (run [[
-        open()
-        assert(outbox:drain { deadline = 5 })
-        print(outbox:stats().lost.undated)
-      ]]))
+      assert.equal("nil\n", (send_all()))
       for _, entry in ipairs(check(2)) do assert.is_true(entry.ts > from - 2000 and entry.ts < to + 2000) end
     end)
   end
@@ -179,11 +180,7 @@ describe("an outbox dates records across restarts", function()
       die()
     ]]))
     start_system()
-    assert.equal("nil\n", (run [[
-      open()
-      assert(outbox:drain { deadline = 5 })
-      print(outbox:stats().lost.undated)
-    ]]))
+    assert.equal("nil\n", (send_all()))
     local entry <const> = check(1)[1]
     assert.is_true(entry.ts > from - 2000 and entry.ts < tb.now() + 2000)
   end)
@@ -203,11 +200,7 @@ describe("an outbox dates records across restarts", function()
       die()
     ]]))
     start_system()
-    assert.equal("nil\n", (run [[
-      open()
-      assert(outbox:drain { deadline = 5 })
-      print(outbox:stats().lost.undated)
-    ]]))
+    assert.equal("nil\n", (send_all()))
     check(2)
   end)
 
@@ -251,11 +244,7 @@ describe("an outbox dates records across restarts", function()
       die()
     ]]))
     start_system()
-    assert.equal("40\n", (run [[
-      open()
-      assert(outbox:drain { deadline = 5 })
-      print(outbox:stats().lost.undated)
-    ]]))
+    assert.equal("40\n", (send_all()))
     check(80)
   end)
 

@@ -69,10 +69,17 @@ local code_kinds = {
   TOO_LARGE = "value",
 }
 
+-- Whether the certificate's signature is wrong, in OpenSSL's words: libcurl calls that a failure of the connection.
+local function is_wrong_signature(text)
+  return text:find("asn1 encoding routines", 1, true) or text:find("bad signature", 1, true)
+    or text:find("padding check failed", 1, true) or text:find("provider signature failure", 1, true)
+end
+
 -- Whether to try again. A handshake that is cut off looks like one that fails, and an answer that is no HTTP may be the
 -- rest of another one, or come from somebody on the way.
 local function may_pass(kind, code, text)
-  return kind == "network" or kind == "timeout" or kind == "memory" or code == "SSL_CONNECT_ERROR"
+  return kind == "network" or kind == "timeout" or kind == "memory"
+    or code == "SSL_CONNECT_ERROR" and not is_wrong_signature(text)
     or code == "WEIRD_SERVER_REPLY" or code == "BAD_FUNCTION_ARGUMENT"
     or code == "UNSUPPORTED_PROTOCOL" and not text:find("not supported", 1, true) -- https, without TLS
 end
@@ -135,12 +142,6 @@ local function is_other_host(text)
   return text:find "match[es]* target" or text:find("CN_MISMATCH", 1, true)
 end
 
--- Whether the certificate's signature is wrong, in OpenSSL's words: libcurl calls that a failure of the connection.
-local function is_wrong_signature(text)
-  return text:find("asn1 encoding routines", 1, true) or text:find("bad signature", 1, true)
-    or text:find("padding check failed", 1, true) or text:find("provider signature failure", 1, true)
-end
-
 --- The error for an exchange that came to no answer.
 -- @tparam string what was tried
 -- @tparam string code libcurl's name, or one of the core's
@@ -152,15 +153,13 @@ function M.of_code(what, code, text, host)
   if code == "COULDNT_CONNECT" and host:find "^%[[Ff][Ee]80:" then
     advised = "; check the port, and that there is an interface of the name behind the %: this address needs one, "
       .. "as in [fe80::1%eth0]"
+  elseif code == "SSL_CONNECT_ERROR" and is_wrong_signature(text) then
+    advised = "; the authority in ca_file has the right name, but did not sign the certificate"
   elseif kind == "tls" and is_other_host(text) then
     advised = ("; the certificate is not for %s: check the url's host"):format(host)
   end
-  local retryable = may_pass(kind, code, text)
-  if code == "SSL_CONNECT_ERROR" and is_wrong_signature(text) then
-    advised, retryable = "; the authority in ca_file has the right name, but did not sign the certificate", false
-  end
   local message = ("%s: %s (%s)%s"):format(what, text, code, advised)
-  return M.new(kind, message, { code = code, retryable = retryable })
+  return M.new(kind, message, { code = code, retryable = may_pass(kind, code, text) })
 end
 
 --- The text of a raised value, even if its `__tostring` raises.

@@ -49,6 +49,13 @@ function context.fail_given(err)
   return context.fail(err)
 end
 
+--- What a raised mistake says, without the line of the code that raised it.
+-- @param raised anything
+-- @treturn string
+function context.mistake(raised)
+  return (errors.text_of(raised):gsub("^[^:]+%.lua:%d+: ", ""))
+end
+
 --- Calls a function of the library's by what the configuration says. The subcommand ends where that fails, and where
 -- the function raises, which stands for a mistake in the configuration.
 -- @tparam function make returns a value, or nil and an error
@@ -58,7 +65,7 @@ function context.configured(make, ...)
   local ok, made, err = pcall(make, ...)
   if ok and made then return made end
   if not ok then err = made end
-  error(errors.is(err) and err or errors.new("other", (errors.text_of(err):gsub("^[^:]+%.lua:%d+: ", ""))), 0)
+  error(errors.is(err) and err or errors.new("other", context.mistake(err)), 0)
 end
 
 --- @tparam table given the options of the command line

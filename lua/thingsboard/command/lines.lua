@@ -51,7 +51,7 @@ local function decode(line, number)
   end
   local ok, text, err = pcall(payload.telemetry, ("line %d is left out"):format(number), value)
   if ok and text then return value end
-  context.complain(ok and err or (text:gsub("^[^:]+%.lua:%d+: ", "")))
+  context.complain(ok and err or context.mistake(text))
 end
 
 --- Calls a function with each batch, a list of tables, until the input ends or the function fails.

@@ -174,9 +174,8 @@ function client:listen(whom, listener)
   self.listeners[whom] = listener
 end
 
--- The error of an exchange that has not succeeded.
-local function failure(self, what, exchange, expected, own, reason)
-  local status, body, text = exchange:result()
+-- The error of an exchange that has not succeeded: its result is `status`, `body` and `text`.
+local function failure(self, what, exchange, expected, own, reason, status, body, text)
   if not status then
     if body == "BODY_TOO_LARGE" and expected.attachment and not exchange:is_attachment() then
       return errors.of_foreign(what, nil, "", text)
@@ -215,7 +214,7 @@ function client:outcome(what, exchange, expected, due)
     own = status and answer.is_own(expected, status, body, exchange:challenged())
   end
   if self.server.waiting and own and (status == 200 or status == 408) then self.server:answered() end
-  if value == nil then err = failure(self, what, exchange, expected, own, reason) end
+  if value == nil then err = failure(self, what, exchange, expected, own, reason, status, body, text) end
   if self.listeners then
     for _, listener in next, self.listeners do listener(own and status or nil, exchange, due, err) end
   end

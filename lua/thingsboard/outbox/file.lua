@@ -417,7 +417,7 @@ end
 --- Records have been put that nobody could date; the hook of NTP may know more by now.
 function file:put_undated()
   self.undated = true
-  if self.clock:look() then self:date() end
+  self:date()
 end
 
 --- Takes an outbox out; the last one closes the file.

@@ -125,8 +125,9 @@ local function read_marker(outbox, deadline)
     outbox.retry_at = now + outbox.pause:next()
     return true
   end
-  outbox.pace:refused(now, 0, answers.is_unclear(err) and "unclear" or nil)
-  if action ~= "limited" then outcome.without_markers(outbox, outbox.confirm:refuse(now, answers.is_unclear(err))) end
+  local is_unclear = answers.is_unclear(err)
+  outbox.pace:refused(now, 0, is_unclear and "unclear" or nil)
+  if action ~= "limited" then outcome.without_markers(outbox, outbox.confirm:refuse(now, is_unclear)) end
   return true
 end
 

@@ -73,6 +73,7 @@ build = {
     ["thingsboard.loop.timer_heap"] = "lua/thingsboard/loop/timer_heap.lua",
     ["thingsboard.loop.watcher"] = "lua/thingsboard/loop/watcher.lua",
     ["thingsboard.options"] = "lua/thingsboard/options.lua",
+    ["thingsboard.ota.attributes"] = "lua/thingsboard/ota/attributes.lua",
     ["thingsboard.ota.download"] = "lua/thingsboard/ota/download.lua",
     ["thingsboard.ota.resume"] = "lua/thingsboard/ota/resume.lua",
     ["thingsboard.ota.updater"] = "lua/thingsboard/ota/updater.lua",

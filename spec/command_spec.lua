@@ -707,8 +707,8 @@ describe("thingsboard", function()
     assert.same({ DONE, "2" }, { code, cjson.decode(out).version })
     local err
     for json, words in pairs {
-      ['{"fw_title":"t","fw_version":true}'] = "fw_version must be a non-empty string",
-      ['{"fw_title":"t","fw_version":"x","fw_size":"many"}'] = "fw_size must be a non-negative integer",
+      ['{"fw_title":"t","fw_version":true}'] = "fw_version makes no sense\n",
+      ['{"fw_title":"t","fw_version":"x","fw_size":"many"}'] = "fw_size makes no sense\n",
       ['{"fw_title":"t","fw_version":"x","fw_checksum":"ab","fw_checksum_algorithm":"SHA-256"}'] =
         "fw_checksum_algorithm: one of MD5, SHA256",
     } do

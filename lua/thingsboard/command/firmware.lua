@@ -1,3 +1,3 @@
 --- `thingsboard firmware`: downloads the assigned firmware.
 -- @module thingsboard.command.firmware
-return require("thingsboard.command.package").subcommand("firmware", "fw_")
+return require("thingsboard.command.package").subcommand "firmware"

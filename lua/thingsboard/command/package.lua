@@ -1,5 +1,6 @@
 --- What `thingsboard firmware` and `thingsboard software` share.
 -- @module thingsboard.command.package
+local attributes = require "thingsboard.ota.attributes"
 local context = require "thingsboard.command.context"
 local errors = require "thingsboard.error"
 local options = require "thingsboard.command.options"
@@ -9,8 +10,6 @@ local STDERR <const> = 2
 local WIDTH <const> = 50 -- of the bar
 
 local CHUNK <const> = 256 * 1024 -- bytes
-
-local names = { "title", "version", "size", "checksum", "checksum_algorithm", "url" }
 
 local package = {}
 
@@ -24,22 +23,11 @@ function package.bar()
   end
 end
 
--- What the attributes say, by name. Of what a user has set by hand the server may have made numbers.
-local function read_attributes(shared, prefix)
-  local about = {}
-  for _, name in ipairs(names) do about[name] = shared[prefix .. name] end
-  for _, name in ipairs { "title", "version" } do
-    if math.type(about[name]) then about[name] = tostring(about[name]) end
-  end
-  if math.type(about.size) == "float" then about.size = math.tointeger(about.size) or about.size end
-  return about
-end
-
 --- The subcommand for a kind of package.
 -- @tparam string kind `"firmware"` or `"software"`
--- @tparam string prefix of the attributes that tell of it
 -- @treturn table
-function package.subcommand(kind, prefix)
+function package.subcommand(kind)
+  local prefix <const> = attributes.prefixes[kind]
   local subcommand = {
     usage = kind .. " [--output FILE]",
     help = "Downloads the " .. kind .. " that is assigned to the device, verified, and prints what it is, as JSON. "
@@ -48,11 +36,14 @@ function package.subcommand(kind, prefix)
   }
   function subcommand.run(self, arguments)
     if arguments[1] then options.misused("%s takes no arguments", kind) end
-    local device, keys = self:device(), {}
-    for i, name in ipairs(names) do keys[i] = prefix .. name end
-    local values, err = device:request_attributes { shared = keys }
+    local device = self:device()
+    local values, err = device:request_attributes { shared = attributes.keys(prefix) }
     if not values then return context.fail(err) end
-    local about = read_attributes(values.shared, prefix)
+    local about = attributes.read(prefix, values.shared)
+    if about.nonsense then
+      context.complain(("%s: the shared attribute %s makes no sense"):format(kind, about.nonsense))
+      return context.codes.other
+    end
     if not about.title or not about.version then
       context.complain("no " .. kind .. " is assigned")
       return context.codes.nothing
@@ -69,7 +60,6 @@ function package.subcommand(kind, prefix)
         chunk_size = about.size and CHUNK, progress = package.bar(),
       })
       if not ok then
-        -- What a user has written into the attributes makes no sense.
         context.complain((errors.text_of(raised):gsub("option '([%w_]+)'", "the shared attribute " .. prefix .. "%1")))
         return context.codes.other
       end

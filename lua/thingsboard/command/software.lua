@@ -1,3 +1,3 @@
 --- `thingsboard software`: downloads the assigned software.
 -- @module thingsboard.command.software
-return require("thingsboard.command.package").subcommand("software", "sw_")
+return require("thingsboard.command.package").subcommand "software"

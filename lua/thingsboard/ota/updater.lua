@@ -5,6 +5,7 @@
 -- a power cut the next start continues from there.
 -- @module thingsboard.ota.updater
 local core = require "thingsboard.core"
+local attributes = require "thingsboard.ota.attributes"
 local backoff = require "thingsboard.http.backoff"
 local check = require "thingsboard.check"
 local clock = require "thingsboard.outbox.record_clock"
@@ -15,8 +16,6 @@ local resume = require "thingsboard.ota.resume"
 
 local updater = {}
 
-local prefixes = { firmware = "fw_", software = "sw_" }
-local names = { "title", "version", "tag", "size", "checksum", "checksum_algorithm", "url" }
 local strong = { SHA256 = true, SHA384 = true, SHA512 = true }
 
 local FIRST_PAUSE, LAST_PAUSE = 1, 300 -- seconds between tries, after failures that are retryable
@@ -25,32 +24,10 @@ local APART = 0.002 -- seconds between two states that have no time of their own
 local TOLD_BEFORE_APPLY = 10 -- seconds to wait for UPDATING to be reported before `apply` is called
 local MISSING_FOR = 5 -- seconds until an attribute that is missing is a failure: an assignment can be two messages
 
--- Where the server casts types, a version that a user sets by hand arrives as a number.
-local may_be_number = { title = true, version = true, tag = true }
-
--- The value of an attribute; nil when it makes no sense. What a user sets by hand can be anything, and what is no UTF-8
--- or has a NUL could not be reported.
-local function sensible(name, value)
-  if name == "size" then
-    local size = math.type(value) and math.tointeger(value)
-    return size and size >= 0 and size or nil
-  end
-  if math.type(value) and may_be_number[name] then return tostring(value) end
-  local is_text = type(value) == "string" and utf8.len(value) ~= nil and not value:find("\0", 1, true)
-  return is_text and value or nil
-end
-
--- The package that the attributes tell of; nil when they tell of none. Its `nonsense` is the name of an attribute that
--- makes no sense, its `missing` that of one which is not there.
+-- The package that the attributes tell of; nil when they tell of none. Its `missing` is the key of one that is not
+-- there.
 local function package_of(told, prefix)
-  local package = {}
-  for _, name in ipairs(names) do
-    local value = told[prefix .. name]
-    if value ~= nil and value ~= json.null and value ~= "" then -- an empty one counts as missing
-      package[name] = sensible(name, value)
-      if package[name] == nil then package.nonsense = prefix .. name end
-    end
-  end
+  local package = attributes.read(prefix, told)
   -- What else there is may be left of a package that was taken away by hand.
   if told[prefix .. "title"] == nil and told[prefix .. "version"] == nil and not package.url then return nil end
   if package.nonsense then return package end
@@ -65,7 +42,7 @@ local function package_of(told, prefix)
 end
 
 local function is_same(one, other)
-  for _, name in ipairs(names) do
+  for _, name in ipairs(attributes.names) do
     if one[name] ~= other[name] then return false end
   end
   return one.nonsense == other.nonsense and one.missing == other.missing
@@ -233,7 +210,7 @@ end
 local function apply(self)
   local state = self.state
   local package = {}
-  for _, name in ipairs(names) do package[name] = state.package[name] end
+  for _, name in ipairs(attributes.names) do package[name] = state.package[name] end
   package.path = self.part_path
   package.size = package.size or resume.size(self.part_path)
   local pause = backoff.new(FIRST_PAUSE, LAST_PAUSE)
@@ -367,7 +344,8 @@ function updater.run(device, client, given)
   check.read("updates: url_options", given.url_options or {}, options.elsewhere)
   local loop = client.loop
   local self = {
-    device = device, client = client, given = given, prefix = prefixes[given.kind], loop = loop, kind = given.kind,
+    device = device, client = client, given = given, loop = loop, kind = given.kind,
+    prefix = attributes.prefixes[given.kind],
     chunk_size = math.min(given.chunk_size, client.max_response),
     state_path = given.directory .. "/" .. given.kind .. ".state",
     part_path = (given.package_directory or given.directory) .. "/" .. given.kind .. ".package",
@@ -375,8 +353,7 @@ function updater.run(device, client, given)
   }
   self.save = function() save(self) end
   load(self)
-  local keys = {}
-  for n, name in ipairs(names) do keys[n] = self.prefix .. name end
+  local keys = attributes.keys(self.prefix)
   self.updates = given.attribute_updates and given.attribute_updates(keys) or device:attribute_updates(keys)
   local ok, err = pcall(function()
     conclude(self)

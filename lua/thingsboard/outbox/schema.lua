@@ -1,6 +1,8 @@
 --- Every SQL statement that Lua runs on the file of an outbox. The tables, and the statements that are run for each
 -- record, are in `csrc/spool/schema.c`.
 -- @module thingsboard.outbox.schema
+local LAST_KNOWN_TIME <const> = "last known time"
+
 return {
   begin = "BEGIN",
   commit = "COMMIT",
@@ -11,7 +13,7 @@ return {
   counters = "SELECT cause, count FROM counters WHERE device = ?",
   undated = "SELECT count FROM counters WHERE device = ? AND cause = 'undated'",
   count = "INSERT OR REPLACE INTO counters VALUES (?, CAST(? AS TEXT), ?)",
-  last_known_time = "last known time",
+  last_known_time = LAST_KNOWN_TIME,
   waited_for_markers = "milliseconds waited for markers",
   marker_seen = "marker that was seen last",
   times_taken = "SELECT count FROM counters WHERE device = 0 AND cause = 'times taken'",
@@ -45,7 +47,7 @@ return {
   periods_before = "SELECT number FROM periods WHERE boot <> CAST(? AS TEXT)",
   forget_periods = "DELETE FROM periods WHERE boot <> CAST(? AS TEXT) "
     .. "AND number NOT IN (SELECT period FROM runs WHERE period IS NOT NULL)",
-  latest_known = "SELECT max(count) FROM counters WHERE cause = 'last known time'",
+  latest_known = "SELECT max(count) FROM counters WHERE cause = '" .. LAST_KNOWN_TIME .. "'",
   undated_before = "SELECT number FROM periods WHERE offset IS NULL AND boot <> CAST(? AS TEXT) ORDER BY number",
   count_undated = "INSERT INTO counters SELECT id / ?, 'undated', sum(count) FROM runs WHERE period = ? "
     .. "GROUP BY 1 ON CONFLICT (device, cause) DO UPDATE SET count = count + excluded.count",

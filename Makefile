@@ -155,7 +155,7 @@ emulator: ready-for-demo
 MEMCHECK_SPECS = $(filter-out spec/rpc_requests_window_spec.lua spec/numbers_spec.lua spec/install_spec.lua \
   spec/examples_spec.lua spec/command_spec.lua $(wildcard spec/service_*spec.lua) spec/collector_spec.lua \
   spec/embed_spec.lua spec/network_spec.lua spec/lies_polls_spec.lua spec/outbox_kill_spec.lua spec/outbox_cut_spec.lua \
-  spec/allocations_spec.lua spec/memory_spec.lua spec/updater_kill_spec.lua spec/updater_limits_spec.lua \
+  spec/allocations_spec.lua spec/leaks_spec.lua spec/memory_spec.lua spec/updater_kill_spec.lua spec/updater_limits_spec.lua \
   spec/manual_spec.lua spec/types_spec.lua spec/links_spec.lua \
   $(wildcard spec/emulator_*_spec.lua),$(wildcard spec/*_spec.lua))
 

@@ -38,6 +38,25 @@ describe("when memory runs out, the core", function()
     ]])
   end)
 
+  it("starts a call, if not now then at the next try, and loses no memory", function()
+    run(prelude .. [[
+      local function prepare()
+        local reactor = core.reactor()
+        local client = new_client(reactor)
+        return setmetatable({ client = client, reactor = reactor }, { __close = function()
+          client:close()
+          reactor:close()
+        end })
+      end
+      local failures, lost = try(prepare, function(made)
+        local exchange <close> = made.client:start("GET", "/" .. ("x"):rep(100), nil, 1000)
+        return exchange ~= nil
+      end, function(made) assert(call(made.client, made.reactor) == "COULDNT_CONNECT") end)
+      assert(failures > 0 and lost < 4, lost)
+      print "well"
+    ]])
+  end)
+
   it("makes the client that needs another pool, if not now then at the next try", function()
     run(prelude .. [[
       assert(try(function()

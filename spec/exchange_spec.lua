@@ -4,6 +4,7 @@ local core = require "thingsboard.core"
 local descriptors = require "spec.support.descriptors"
 local emulator = require "spec.support.emulator"
 local finalizers = require "spec.support.finalizers"
+local scratch = require "spec.support.scratch"
 
 describe("the core", function()
   local e, reactor, client
@@ -83,6 +84,62 @@ describe("the core", function()
       end
       assert.equal("application/json", e:requests()[3].headers["content-type"])
       said:close()
+    end)
+
+    it("sends a text of any size as it is, though nobody else holds it", function()
+      for _, size in ipairs { 1023, 1024, 1025, 65536, 3000000 } do
+        local function text() return '{"a":"' .. ("x"):rep(size - 8) .. '"}' end
+        e:clear()
+        local exchange = client:start("POST", "/telemetry", text(), 10000)
+        collectgarbage()
+        local others = ("y"):rep(size) -- in the place of what was collected
+        assert.equal(200, (finish(exchange)))
+        local request = e:requests()[1]
+        assert.is_true(request.body == text() and others ~= nil)
+        assert.equal(tostring(size), request.headers["content-length"])
+        assert.is_nil(request.headers.expect)
+      end
+    end)
+
+    it("keeps what it uses until it has ended, and nothing after its scope", function()
+      local used = setmetatable({}, { __mode = "v" })
+      local directory = scratch.new()
+      finally(function() scratch.remove(directory) end)
+      local function collect()
+        collectgarbage()
+        collectgarbage()
+      end
+      do
+        local download = { file = core.file(directory .. "/a"), checksum = core.checksum "MD5" }
+        used.file, used.checksum = download.file, download.checksum
+        local exchange <close> = client:start("GET", "/attributes", nil, 10000, download)
+        download = nil -- luacheck: ignore
+        collect()
+        assert.truthy(used.file and used.checksum)
+        assert.equal(200, (finish(exchange)))
+      end
+      do
+        local body = core.body():value { a = 1 }
+        used.body = body
+        local exchange <close> = client:start("POST", "/telemetry", body, 10000)
+        body = nil -- luacheck: ignore
+        collect()
+        assert.equal(200, (finish(exchange)))
+      end
+      used.exchange = client:start("GET", "/attributes", nil, 10000) -- not used again: it was not left by its scope
+      collect()
+      assert.truthy(used.exchange)
+      assert.equal(200, (reactor:step(10):result()))
+      collect()
+      assert.same({}, used)
+    end)
+
+    it("says whether it has ended", function()
+      local exchange = client:start("GET", "/attributes", nil, 10000)
+      assert.equal("thingsboard.exchange (in flight)", tostring(exchange))
+      finish(exchange)
+      assert.equal("thingsboard.exchange (ended)", tostring(exchange))
+      assert.same({ 2 }, { exchange:received() })
     end)
 
     it("goes to its own path on a handle that was used before", function()
@@ -229,6 +286,77 @@ describe("the core", function()
       assert.is_true(answered "x-a: b\r\ncontent-disposition:  Attachment\r\n")
       assert.is_false(answered "Content-Disposition: inline; filename=attachment\r\nDisposition: attachment\r\n")
       assert.is_false(answered "")
+    end)
+
+    it("takes a header by its whole name, in whatever case, and its value without the blanks before it", function()
+      local headers = {
+        { "Date", " Thu, 01 Jan 2026 00:00:00 GMT", "date", "Thu, 01 Jan 2026 00:00:00 GMT" },
+        { "Content-Range", " bytes 0-1/9", "range", "bytes 0-1/9" },
+        { "Content-Encoding", " gzip", "encoded", true }, { "Content-Encoding", "gzip", "encoded", true },
+        { "Content-Encoding", " Identity", "encoded", false }, { "WWW-Authenticate", "x", "challenged", true },
+        { "Proxy-Authenticate", "x", "challenged", true },
+        { "Content-Disposition", "\t Attachment", "is_attachment", true },
+        { "Content-Disposition", " attachmen", "is_attachment", false },
+        { "Content-Type", "\t text/HTML", "is_page", true }, { "Content-Type", " text/htm", "is_page", false },
+      }
+      local function told(text)
+        local exchange = answered_by("200 OK", text, "{}")
+        local status, _, is_page = finish(exchange)
+        assert.equal(200, status)
+        local result = { is_page = is_page or false, date = exchange:date(), range = exchange:range() }
+        for _, method in ipairs { "challenged", "encoded", "is_attachment" } do
+          result[method] = exchange[method](exchange)
+        end
+        return result
+      end
+      local nothing = told ""
+      assert.same({ is_page = false, challenged = false, encoded = false, is_attachment = false }, nothing)
+      for _, header in ipairs(headers) do
+        local name, value, method, expected = table.unpack(header)
+        for _, cased in ipairs { name, name:lower(), name:upper() } do
+          local result = told(cased .. ":" .. value .. "\r\n")
+          assert.equal(expected, result[method], cased .. ":" .. value)
+          result[method] = nothing[method]
+          assert.same(nothing, result)
+        end
+        local others = {}
+        for at = 1, #name do others[at] = name:sub(1, at - 1) .. "_" .. name:sub(at + 1) .. ":" .. value .. "\r\n" end
+        others[#others + 1] = name:sub(2) .. ":" .. value .. "\r\n"
+        others[#others + 1] = name .. "s:" .. value .. "\r\n"
+        assert.same(nothing, told(table.concat(others)))
+      end
+    end)
+
+    it("keeps a date and a range for which there is room, and no longer one", function()
+      for header, case in pairs { Date = { "date", 31 }, ["Content-Range"] = { "range", 63 } } do
+        for _, length in ipairs { case[2], case[2] + 1 } do
+          local value = ("x"):rep(length)
+          local exchange = answered_by("200 OK", ("%s: %s\r\nX-A: b\r\n"):format(header, value), "")
+          assert.equal(200, (finish(exchange)))
+          assert.equal(length == case[2] and value or nil, (exchange[case[1]](exchange)))
+        end
+      end
+    end)
+
+    it("may have headers up to the limit, interim ones counted, and lines that end as they please", function()
+      local limit <const> = 32768
+      local interim <const> = "HTTP/1.1 103 Early Hints\r\nX-A: b\r\n\r\n"
+      for _, before in ipairs { "", interim } do
+        for _, more in ipairs { 0, 1 } do
+          local first, last = before .. "HTTP/1.1 200 OK\r\nX-Long: ", "\r\nContent-Length: 2\r\n\r\n"
+          e:fault { path = "/attributes", how = "raw", count = 1,
+            raw = first .. ("x"):rep(limit - #first - #last + more) .. last .. "{}" }
+          local status, code, text = get "/attributes"
+          if more == 0 then
+            assert.same({ 200, "{}" }, { status, code })
+          else
+            assert.same({ nil, "HEADERS_TOO_LARGE", "the answer's headers have more than 32768 bytes" },
+              { status, code, text })
+          end
+        end
+      end
+      e:fault { path = "/attributes", how = "raw", count = 1, raw = "HTTP/1.1 200 OK\nContent-Length: 2\n\n{}" }
+      assert.same({ 200, "{}" }, { get "/attributes" })
     end)
 
     it("follows no redirect", function()
@@ -388,6 +516,12 @@ describe("the core", function()
       assert.equal("***", keeper:redact "%25%25")
       assert.equal("%\\u00%zz\\", keeper:redact "%\\u00%zz\\")
       keeper:close()
+      local two = new_client { "€uro", "euro" }
+      assert.equal("*** *** *** ***", two:redact "€uro euro \\u20ACuro \\u0065uro")
+      for _, near in ipairs { "\\u20ADuro", "\\u10ACuro", "%zzuro", "%6uro", "eur", "%65ur", "\\", "%" } do
+        assert.equal(near, two:redact(near))
+      end
+      two:close()
       assert.is_nil(tostring(client):find(e.token, 1, true))
     end)
 
@@ -509,6 +643,23 @@ describe("the core", function()
       assert.equal(0, reactor:timeout())
       reactor:wake_at(nil)
       assert.is_nil(reactor:timeout())
+    end)
+
+    it("is woken at a time, however far or long ago it is", function()
+      for _, far in ipairs { math.huge, 1e300, 1e13 } do
+        reactor:wake_at(far)
+        assert.is_nil(reactor:timeout())
+      end
+      for _, past in ipairs { 0, -1, -math.huge } do
+        reactor:wake_at(past)
+        assert.equal(0, reactor:timeout())
+        assert.is_nil(reactor:step())
+        assert.is_nil(reactor:step(-1))
+      end
+      local at = core.monotonic() + 0.0015
+      reactor:wake_at(at)
+      reactor:step()
+      assert.is_true(core.monotonic() >= at) -- and not a moment early
     end)
 
     it("waits no longer than its time-out", function()

@@ -50,6 +50,15 @@ describe("SIGPIPE", function()
     assert.equal("0 1 refused\n", writes_on(ignored .. 'require "thingsboard"' .. ignored))
   end)
 
+  it("and SIGXFSZ are default again for programs that a script starts", function()
+    local said = child.run [[
+      local run <const>, loop <const> = require "thingsboard.loop.child".run, require "thingsboard.loop"
+      local ignored <const> = assert(run(loop.default(), { "sed", "-n", "s/SigIgn:\t//p", "/proc/self/status" })).output
+      print(tonumber(ignored, 16) & (1 << 12 | 1 << 24))
+    ]]
+    assert.equal("0\n", said)
+  end)
+
   it("keeps the handler that the program has installed", function()
     local said = child.run [[
       local luv = require "luv"

@@ -77,6 +77,20 @@ describe("an outbox on a small file system", function()
     assert.equal("true\n", said)
   end)
 
+  it("says that it is read-only", function()
+    local disk = { text = 10, mount = "mount -t tmpfs -o size=1m none $0" }
+    local said = run(disk, "refuse", [[
+      assert(open():close())
+      assert(os.execute("mount -o remount,ro " .. path:match "(.*)/"))
+      print(select(2, dev:outbox { path = path }))
+      local outbox = assert(dev:outbox { path = path, on_trouble = "memory" })
+      assert(os.execute("mount -o remount,rw " .. path:match "(.*)/"))
+      assert(put(outbox, 1))
+      print(outbox:stats().trouble)
+    ]])
+    assert.equal(("outbox: %s: Read-only file system\nnil\n"):format(place.path), said)
+  end)
+
   local function stories(disk)
     it("keeps all until it is full, then refuses, and goes on when what it has is sent", function()
       local said = run(disk, "refuse", [[

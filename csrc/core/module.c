@@ -25,13 +25,13 @@ static void keep_libcurl(void) {
   if (dladdr(address, &library) != 0) dlopen(library.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
-/* Older releases of libcurl let TLS write to a connection that the peer has reset, which by default ends the process. A
- * handler of the program's stays. */
-static void ignore_broken_pipes(void) {
+/* A signal that ends the process by default does so no more: what has raised it fails instead. A handler of the
+ * program's stays. */
+static void ignore_signal(int number) {
   struct sigaction action;
-  if (sigaction(SIGPIPE, NULL, &action) != 0 || action.sa_handler != SIG_DFL) return;
+  if (sigaction(number, NULL, &action) != 0 || action.sa_handler != SIG_DFL) return;
   action.sa_handler = SIG_IGN;
-  sigaction(SIGPIPE, &action, NULL);
+  sigaction(number, &action, NULL);
 }
 
 /*** The coroutine that runs, if it can be suspended.
@@ -47,7 +47,8 @@ __attribute__((visibility("default"))) int luaopen_thingsboard_core(lua_State *L
 
 int luaopen_thingsboard_core(lua_State *L) {
   keep_libcurl();
-  ignore_broken_pipes();
+  ignore_signal(SIGPIPE); /* older releases of libcurl let TLS write to a connection that the peer has reset */
+  ignore_signal(SIGXFSZ); /* a file that gets longer than the process may make it: the disk is full for it */
   lua_newtable(L);
   lua_pushcfunction(L, core_suspendable);
   lua_setfield(L, -2, "suspendable");

@@ -66,6 +66,7 @@ static _Noreturn void become(char *const *arguments, const char *directory, int 
   sigemptyset(&none);
   setpgid(0, 0);
   (void)signal(SIGPIPE, SIG_DFL);
+  (void)signal(SIGXFSZ, SIG_DFL);
   pthread_sigmask(SIG_SETMASK, &none, NULL);
   if (dup2(input, STDIN_FILENO) >= 0 && dup2(output, STDOUT_FILENO) >= 0 &&
       (directory == NULL || chdir(directory) == 0)) {

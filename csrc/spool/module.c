@@ -88,8 +88,9 @@ static const char *code_name(int code) {
 
 /* Pushes nil, what went wrong, and the code's name. */
 static int failure(lua_State *L, const struct tb_spool *spool, int code) {
-  const char *text =
-      spool->db != NULL && sqlite3_errcode(spool->db) == code ? sqlite3_errmsg(spool->db) : sqlite3_errstr(code);
+  bool is_last = spool->db != NULL && sqlite3_errcode(spool->db) == code;
+  const char *text = is_last ? sqlite3_errmsg(spool->db) : sqlite3_errstr(code);
+  int error = is_last && (code & 0xFF) == SQLITE_IOERR ? sqlite3_system_errno(spool->db) : 0;
   lua_pushnil(L);
   if (code == SQLITE_READONLY_DBMOVED)
     lua_pushfstring(L, "%s: the file was removed, or has another name", spool->path);
@@ -98,7 +99,7 @@ static int failure(lua_State *L, const struct tb_spool *spool, int code) {
   else if ((code & 0xFF) == SQLITE_BUSY)
     lua_pushfstring(L, "%s: another process has this outbox open", spool->path);
   else
-    lua_pushfstring(L, "%s: %s", spool->path, text);
+    lua_pushfstring(L, "%s: %s", spool->path, error != 0 ? strerror(error) : text);
   lua_pushstring(L, code_name(code));
   return 3;
 }

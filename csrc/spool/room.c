@@ -1,5 +1,6 @@
 #include "spool/room.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -51,10 +52,11 @@ static int64_t log_size(const struct tb_spool *spool, int64_t frames) {
   return LOG_HEADER + frames * (spool->page + FRAME_HEADER);
 }
 
-/* Makes a file so long, if it is not, by zeros. */
+/* Makes a file so long, if it is not, by zeros. Where the process may make none so long, that is a full disk. */
 static int extend(sqlite3_file *file, int64_t size) {
   static const char zeros[PAGE];
   sqlite3_int64 at;
+  int error = 0;
   int code = file->pMethods->xFileSize(file, &at);
   while (code == SQLITE_OK && at < size) {
     int64_t length = PAGE - at % PAGE;
@@ -62,7 +64,8 @@ static int extend(sqlite3_file *file, int64_t size) {
     code = file->pMethods->xWrite(file, zeros, (int)length, at);
     at += length;
   }
-  return code;
+  if (code == SQLITE_IOERR_WRITE) (void)file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error);
+  return error == EFBIG ? SQLITE_FULL : code;
 }
 
 static int set(struct tb_spool *spool, const char *pragma, int64_t value) {

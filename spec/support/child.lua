@@ -11,8 +11,8 @@ end
 -- @tparam ?string prelude for the shell, before the script's process takes its place
 -- @treturn file what it prints and complains of; `close` waits for its end
 function child.start(script, environment, prelude)
-  -- SIGPIPE as every shell leaves it, though this process ignores it.
-  local words = { prelude or "", "exec env --default-signal=PIPE" }
+  -- Signals as every shell leaves them, though this process ignores these.
+  local words = { prelude or "", "exec env --default-signal=PIPE,XFSZ" }
   words[#words + 1] = "LUA_PATH=" .. quoted(package.path)
   words[#words + 1] = "LUA_CPATH=" .. quoted(package.cpath)
   for name, value in pairs(environment or {}) do words[#words + 1] = name .. "=" .. quoted(value) end

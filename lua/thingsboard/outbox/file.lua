@@ -12,6 +12,7 @@ file.__index = file
 -- SQLite's names of errors that tell of a damaged file, and the outbox's own of one that was taken away.
 local DAMAGE = { CORRUPT = true, NOTADB = true, MOVED = true }
 
+local NONE = 2 -- the errno of a file that is not there
 local TAKEN_AT_ONCE = 100 -- milliseconds
 local RETRY_EVERY = 1 -- seconds, when the disk fails
 
@@ -58,7 +59,8 @@ end
 -- The states of a file. This is the one place that changes them.
 --   closed   it has not been opened, or could not be
 --   open     all that was written is on the disk
---   failing  it is open, but the last write failed: what could not be written waits in memory
+--   failing  it is open, but the last write failed: what could not be written waits in memory, what could not be
+--            removed is not sent again
 --   damaged  it is open, but SQLite finds it damaged, or it was taken away: it is replaced once no post is in flight
 -- In all but "open", `trouble` says what is wrong, if anything has been tried.
 local function move(self, state, trouble, damage)
@@ -67,6 +69,12 @@ local function move(self, state, trouble, damage)
     for _, outbox in next, self.users do outbox:renumbered() end
   end
   self.state, self.trouble, self.damage = state, trouble, damage
+end
+
+--- Something could not be removed from it.
+-- @tparam string reason
+function file:failed(reason)
+  if self.state == "open" then move(self, "failing", reason) end
 end
 
 --- Whether statements can be run on it.
@@ -223,6 +231,12 @@ local function set_limit(self, new)
   self.spool:set_limit(math.min(self.max_bytes, half or math.maxinteger))
 end
 
+-- Why the system opens no such file for reading and writing; SQLite knows of "disk I/O error" only.
+local function refusal(self)
+  local opened <close>, reason, errno = io.open(self.path, "r+b")
+  return not opened and errno ~= NONE and reason or nil
+end
+
 local function open(self)
   if self.in_flight > 0 then return nil, self.trouble end
   set_limit(self)
@@ -230,7 +244,7 @@ local function open(self)
   if boot or anew then
     for _, outbox in next, self.users do outbox:renumbered() end
   end
-  if not boot then return nil, reason, code end
+  if not boot then return nil, refusal(self) or reason, code end
   self.boot = boot
   local ok
   ok, reason, code = take_up(self)

@@ -388,9 +388,11 @@ function outbox:attributes_sent(sent)
   for key, version in next, sent do
     local attribute = self.pending[key]
     if attribute and attribute.version == version then
-      if self.spool:query(schema.forget_attribute, self.file_number or 0, key) then
+      local forgotten, reason = self.spool:query(schema.forget_attribute, self.file_number or 0, key)
+      if forgotten then
         self.pending[key] = nil
       else
+        self.file:failed(reason)
         attribute.sent = true
         left = left or {}
         left[key] = version

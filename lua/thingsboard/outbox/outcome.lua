@@ -24,8 +24,11 @@ function outcome.remove_sent(outbox)
     if item.versions then
       outbox:attributes_sent(item.versions)
     else
-      failed = failed or not outbox.spool:remove(outbox.number, item.first, item.last)
+      local removed, reason
+      if not failed then removed, reason = outbox.spool:remove(outbox.number, item.first, item.last) end
+      failed = not removed
       if failed then table.insert(outbox.sent_undeleted, item) end
+      if reason then outbox.file:failed(reason) end
     end
   end
 end

@@ -67,6 +67,7 @@ describe("the core", function()
 
     it("posts nothing at all when there is nothing to post", function()
       assert.equal(400, (post(core.body():take())))
+      assert.equal(400, (post(core.body())))
       assert.equal(400, (post(nil)))
       for _, request in ipairs(e:requests()) do assert.equal("", request.body) end
       assert.error_matches(function() post(require("thingsboard").null) end, "string expected")

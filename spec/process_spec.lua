@@ -240,6 +240,68 @@ describe("of files", function()
     scratch.remove(directory)
   end)
 
+  it("it reads and writes as much as there is, at once", function()
+    local spawned <close> = assert(process.spawn { "cat" })
+    local text <const> = ("x"):rep(100000)
+    assert.same({}, { process.read(spawned:output()) }) -- nothing yet
+    assert.equal(3, process.write(spawned:input(), "abc", 1))
+    assert.equal(1, process.write(spawned:input(), "abc", 3))
+    assert.equal(0, process.write(spawned:input(), "abc", 4))
+    local got = ""
+    until_true(function()
+      got = got .. (process.read(spawned:output()) or "")
+      return #got == 4
+    end)
+    assert.equal("abcc", got)
+    local stopped <close> = assert(process.spawn { "sleep", "60" })
+    repeat local count = process.write(stopped:input(), text, 1) until count < #text
+    assert.equal(0, process.write(stopped:input(), text, 1)) -- the pipe is full
+    spawned:close_input()
+    until_true(function() return process.read(spawned:output()) == "" end)
+    assert.same({ nil, "Bad file descriptor" }, { process.read(9999) })
+    assert.same({ nil, "Bad file descriptor" }, { process.write(9999, "x", 1) })
+    assert.is_false(process.is_terminal(spawned:output()))
+  end)
+
+  it("it writes to nobody without a signal", function()
+    local said = spec_child.run [[
+      local process = require "thingsboard.process" -- alone: nothing ignores SIGPIPE
+      local spawned = assert(process.spawn { "true" })
+      repeat local how = spawned:wait() until how
+      print(process.write(spawned:input(), "x", 1))
+      for line in io.lines "/proc/self/status" do
+        if line:find "^S%a+Pnd:" or line:find "^SigBlk:" then print(line) end
+      end
+    ]]
+    assert.matches("^nil\tBroken pipe\nSigPnd:%s*0+\nShdPnd:%s*0+\nSigBlk:%s*0+\n", said)
+  end)
+
+  it("it opens standard descriptors that are closed, and no others", function()
+    local said = spec_child.run([[
+      local process = require "thingsboard.process"
+      local function opened() return process.list "/proc/self/fd" end
+      process.open_standard()
+      local count = #opened()
+      process.open_standard()
+      print(#opened() - count, io.popen "readlink /proc/$PPID/fd/0":read "l")
+      print(io.popen "cat /proc/$PPID/fdinfo/0":read "a":match "flags:%s*%d*(%d)\n")
+    ]], {}, "exec 0<&-;")
+    assert.equal("0\t/dev/null\n1\n", said) -- 1: for writing only, so that it cannot be read
+  end)
+
+  it("a poller that is closed says so, and end_within takes a number of seconds", function()
+    local poller = process.poller()
+    poller:close()
+    poller:close()
+    for _, method in ipairs { "pollfd", "watch", "catch", "step" } do
+      assert.error_matches(function() poller[method](poller, 0, "r") end, "the poller is closed")
+    end
+    for _, seconds in ipairs { 0, -1, 1 << 31 } do
+      assert.error_matches(function() process.end_within(seconds, "") end, "#1 .*out of range")
+    end
+    assert.error_matches(function() process.poller():catch("KILL", true) end, "invalid option 'KILL'")
+  end)
+
   it("it takes no number that no descriptor has, and none outside of a text", function()
     local poller = process.poller()
     assert.error_matches(function() poller:watch(9999, "r") end, "cannot watch descriptor 9999: Bad file descriptor")

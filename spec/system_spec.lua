@@ -4,7 +4,7 @@ local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
 local library = require "spec.support.library"
 
-local EINTR, EIO, EBADF, EINVAL, EMFILE, ENOSPC = 4, 5, 9, 22, 24, 28
+local EINTR, EIO, EBADF, EAGAIN, ENOMEM, EINVAL, EMFILE, ENOSPC, ENOSYS = 4, 5, 9, 11, 12, 22, 24, 28, 38
 
 describe("when the system refuses", function()
   local e, module
@@ -53,14 +53,33 @@ describe("when the system refuses", function()
     end)
 
     it("no signal is caught, until there are", function()
-      prints("^false\t.*cannot catch signals: .+\nUSR1\n$", [[
-        local poller = require "thingsboard.process".poller()
+      prints("^false\t.*cannot make a poller: .+\n" .. ("false\t.*cannot catch signals: .+\n"):rep(2) .. "USR1\n$", [[
+        local process = require "thingsboard.process"
+        refuse("epoll_create1", %d)
+        print(pcall(process.poller))
+        local poller = process.poller()
+        refuse("eventfd", %d)
+        print(pcall(poller.catch, poller, "USR1", true))
         refuse("epoll_ctl", %d)
         print(pcall(poller.catch, poller, "USR1", true))
         poller:catch("USR1", true)
         os.execute "kill -USR1 $PPID"
         print((poller:step()))
-      ]], ENOSPC)
+      ]], EMFILE, EMFILE, ENOSPC)
+    end)
+
+    it("no program is started, until there are, and none is left of those that there were", function()
+      prints(("^" .. ("nil\tcannot run true: .+\n"):rep(4) .. "0\tfalse\n$"), [[
+        local descriptors, process = require "spec.support.descriptors", require "thingsboard.process"
+        local before = descriptors()
+        for made = 0, 2 do
+          refuse("pipe2", %d, made)
+          print(process.spawn { "true" })
+        end
+        refuse("fork", %d)
+        print(process.spawn { "true" })
+        print(descriptors() - before, io.popen("ps --no-headers --ppid $PPID -o comm"):read "a":find "true" ~= nil)
+      ]], EMFILE, EAGAIN)
     end)
 
     it("a call whose socket cannot be watched ends, and others go on", function()
@@ -84,6 +103,82 @@ describe("when the system refuses", function()
         refuse("epoll_wait", %d)
         print(pcall(reactor.step, reactor, 0))
       ]], EBADF, EINTR)
+    end)
+  end)
+
+  describe("what older systems do not have,", function()
+    it("a program inherits no descriptor all the same", function()
+      prints("^0\n1\n2\n3\n$", [[
+        local open <close> = assert(io.open "/etc/passwd")
+        refuse("close_range", %d)
+        io.write(assert(require "thingsboard.loop.child".run(require "thingsboard.loop".default(), {
+          "ls", "/proc/self/fd",
+        })).output)
+        assert(open)
+      ]], ENOSYS)
+    end)
+
+    it("a program's end is noticed all the same", function()
+      prints("^3\tsaid\tnil\n$", [[
+        local process = require "thingsboard.process"
+        refuse("pidfd_open", %d)
+        local result = assert(require "thingsboard.loop.child".run(require "thingsboard.loop".default(), {
+          "sh", "-c", "printf said; exit 3",
+        }))
+        refuse("pidfd_open", %d)
+        print(result.code, result.output, (assert(process.spawn { "true" }):pidfd()))
+      ]], ENOSYS, ENOSYS)
+    end)
+  end)
+
+  describe("libcurl memory,", function()
+    local prelude <const> = [[
+      local reactor = core.reactor()
+      local function new_client() return core.client(reactor, { prefix = URL .. "/api/v1/" .. TOKEN }, 1000) end
+      local function start(client, path) return client:start("GET", path or "/attributes", nil, 10000) end
+      local function result(exchange)
+        local deadline = core.monotonic() + 20
+        while not exchange:done() do
+          assert(core.monotonic() < deadline)
+          reactor:step(1)
+        end
+        local status, code = exchange:result()
+        return status or code
+      end
+      local client = new_client()
+    ]]
+
+    it("no call is started, until there is", function()
+      prints("^false\t.*not enough memory\n200\n$", prelude .. [[
+        refuse "curl_multi_add_handle"
+        print(pcall(start, client))
+        print(result(start(client)))
+      ]])
+    end)
+
+    it("all calls that it works on end, those of other pools go on, and so does the next", function()
+      for _, number in ipairs { EIO, ENOMEM } do
+        prints("^OUT_OF_MEMORY\tOUT_OF_MEMORY\tfalse\n200\t408\t200\n$", prelude .. [[
+          local clients = {}
+          for n = 1, 256 do clients[n] = new_client() end -- more than one pool takes
+          local other, poll = start(clients[256], "/rpc?timeout=500"), start(client, "/rpc?timeout=20000")
+          for _ = 1, 5 do reactor:step(0.02) end
+          refuse("curl_multi_socket_action", %d)
+          local second = start(client)
+          print(result(poll), result(second), other:done())
+          print(result(start(client)), result(other), result(start(clients[1])))
+        ]], number)
+      end
+    end)
+
+    it("nor for what is to replace that, it is asked again", function()
+      prints("^OUT_OF_MEMORY\nfalse\t.*not enough memory\n200\n$", prelude .. [[
+        refuse("curl_multi_socket_action", %d)
+        print(result(start(client)))
+        refuse "curl_multi_init"
+        print(pcall(start, client))
+        print(result(start(client)))
+      ]], ENOMEM)
     end)
   end)
 
@@ -144,9 +239,11 @@ describe("when the system refuses", function()
     end)
 
     it("nothing, and has more space than an integer can say, it is the largest", function()
-      prints("^9223372036854775807\n$", [[
+      prints(("^" .. ("9223372036854775807\n"):rep(2) .. "$"), [[
         refuse "statvfs"
         print(core.free_space "/")
+        refuse "statvfs"
+        print((select(2, require "thingsboard.process".room "/")))
       ]])
     end)
   end)

@@ -141,10 +141,8 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
 }
 
 static void unlink_exchange(struct tb_exchange *exchange) {
-  if (exchange->link == NULL) return;
   *exchange->link = exchange->next;
   if (exchange->next != NULL) exchange->next->link = exchange->link;
-  exchange->link = NULL;
   exchange->next = NULL;
 }
 

@@ -179,9 +179,8 @@ static void work(struct tb_pool *pool, curl_socket_t fd, int what) {
   int left;
   if (pool->broken) return;
   bool ok = curl_multi_socket_action(pool->multi, fd, what, &left) == CURLM_OK;
-  while ((message = curl_multi_info_read(pool->multi, &left)) != NULL)
-    if (message->msg == CURLMSG_DONE)
-      tb_exchange_end(tb_handle_of(message->easy_handle)->exchange, message->data.result);
+  while ((message = curl_multi_info_read(pool->multi, &left)) != NULL) /* CURLMSG_DONE is the only kind that there is */
+    tb_exchange_end(tb_handle_of(message->easy_handle)->exchange, message->data.result);
   if (!ok) give_up(pool);
 }
 

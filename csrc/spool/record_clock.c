@@ -38,7 +38,7 @@ int64_t tb_record_clock_next(struct tb_record_clock *clock, int64_t up) {
   if (dated && clock->undated) {
     tb_record_clock_became_known(clock, offset);
   } else if (!dated && !clock->undated) {
-    clock->given = clock->became_known = false;
+    clock->given = false;
     clock->undated = true;
     clock->first_up = up;
   }

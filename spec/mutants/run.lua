@@ -8,11 +8,12 @@ sample, seed = math.tointeger(sample), math.tointeger(seed)
 
 -- The specs that touch the files of a folder.
 local SPECS = {
-  ["csrc/base"] = "file exchange loop body spool leaks fork download", ["csrc/core"] = "exchange system file leaks options misuse",
+  ["csrc/base"] = "file exchange loop body spool leaks fork download",
+  ["csrc/core"] = "exchange system file leaks options misuse",
   ["csrc/digest"] = "checksum leaks download misuse", ["csrc/json"] = "body numbers telemetry misuse",
-  ["csrc/http"] = "exchange descriptors leaks fleet error http2 trust loop misuse allocations lost_connections",
-  ["csrc/process"] = "process leaks descriptors loop collector",
-  ["csrc/spool"] = "spool leaks outbox outbox_disk outbox_clock outbox_small_disk allocations",
+  ["csrc/http"] = "exchange descriptors leaks system fleet error http2 trust loop misuse allocations lost_connections",
+  ["csrc/process"] = "process leaks descriptors system loop collector",
+  ["csrc/spool"] = "spool record_clock leaks outbox outbox_disk outbox_clock outbox_small_disk allocations",
   ["lua/thingsboard"] = "loop telemetry error options attribute_updates fleet token_file types adapter_luv outbox",
   ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",
   ["lua/thingsboard/api"] = "rpc_requests attribute_updates provision derive_token claim",

@@ -1,5 +1,6 @@
-/* Calls of the system and of the crypto library that fail on purpose: preloaded, it stands before the real ones. As a
- * Lua module it is told which is to fail next, and how. */
+/* Calls of the system, of libcurl and of the crypto library that fail on purpose: preloaded, it stands before the real
+ * ones. As a Lua module it is told which is to fail next, and how. */
+#include <curl/curl.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +11,9 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -49,6 +52,30 @@ int epoll_wait(int epoll, struct epoll_event *events, int most, int milliseconds
 
 int timerfd_create(int clock, int flags) {
   return is_refused("timerfd_create") ? -1 : REAL(timerfd_create)(clock, flags);
+}
+
+int eventfd(unsigned count, int flags) {
+  return is_refused("eventfd") ? -1 : REAL(eventfd)(count, flags);
+}
+
+int pipe2(int ends[2], int flags) {
+  return is_refused("pipe2") ? -1 : REAL(pipe2)(ends, flags);
+}
+
+pid_t fork(void) {
+  return is_refused("fork") ? -1 : REAL(fork)();
+}
+
+/* Of those that glibc may have no function for. */
+long syscall(long number, ...) {
+  long arguments[6];
+  va_list more;
+  va_start(more, number);
+  for (int i = 0; i < 6; i++) arguments[i] = va_arg(more, long);
+  va_end(more);
+  const char *name = number == SYS_close_range ? "close_range" : number == SYS_pidfd_open ? "pidfd_open" : "";
+  if (is_refused(name)) return -1;
+  return REAL(syscall)(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
 }
 
 int fsync(int fd) {
@@ -94,6 +121,24 @@ int EVP_MD_CTX_copy_ex(EVP_MD_CTX *to, const EVP_MD_CTX *from) {
 
 int EVP_DigestFinal_ex(EVP_MD_CTX *digest, unsigned char *out, unsigned *length) {
   return is_refused("EVP_DigestFinal_ex") ? 0 : REAL(EVP_DigestFinal_ex)(digest, out, length);
+}
+
+/* Of the libcurl that is loaded: it is not among the libraries that all others see. */
+#define CURLS(name) (*(__typeof__(&name) *)&(void *){dlsym(dlopen("libcurl.so.4", RTLD_LAZY | RTLD_NOLOAD), #name)})
+
+CURLM *curl_multi_init(void) {
+  return is_refused("curl_multi_init") ? NULL : CURLS(curl_multi_init)();
+}
+
+CURLMcode curl_multi_add_handle(CURLM *multi, CURL *easy) {
+  return is_refused("curl_multi_add_handle") ? CURLM_OUT_OF_MEMORY : CURLS(curl_multi_add_handle)(multi, easy);
+}
+
+/* With ENOMEM there is none for another multi handle either. */
+CURLMcode curl_multi_socket_action(CURLM *multi, curl_socket_t fd, int what, int *running) {
+  if (!is_refused("curl_multi_socket_action")) return CURLS(curl_multi_socket_action)(multi, fd, what, running);
+  if (error_number == ENOMEM) strcpy(refused, "curl_multi_init");
+  return CURLM_OUT_OF_MEMORY;
 }
 
 /* refuse(name, error, before): the call after `before` more of that name fails with that errno. */

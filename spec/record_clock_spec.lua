@@ -1,0 +1,206 @@
+-- The times that the outbox's store gives to records, as the clock becomes known, is corrected, or lies behind times
+-- that were given before. The whole outbox is in spec/outbox_clock_spec.lua.
+local scratch = require "spec.support.scratch"
+local socket = require "socket"
+local spool = require "thingsboard.spool"
+
+local OFFSET <const> = 1700000000000 -- from uptimes to times since 1970, in these specs
+local MINUTE <const>, DAY <const> = 60000, 86400000
+
+describe("the times of records", function()
+  local directory, store, device
+
+  before_each(function()
+    directory = scratch.quick()
+    store = spool.spool(directory .. "/outbox")
+    device = store:device "x"
+  end)
+
+  after_each(function()
+    store:close()
+    scratch.remove(directory)
+  end)
+
+  -- Puts a record: its time, whether that is an uptime, and the uptimes before and after.
+  local function put()
+    local before <const> = spool.uptime()
+    local first = assert(store:put(device, { a = 1 }))
+    local after <const> = spool.uptime()
+    store:discard_pending(device, 0, first - 1)
+    local oldest, _, ts, undated = store:oldest(device, true)
+    assert.equal(first, oldest)
+    return ts, undated, before, after
+  end
+
+  local function assert_between(least, ts, most)
+    assert.is_true(least <= ts and ts <= most, ("%d is not between %d and %d"):format(ts, least, most))
+  end
+
+  it("are uptimes while nobody knows the time, each later than the one before", function()
+    local last = 0
+    for _ = 1, 5 do
+      local ts, undated, before, after = put()
+      assert.is_true(undated)
+      assert_between(math.max(before, last + 1), ts, math.max(after, last + 1))
+      last = ts
+    end
+    assert.is_nil(store:offset())
+    assert.is_nil(store:ahead())
+    store:set_clock_policy("wall")
+    assert.near(os.time() * 1000 - spool.uptime(), store:offset(), 2000)
+  end)
+
+  it("are those of the clock, by each policy", function()
+    store:set_clock_policy "wall"
+    local wall <const> = store:offset()
+    for error, believed in pairs {
+      [0] = true, [MINUTE - 2000] = true, [2000 - MINUTE] = true, [MINUTE + 2000] = false, [-MINUTE - 2000] = false,
+    } do
+      store:set_clock_policy("confirmed", wall + error)
+      assert.near(believed and wall or wall + error, store:offset(), 1000)
+    end
+    store:set_clock_policy("fixed", wall + 1000)
+    assert.equal(wall + 1000, store:offset())
+    store:set_clock_policy("fixed", OFFSET)
+    local ts, undated, before, after = put()
+    assert.is_false(undated)
+    assert_between(before + OFFSET, ts, after + OFFSET)
+    store:set_clock_policy "fixed"
+    assert.equal(0, store:offset())
+    store:set_clock_policy()
+    assert.is_nil(store:offset())
+    assert.error_matches(function() store:set_clock_policy "perhaps" end, "invalid option 'perhaps'")
+  end)
+
+  it("go on at half speed when the clock is stepped back, and go back where that is by more than a week", function()
+    store:set_clock_policy("fixed", OFFSET)
+    local first, _, from_least, from_most = put() -- luacheck: ignore
+    for _, back in ipairs { 1000, 7 * DAY - MINUTE } do
+      store:set_clock_policy("fixed", OFFSET - back)
+      local ts, _, before, after = put()
+      assert_between(first + 1, ts, first + math.max(1, (after - from_least) // 2))
+      assert.equal(ts, store:ahead())
+      socket.sleep(0.05)
+      first, _, from_least, from_most = put()
+      assert_between(ts + (from_least - after) // 2, first, ts + (from_most - before) // 2)
+    end
+    store:set_clock_policy("fixed", OFFSET - 7 * DAY - MINUTE)
+    local ts, _, before, after = put()
+    assert_between(before + OFFSET - 7 * DAY - MINUTE, ts, after + OFFSET - 7 * DAY - MINUTE)
+    assert.is_nil(store:ahead())
+  end)
+
+  it("follow a time that was given before, unless it lies too far ahead", function()
+    local given <const> = OFFSET + spool.uptime() + 5000
+    store:follow(given, 1 << 50) -- while nobody knows the time it tells nothing
+    assert.is_true(select(2, put()))
+    store:set_clock_policy("fixed", OFFSET)
+    store:date(OFFSET)
+    local before <const> = put()
+    store:follow(given, 4000)
+    assert.is_true((put()) < given)
+    socket.sleep(0.05)
+    local followed <const> = spool.uptime()
+    store:follow(given, 6000)
+    assert.equal(given, store:ahead())
+    store:follow(before, 6000) -- later ones have been given already
+    assert.equal(given, store:ahead())
+    local ts, _, _, after = put()
+    assert_between(given + 1, ts, given + math.max(1, (after - followed) // 2))
+  end)
+
+  it("are uptimes again when nobody knows the time any more", function()
+    store:set_clock_policy("fixed", 100000)
+    put()
+    store:set_clock_policy()
+    local ts, undated, before, after = put()
+    assert.is_true(undated)
+    assert_between(before, ts, after)
+  end)
+
+  it("follow uptimes that were given before", function()
+    put()
+    socket.sleep(0.05)
+    local up <const> = spool.uptime()
+    store:follow_uptimes(up - 5, up + 100000)
+    local ts, undated, _, after = put()
+    assert.is_true(undated)
+    assert_between(up + 100001, ts, up + 100000 + math.max(1, (after - up) // 2))
+    store:follow_uptimes(up - 5, up + 50000)
+    assert_between(ts + 1, (put()), ts + 1000)
+    store:follow_uptimes(up - 5, up + 200000)
+    assert_between(up + 200001, (put()), up + 201000)
+    store:set_clock_policy("fixed", OFFSET)
+    ts = put()
+    assert_between(up + OFFSET + 200002, ts, up + OFFSET + 202000)
+    store:date(OFFSET)
+    store:follow_uptimes(up - 5, up + 300000) -- of a start whose times are known by now
+    assert.equal(up + OFFSET + 300000, store:ahead())
+    store:set_clock_policy()
+    assert.is_true(select(2, put())) -- an uptime again
+  end)
+
+  describe("that are dated later", function()
+    local first, second, up
+
+    before_each(function()
+      first = put()
+      up = first
+      second = put()
+      assert(store:put(device, { a = 1 }))
+    end)
+
+    -- The time and kind of the oldest record in memory, which was the second to be put.
+    local function oldest() return select(3, store:oldest(device, true)) end
+
+    it("are uptimes and the offset", function()
+      assert.is_true(store:date(OFFSET))
+      local ts, undated = oldest()
+      assert.is_false(undated)
+      assert_between(second + OFFSET + 1, ts, second + OFFSET + 1000) -- of the last one of the run
+      store:set_clock_policy("fixed", OFFSET - 1000)
+      assert.is_true((put()) > ts) -- what is put next follows them
+      assert.is_true(store:date(OFFSET)) -- there are none any more
+      assert.is_true((put()) > ts)
+    end)
+
+    it("have the offset with which the time became known", function()
+      store:set_clock_policy("fixed", OFFSET)
+      assert(store:put(device, { b = 1 }))
+      store:date(OFFSET + 777777)
+      local ts, undated = oldest()
+      assert.is_false(undated)
+      assert_between(second + OFFSET + 1, ts, second + OFFSET + 1000)
+      store:set_clock_policy()
+      put() -- undated ones that come later have another one
+      store:date(OFFSET + 777777)
+      assert_between(up + OFFSET + 777777, (oldest()), up + OFFSET + 780000)
+    end)
+
+    it("come behind a time that was given before", function()
+      local given <const> = first + OFFSET + 50000
+      store:set_clock_policy("fixed", OFFSET)
+      store:follow(given, 1 << 50)
+      store:date(OFFSET)
+      local ts, undated = oldest()
+      assert.is_false(undated)
+      assert_between(given + second - first + 2, ts, given + second - first + 1000)
+      assert.is_true((put()) > ts)
+    end)
+
+    it("are where they would be without a time that was given before them", function()
+      store:set_clock_policy("fixed", OFFSET)
+      store:follow(first + OFFSET - 1000, 1 << 50)
+      store:date(OFFSET)
+      assert_between(second + OFFSET + 1, (oldest()), second + OFFSET + 1000)
+    end)
+
+    it("come behind it by as much as those that another process has put", function()
+      store:follow_uptimes(first - 30000, first)
+      store:set_clock_policy("fixed", OFFSET)
+      store:follow(first + OFFSET - 20000, 1 << 50)
+      store:date(OFFSET)
+      assert_between(second + OFFSET + 10002, (oldest()), second + OFFSET + 11000)
+    end)
+  end)
+end)

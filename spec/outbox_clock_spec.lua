@@ -334,6 +334,26 @@ describe("an outbox dates records", function()
       end)
     end
 
+    for _, known in ipairs { false, true } do
+      local first <const> = known and "assert(dev:send_attributes { a = 1 })" or ""
+      it("when a busy script reads an answer late, which is the " .. (known and "second" or "first"), function()
+        e:fault { path = "/telemetry", how = "delay", seconds = 1 }
+        check(run(PUT .. [[
+          set(BACK)
+          local outbox = assert(dev:outbox { path = path })
+        ]] .. first .. [[
+          outbox.file.clock.check_at = 0 -- as after a minute
+          tb.spawn(function() assert(dev:send_telemetry { a = 1 }) end)
+          tb.sleep(0.2)
+          os.execute "sleep 5"
+          tb.run()
+          put(outbox)
+          assert(outbox:drain { deadline = 5 })
+          told()
+        ]]))
+      end)
+    end
+
     it("when the clock was right, is set wrong, and is put right again", function()
       check(run(PUT .. [[
         local outbox = assert(dev:outbox { path = path })

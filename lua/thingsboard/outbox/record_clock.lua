@@ -14,6 +14,9 @@ local MINUTE = 60 * 1000
 -- Times that are found from before may lie ahead, when many came at once; what lies further ahead is another's word.
 local MOST_AHEAD = MINUTE
 local DATE_ERROR = 1500 -- milliseconds: a `Date` has whole seconds, and some way to go
+-- A `Date` may be as old as its exchange has taken, on a slow link, or while a busy script did not read it. Where it took
+-- longer, the time is not taken from it, unless so many in a row took as long.
+local PROMPT, LATE = 2000, 3 -- milliseconds
 local CHECK_EVERY = 60 -- seconds between looks at the `Date`, once the time is known
 
 local override -- what the script has said: true, false, or nil for nothing
@@ -78,6 +81,7 @@ function clock.new(spool)
     offset = nil, -- what was confirmed, or a server has said, or another process knew: to be added to an uptime
     by_server = false, -- the server has given it, not the system's clock
     refused_at = nil, -- the wall clock's offset when a server's time was refused
+    late = 0, -- answers in a row that were too late to take their time
     check_at = 0, -- when a `Date` is to be looked at again, seconds of the monotonic clock
     to_follow = {}, -- times that were found while nobody knew the time, and how far ahead they may lie
     on_known = nil, -- to be called when the time is, or may be another
@@ -116,13 +120,17 @@ end
 --- Learns the time from a server's `Date`.
 -- @tparam string date of HTTP
 -- @tparam integer uptime milliseconds since the system's start
+-- @tparam number took milliseconds since the request was sent
 -- @tparam boolean believe the server may give the time itself
-function clock:hear(date, uptime, believe)
+function clock:hear(date, uptime, took, believe)
   local time = parse(date)
   if not time then return end
   local server, wall = time + 500 - uptime, core.now() - uptime
   if override == nil and math.abs(wall - server) <= MINUTE then
     self.offset, self.by_server, self.refused_at = wall, false, nil
+  elseif took > PROMPT and self.late < LATE then
+    self.late = self.late + 1
+    return
   elseif believe then
     -- What it has said before, and is right, does not change by parts of a second.
     if not self.offset or math.abs(self.offset - server) > DATE_ERROR then self.offset = server end
@@ -130,6 +138,7 @@ function clock:hear(date, uptime, believe)
   else
     self.refused_at = wall
   end
+  self.late = 0
   self.check_at = core.monotonic() + CHECK_EVERY
   update(self)
 end

@@ -26,11 +26,11 @@ local NOTE_EVERY = 60 -- seconds between notes of what is in doubt
 --- Makes the outbox listen to all exchanges of its device. Those of other calls, too, show that the server was
 -- restarted, that it is back, and its time.
 function sender.listen(outbox)
-  outbox.client:listen(outbox, function(status, exchange, due)
+  outbox.client:listen(outbox, function(status, exchange, due, _, took)
     local clock = outbox.file.clock
     -- The date of a package is that of its first bytes.
     local date = status and clock:wants_date() and not exchange:is_attachment() and exchange:date()
-    if date then clock:hear(date, spool.uptime(), outbox.server_time) end
+    if date then clock:hear(date, spool.uptime(), took * 1000, outbox.server_time) end
     outbox.confirm:lost_connections(exchange:lost_connections())
     local is_end_of_poll = due and (status == 503 or status == 504)
     if not is_end_of_poll then
@@ -165,7 +165,7 @@ local function ask_time(outbox, deadline)
     answer.attributes)
   done()
   if outbox.closed or not must_ask(outbox) then return true end
-  err = err or errors.new("clock", "outbox: the server's answer has no date", { retryable = true })
+  err = err or errors.new("clock", "outbox: the server's answer does not tell the time", { retryable = true })
   if answers.action(err) == "ended" then
     outbox.err = err
     return false, err

@@ -208,10 +208,17 @@ end)
 
 it("a process without a standard input has a poller and a reactor all the same", function()
   for _, module in ipairs { "process\".poller", "core\".reactor" } do
-    local script = ('print(require "thingsboard.%s():pollfd())'):format(module)
+    local script = ([[
+      local make = require "thingsboard.%s
+      local made = make()
+      print(made:pollfd(), (tostring(made):find "closed"))
+      made:step(0)
+      made:close()
+      print(make():pollfd())
+    ]]):format(module)
     local pipe <close> = io.popen(("LUA_PATH='%s' LUA_CPATH='%s' lua5.4 -e '%s' 2>&1 <&-"):format(package.path,
       package.cpath, script))
-    assert.equal("0\n", pipe:read "a") -- the lowest number that is free
+    assert.equal("0\tnil\n0\n", pipe:read "a") -- the lowest number that is free
   end
 end)
 

@@ -140,6 +140,21 @@ describe("the times of records", function()
     assert.is_true(select(2, put())) -- an uptime again
   end)
 
+  it("follow uptimes though none has been given before", function()
+    local up <const> = spool.uptime()
+    store:follow_uptimes(up - 10, up + 100000)
+    store:set_clock_policy("fixed", 0)
+    assert.is_nil(store:ahead()) -- nobody knows the time of the last record
+    store:set_clock_policy("fixed", OFFSET)
+    store:follow(up + OFFSET - 1000, 1 << 50) -- which was given before all of them
+    assert.equal(up + OFFSET + 100000, store:ahead())
+    store:close()
+    store = spool.spool(directory .. "/outbox")
+    device = store:device "x"
+    store:follow_uptimes(up - 10, up + 100000)
+    assert_between(up + 100001, (put()), up + 101000)
+  end)
+
   describe("that are dated later", function()
     local first, second, up
 
@@ -158,6 +173,10 @@ describe("the times of records", function()
       local ts, undated = oldest()
       assert.is_false(undated)
       assert_between(second + OFFSET + 1, ts, second + OFFSET + 1000) -- of the last one of the run
+      store:set_clock_policy("fixed", OFFSET)
+      local before <const> = spool.uptime()
+      assert(store:put(device, { a = 1 }))
+      assert_between(before + OFFSET, (oldest()), before + OFFSET + 1000) -- in the same run
       store:set_clock_policy("fixed", OFFSET - 1000)
       assert.is_true((put()) > ts) -- what is put next follows them
       assert.is_true(store:date(OFFSET)) -- there are none any more
@@ -166,11 +185,13 @@ describe("the times of records", function()
 
     it("have the offset with which the time became known", function()
       store:set_clock_policy("fixed", OFFSET)
-      assert(store:put(device, { b = 1 }))
+      local known <const> = assert(store:put(device, { b = 1 }))
       store:date(OFFSET + 777777)
       local ts, undated = oldest()
       assert.is_false(undated)
       assert_between(second + OFFSET + 1, ts, second + OFFSET + 1000)
+      store:discard_pending(device, 0, known - 1)
+      assert_between(ts + 1, (oldest()), ts + 1000) -- it had its date
       store:set_clock_policy()
       put() -- undated ones that come later have another one
       store:date(OFFSET + 777777)

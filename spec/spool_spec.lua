@@ -3,6 +3,7 @@ local cjson = require "cjson"
 local child = require "spec.support.child"
 local core = require "thingsboard.core"
 local finalizers = require "spec.support.finalizers"
+local lfs = require "lfs"
 local scratch = require "spec.support.scratch"
 local spool = require "thingsboard.spool"
 
@@ -254,6 +255,70 @@ describe("the outbox's store", function()
     end)
   end)
 
+  describe("takes its room before it needs it,", function()
+    local LOG_HEADER <const>, FRAME_HEADER <const> = 32, 24
+
+    local function size(name) return lfs.attributes(name or path, "size") end
+    local function number(pragma) return store:query("PRAGMA " .. pragma)[1][1] end
+
+    -- What csrc/spool/room.h promises: pages of the log, and how many of them there are until a checkpoint.
+    local function frames_of(limit, page)
+      local frames = math.max(24, math.min(limit // 4, 2 << 20) // (page + FRAME_HEADER))
+      return frames, frames < 96 and frames // 4 or frames // 2
+    end
+
+    local function assert_within(limit, page)
+      local length <const> = size()
+      assert.is_true(number "page_count" * page <= length)
+      assert.equal(length // page, number "max_page_count")
+      assert.is_true(length + size(path .. "-wal") <= limit)
+    end
+
+    for limit, page in pairs {
+      [0] = 1024, [64 << 10] = 1024, [300000] = 1024, [512 << 10] = 1024, [(1 << 20) - 1] = 1024, [1 << 20] = 4096,
+      [3 << 20] = 4096, [8 << 20] = 4096, [64 << 20] = 4096,
+    } do
+      it(("with %d bytes at most"):format(limit), function()
+        store:set_limit(limit)
+        limit = math.max(limit, 64 << 10)
+        assert(store:open())
+        assert.equal(page, number "page_size")
+        local frames <const>, interval <const> = frames_of(limit, page)
+        local log <const> = LOG_HEADER + frames * (page + FRAME_HEADER)
+        assert.equal(log, size(path .. "-wal"))
+        local device <const> = store:device "x"
+        local code
+        for n = 1, 150 do
+          assert(store:put(device, { n = n, text = ("x"):rep(300) }))
+          code = select(3, store:sync())
+          assert_within(limit, page)
+          if code then break end
+        end
+        assert.equal(limit < 300000 and "FULL" or nil, code)
+        if code then
+          assert.is_true(limit - size() - log < 16 * page) -- all that there is was taken
+          local before <const> = store:counts(device)
+          assert.is_true(store:remove_oldest(device) > 0)
+          assert.is_true(store:sync())
+          assert.is_true(store:counts(device) < before)
+          return
+        end
+        assert.equal(log, size(path .. "-wal")) -- begins anew, and again
+        local length <const> = limit >= 8 << 20 and 300000 or 30000
+        assert(store:put(device, { text = ("x"):rep(length) }))
+        assert(store:sync())
+        local pages <const> = (length + 7 + 2 * 7) // (page - 4) + 1
+        local needed <const> = LOG_HEADER + (interval + pages + 3 + 8) * (page + FRAME_HEADER)
+        assert.equal(math.max(log, needed), size(path .. "-wal"))
+        assert_within(limit, page)
+        store:shut()
+        assert.equal(math.max(log, needed), size(path .. "-wal"))
+        assert(store:open())
+        assert.equal(151, (store:counts(device)))
+      end)
+    end
+  end)
+
   it("tells SQLite's name of what is wrong", function()
     local function code_of(sql, ...) return select(3, store:query(sql, ...)) end
     assert.equal("CANTOPEN", code_of "SELECT 1")
@@ -336,6 +401,7 @@ describe("the outbox's store", function()
 
   it("is opened once", function()
     local boot <const> = assert(store:open())
+    assert.matches("^[%x%-]*$", boot)
     assert(store:put(store:device "x", { n = 1 }))
     assert.equal(boot, store:open())
     assert.equal(1, (store:counts(1)))
@@ -430,6 +496,15 @@ describe("the outbox's store", function()
       return { ts = times[id], values = values }, entry
     end
 
+    local function bytes_of(n) return (select(2, store:counts(devices[n]))) end
+
+    -- As it is counted: what runs are packed in, and 24 bytes for each.
+    local function bytes_in_file(n)
+      local number <const> = select(4, store:counts(devices[n]))
+      return store:query("SELECT coalesce(sum(length(data)), 0) + 24 * count(*) FROM runs WHERE id / ? = ?",
+        spool.NUMBERS, number)[1][1]
+    end
+
     local steps = {
       put = function(n)
         local list, entries = {}, {}
@@ -454,13 +529,18 @@ describe("the outbox's store", function()
         if not is_open then return assert.equal(not visible(1)[1] and not visible(2)[1] or nil, done) end
         assert.is_true(done)
         for n = 1, 2 do
+          assert.equal(bytes_in_file(n), bytes_of(n))
           for _, entry in ipairs(model[n]) do entry.on_disk = true end
         end
       end,
       open_or_shut = function()
+        local before = { bytes_of(1), bytes_of(2) }
+        local in_file = is_open and { bytes_in_file(1), bytes_in_file(2) }
         if is_open then store:shut() else assert(store:open()) end
         is_open = not is_open
         renumber()
+        in_file = in_file or { bytes_in_file(1), bytes_in_file(2) }
+        for n = 1, 2 do assert.equal(in_file[n], math.abs(before[n] - bytes_of(n))) end
       end,
       set_clock = function()
         known = not known

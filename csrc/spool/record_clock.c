@@ -80,5 +80,5 @@ void tb_record_clock_follow_uptimes(struct tb_record_clock *clock, int64_t first
 bool tb_record_clock_ahead(const struct tb_record_clock *clock, int64_t *last) {
   int64_t up = tb_uptime(), offset;
   *last = clock->last;
-  return !clock->undated && clock->given && tb_record_clock_offset(clock, up, &offset) && clock->last > up + offset;
+  return !clock->undated && tb_record_clock_offset(clock, up, &offset) && clock->last > up + offset;
 }

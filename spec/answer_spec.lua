@@ -53,7 +53,8 @@ describe("whose answer it is:", function()
     for line in io.lines "spec/data/requests-4.3.1.3.jsonl" do
       local request = cjson.decode(line)
       local given = request.answer
-      if type(given) == "table" and type(given.body) == "string" and request.method ~= "HEAD" then
+      local is_ours = request.method ~= "HEAD" and not request.headers.Accept
+      if type(given) == "table" and type(given.body) == "string" and is_ours then
         count = count + 1
         assert.is_true(is_own(expected_of(request), math.tointeger(given.status), given.body, false), line:sub(1, 300))
       end
@@ -81,7 +82,7 @@ describe("whose answer it is:", function()
         assert.is_false(is_own(answer.nothing, status, (page:gsub("%%d", status)), false), status .. ": " .. page)
       end
     end
-    for _, status in ipairs { 201, 204, 302, 400, 403, 404, 405, 410, 413, 451, 511 } do
+    for _, status in ipairs { 201, 204, 302, 400, 403, 404, 405, 406, 410, 413, 451, 511 } do
       assert.is_false(is_own(answer.nothing, status, "", false), status .. " without a body")
     end
     assert.is_false(is_own(answer.nothing, 401, "", true))
@@ -105,6 +106,22 @@ describe("whose answer it is:", function()
         assert.is_false(is_own(answer.nothing, 404, text, false), text)
         object[key] = value
       end
+    end
+  end)
+
+  it("provisioning has a reason where it has no credentials, but in its older form", function()
+    local read = answer.provisioning.read
+    for _, body in ipairs {
+      '{"errorMsg":"x","status":"FAILURE"}', '{"errorMsg":"x","status":"NOT_FOUND"}',
+      '{"provisionDeviceStatus":"FAILURE"}', '{"credentialsType":"LWM2M_CREDENTIALS","status":"SUCCESS"}',
+    } do
+      assert.is_table(read(body), body)
+    end
+    for _, body in ipairs {
+      '{"status":"FAILURE"}', '{"status":"NOT_FOUND","errorMsg":null}', '{"status":"SUCCESS","errorMsg":"x"}',
+      '{"provisionDeviceStatus":"SUCCESS"}', '{"status":"ok"}', '{"status":["SUCCESS"]}', '"FAILURE"',
+    } do
+      assert.is_nil((read(body)), body)
     end
   end)
 

@@ -49,12 +49,13 @@ describe("an outbox confirms", function()
     end
   end
 
-  -- The device's requests, a letter each: a telemetry post, a marker or another attribute, a read.
+  -- The device's requests, a letter each: a telemetry post, an empty one, a marker or another attribute, a read.
   local function letters()
     local list = {}
     for _, request in ipairs(e:requests()) do
       if request.target:find(token, 1, true) then
-        list[#list + 1] = request.method == "GET" and "r" or request.target:find "/telemetry$" and "t" or "m"
+        list[#list + 1] = request.method == "GET" and "r" or request.target:find "/attributes$" and "m"
+          or request.body == "" and "p" or "t"
       end
     end
     return table.concat(list)
@@ -524,14 +525,14 @@ describe("an outbox confirms", function()
     e:clear()
     fill(outbox, 6, 6)
     assert.is_true(outbox:drain { deadline = 20 }) -- tried, and given up at once
-    assert.equal("tmr", letters())
+    assert.equal("tmrp", letters())
     assert.truthy(outbox:stats().confirm:find "does not keep")
     outbox:close()
     outbox = open()
     e:clear()
     fill(outbox, 7, 7)
     assert.is_true(outbox:drain { deadline = 20 }) -- likewise
-    assert.equal("tmr", letters())
+    assert.equal("tmrp", letters())
     e:set { keeps_attributes = true }
     tb.sleep(0.2)
     fill(outbox, 8, 8)
@@ -557,7 +558,7 @@ describe("an outbox confirms", function()
     e:clear()
     fill(outbox, 4, 4)
     assert.is_true(outbox:drain { deadline = 20 })
-    assert.equal("tmr", letters())
+    assert.equal("tmrp", letters())
     assert.truthy(outbox:stats().confirm:find "does not keep")
     outbox:close()
     await(function() return e:attributes(token, "client").outbox_marker.value ~= before end)
@@ -593,10 +594,30 @@ describe("an outbox confirms", function()
       local outbox <close> = open()
       fill(outbox, 1, 5)
       assert.is_true(outbox:drain { deadline = 30 })
-      assert.truthy(outbox:stats().confirm:find "refuses")
+      assert.truthy(outbox:stats().confirm:find "somebody on the way answers")
       assert.equal(5, #place:arrived(5))
     end)
   end
+
+  it("nothing where somebody else answers all posts with an empty 200", function()
+    confirm.marker_timeout = 0.1
+    local outbox <close> = open()
+    fill(outbox, 1, 5)
+    local found
+    dev:listen(function(_, err)
+      found = found or err and err.message:find("the answer of an empty post is a 200", 1, true)
+    end)
+    e:fault { method = "POST", path = token, how = "status", status = 200, body = "" }
+    e:fault { method = "GET", path = token, how = "status", status = 200, body = "{}" }
+    local deadline = tb.now() + 20000
+    repeat assert.is_nil((outbox:drain { deadline = 0.5 })) until found or tb.now() > deadline
+    assert.truthy(found)
+    e:clear_faults()
+    confirm.marker_timeout = 1
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.is_true(outbox:stats().confirm)
+    assert.equal(5, #place:arrived(5))
+  end)
 
   it("as it did without, where the server keeps no more client attributes and shows the last it has kept", function()
     confirm.marker_timeout = 0.1
@@ -807,7 +828,7 @@ describe("the chain of exchanges", function()
     local now, waits = 1, {}
     for n = 2, 10 do
       for _ = 1, 30 do send(n) end
-      assert.is_nil(self:refuse(now))
+      self:refuse(now)
       assert.same({}, self:take_stale())
       waits[#waits + 1] = self.mark_at - now
       now = self.mark_at
@@ -821,45 +842,60 @@ describe("the chain of exchanges", function()
     for _, item in ipairs(mark(now)) do confirmed = confirmed + item.records end
     assert.equal(9 * 30 + 30, confirmed)
     send(12)
-    assert.is_nil(self:refuse(now))
+    self:refuse(now)
     assert.equal(1, self.mark_at - now)
   end)
 
   it("is given up when markers are refused between posts that pass, and not when posts are refused as well", function()
-    local function refused_between(before, after)
+    local function refused_between(before, after, cause)
       if before then send(1) else self:failed() end
-      local sent = self:refuse(0)
+      self:refuse(0, cause)
       if after then send(1) else self:failed() end
-      return sent
+      return (self:next(0, "more")) == "prove"
     end
     for _ = 1, 100 do
-      assert.is_nil(refused_between(true, true))
-      assert.is_nil(refused_between(true, false))
-      assert.is_nil(refused_between(false, true))
+      assert.is_false(refused_between(true, true))
+      assert.is_false(refused_between(true, false))
+      assert.is_false(refused_between(false, true))
+    end
+    for n = 1, 2 do
+      for _ = 1, 4 do assert.is_false(refused_between(true, true, "foreign")) end
+      assert.is_true(refused_between(true, true, "foreign"))
+      if n == 1 then self:go_on() end -- it was somebody else who took the posts
     end
     assert.is_true(self.on)
-    for _ = 1, 4 do assert.is_nil(refused_between(true, true)) end
-    assert.is_table(refused_between(true, true))
+    local sent, is_new = self:give_up(0)
+    assert.same({ true, true, false }, { sent[1] ~= nil, is_new, self.on })
+    assert.truthy(self.problem:find "somebody on the way answers")
+    assert.is_nil((self:next(299, "more")))
     assert.is_false(self.on)
+    self:next(300, "more") -- somebody else may be gone by then
+    assert.is_true(self.on)
+    assert.is_true(refused_between(true, true))
+    assert.is_false(select(2, self:give_up(300)))
+    self:next(3899, "more")
+    assert.is_false(self.on)
+    self:next(3900, "more")
+    assert.is_true(self.on)
   end)
 
   it("has what is sent go again only after three refusals that may be accidents", function()
     self:passed({ first = 1, last = 1, records = 1 }, 10, 0)
     for n = 1, 3 do
-      self:refuse(n, true)
+      self:refuse(n, "unclear")
       assert.is_nil(self.stale[1])
       assert.is_true(self.mark_at > n)
     end
-    self:refuse(4, true)
+    self:refuse(4, "unclear")
     assert.equal(1, self.stale[1].records)
   end)
 
   it("has what is sent go again where nothing else would show whether posts pass", function()
     send(1)
-    assert.is_nil(self:refuse(0))
+    self:refuse(0)
     assert.is_nil((self:next(0.5, "more")))
     assert.same({ "wait", 1 }, { self:next(0.5, "final") })
-    assert.is_nil(self:refuse(1))
+    self:refuse(1)
     assert.equal("again", (self:next(1, "final")))
     assert.equal(1, #self:take_stale())
     send(1)
@@ -893,7 +929,8 @@ describe("the chain of exchanges", function()
     for now = 1, 5000 do
       if select(2, self:read(now, now)) then told = told + 1 end
       if (self:next(now, "final")) == "missed" then
-        assert.is_nil(self:miss(now))
+        self:miss()
+        assert.is_nil(self.suspicion)
         self:take_stale()
         send(1)
         self:next_value()
@@ -904,10 +941,11 @@ describe("the chain of exchanges", function()
     assert.is_true(self.on)
     for now = 5001, 8000 do
       self:read(now, 5000)
-      if (self:next(now, "final")) == "missed" and self:miss(now) then break end
+      if (self:next(now, "final")) == "missed" then self:miss() end
+      if self.suspicion then break end
       if not self.outstanding then self:marked(now, self.breaks) end
     end
-    assert.is_false(self.on)
+    assert.truthy(self.suspicion)
   end)
 
   it("posts a marker again ever later while somebody else writes the attribute, never for a table there", function()

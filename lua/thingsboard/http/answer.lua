@@ -11,11 +11,10 @@ local answer = {}
 -- body's value, or nil and why it cannot be ThingsBoard's. Some have `bare`, the set of statuses that ThingsBoard sends
 -- without a body, `meanings`, texts by status, and `attachment`, whether its 200 is marked as an attachment.
 
--- 401: unknown token. 408: a request that took too long. 406: an Accept header without JSON. 500: a bad value, a rate
--- limit or an internal failure. The others are a gateway's, which says only that it could not deliver.
-local bare = {
-  [401] = true, [406] = true, [408] = true, [429] = true, [500] = true, [502] = true, [503] = true, [504] = true,
-}
+-- 401: unknown token. 408: a request that took too long. 500: a bad value, a rate limit or an internal failure. The
+-- others are a gateway's, which says only that it could not deliver. ThingsBoard has a bare 406 as well, but for an
+-- Accept header, which no request of ours has.
+local bare = { [401] = true, [408] = true, [429] = true, [500] = true, [502] = true, [503] = true, [504] = true }
 local bare_of_package = setmetatable({ [400] = true, [404] = true }, { __index = bare })
 
 local function decode(body)
@@ -30,6 +29,11 @@ answer.nothing = {
     if body == "" then return true end
     return nil, "the answer of a post has a body, which ThingsBoard's never has"
   end,
+}
+
+--- A post that ThingsBoard refuses: no 200.
+answer.refusal = {
+  read = function() return nil, "the answer of an empty post is a 200, which ThingsBoard's never is" end,
 }
 
 --- Any JSON: the answer of a rule chain.
@@ -65,15 +69,19 @@ end
 local provisioning_statuses = { SUCCESS = true, NOT_FOUND = true, FAILURE = true }
 
 --- The answer to a request for credentials: an object with one of these statuses, which have another name in the
--- server's older documentation, and with the kind of the credentials if there are any.
+-- server's older documentation, and with the kind of the credentials or the reason why there are none.
 answer.provisioning = {
   read = function(body)
     local value, reason = decode(body)
     if value == nil then return nil, reason end
     if json.is_object(value) then
-      value.status = value.status or value.provisionDeviceStatus
-      local complete = value.status ~= "SUCCESS" or type(value.credentialsType) == "string"
-      if provisioning_statuses[value.status] and complete then return value end
+      local status = value.status or value.provisionDeviceStatus
+      local said = value[status == "SUCCESS" and "credentialsType" or "errorMsg"]
+      local is_bare = status ~= "SUCCESS" and not value.status -- the older form has no reason
+      if provisioning_statuses[status] and (type(said) == "string" or is_bare) then
+        value.status = status
+        return value
+      end
     end
     return nil, "the answer has no status of provisioning, or no credentials"
   end,

@@ -20,6 +20,9 @@
 -- While there is more to send, a marker follows every ten posts or every 2 MiB, and no more than two stretches are sent
 -- before the older one's marker has been read. When records trickle, markers and reads are a tenth of the posts; but
 -- what was sent before a pause is confirmed within a quarter of an hour.
+--
+-- Where markers do not come back though posts pass, they are given up, but only once it is proved that the server takes
+-- the posts. Somebody else may answer all of them with an empty 200, and keeps no markers either.
 -- @module thingsboard.outbox.confirm
 local chain = require "thingsboard.outbox.chain"
 local core = require "thingsboard.core"
@@ -37,13 +40,17 @@ local REFUSALS_KEPT, REFUSALS, LONGEST_WAIT = 9, 4, 60
 local ACCIDENTS = 3 -- refusals without words, of a marker and nothing else, before what is sent goes again
 local OVERWRITES = 3 -- of somebody's, before that is said: markers of an earlier process may come late
 local TIMES_KEPT, TIMES = 31, 2 -- times `marker_timeout` without a marker that comes back, before there are none, alike
+-- Why there are none.
+local WITHOUT = "the server does not keep client attributes, by which it would show what it has stored"
+local REFUSED = "the server refuses the client attribute by which it would show what it has stored"
+local FOREIGN = "somebody on the way answers where the server would show what it has stored, by a client attribute"
 
 --- Seconds after which a marker that has not come back is lost; the next one gets twice as many. A server may be behind
 -- by half a minute when it is well.
 confirm.marker_timeout = 60
 
---- Seconds until markers that were given up are tried again.
-confirm.try_after = 3600
+--- Seconds until markers that were given up are tried again, and where that was for somebody else's answers.
+confirm.try_after, confirm.try_soon = 3600, 300
 
 --- Seconds without a post before what trickles is confirmed beyond its share, and since the last marker.
 confirm.idle_after, confirm.idle_every = 5, 900
@@ -58,6 +65,7 @@ function confirm.new(on)
   local value = math.random(1 << 50) ~ core.now() << 9
   return setmetatable({
     on = on,
+    suspicion = nil, -- why they are to be given up, in words, once it is proved that the server takes the posts
     problem = nil, -- why they are not used any more, in words
     try_at = 0, -- when they are tried again
     before = value, value = value, -- all values of this process's markers come after the one; the other is the last
@@ -183,11 +191,13 @@ end
 -- @tparam string mode `more`: there is more to send; `idle`: there is nothing to send now; `final`: nothing will come,
 -- or what is sent takes room that is needed
 -- @treturn ?string `mark`: post a marker; `read`: read it; `again`: send again what `take_stale` gives; `missed`: a
--- marker is lost, see `miss`; `wait`; nil: nothing
+-- marker is lost, see `miss`; `prove` that the server takes the posts, for markers are to be given up; `wait`; nil:
+-- nothing
 -- @treturn ?number until when to wait, seconds of the monotonic clock
 function confirm:next(now, mode)
   if self.problem and now >= self.try_at then self.on = true end
   if not self.on then return nil end
+  if self.suspicion then return "prove" end
   if self.at_once then return "again" end
   if mode ~= "more" then self.in_row = 0 end
   if self.outstanding then
@@ -297,43 +307,48 @@ function confirm:read(now, value)
   return confirmed
 end
 
--- Gives markers up. From time to time one more is tried; where that fails as well, they are given up at once.
+--- Markers are to be given up, and the server does take the posts. From time to time one more marker is tried; where
+-- that fails as well, they are given up at once.
+-- @tparam number now seconds of the monotonic clock
 -- @treturn table all that was sent: nothing will confirm it
 -- @treturn boolean whether that is new
-local function give_up(self, now, problem)
+function confirm:give_up(now)
   self:broke(true)
   local is_new = not self.problem
-  self.on, self.problem, self.try_at = false, problem, now + confirm.try_after
+  self.on, self.problem, self.suspicion = false, self.suspicion, nil
+  self.try_at = now + (self.problem == FOREIGN and confirm.try_soon or confirm.try_after)
   return self:take_stale(), is_new
 end
 
+--- Markers were to be given up, and somebody else takes the posts: all that is sent is sent again, and markers are
+-- used as before.
+function confirm:go_on()
+  self.suspicion, self.refused, self.in_question, self.waited, self.missed = nil, 0, 0, 0, 0
+  self:broke(true)
+end
+
 --- A marker has not come back in time: what is sent is sent again. Where none has for long, though all else passes,
--- markers are given up.
--- @tparam number now seconds of the monotonic clock
--- @treturn ?table then, all that was sent
--- @treturn ?boolean whether that is new
-function confirm:miss(now)
-  local without = is_without(self)
+-- markers are to be given up.
+function confirm:miss()
+  if is_without(self) then self.suspicion = WITHOUT end
   self.missed = self.missed + 1
   self:broke(true)
-  if not without then return nil end
-  return give_up(self, now, "the server does not keep client attributes, by which it would show what it has stored")
 end
 
 --- A marker was refused, or to show it; not by an answer that speaks of a limit. It is tried again later. When that is
 -- refused, too, and nothing was posted in between, what is sent goes again, to see whether posts pass. Where they do,
--- markers are given up in the end.
+-- markers are to be given up in the end.
 -- @tparam number now seconds of the monotonic clock
--- @tparam ?boolean is_unclear the server has said nothing of the cause, which may be an accident
--- @treturn ?table then, all that was sent
--- @treturn ?boolean whether that is new
-function confirm:refuse(now, is_unclear)
+-- @tparam ?string cause `unclear`: the server has said nothing of the cause, which may be an accident; `foreign`:
+-- somebody else has answered
+function confirm:refuse(now, cause)
   if self.refused >= (self.is_kept and REFUSALS_KEPT or REFUSALS) then
-    return give_up(self, now, "the server refuses the client attribute by which it would show what it has stored")
+    self.suspicion = cause == "foreign" and FOREIGN or REFUSED
+    return
   end
   self.mark_at = now
   self.in_question = self.in_question + 1
-  if self.in_question > (is_unclear and ACCIDENTS or 1) then
+  if self.in_question > (cause == "unclear" and ACCIDENTS or 1) then
     self:broke(true)
   else
     self.mark_at = now + math.min(LONGEST_READ * 2 ^ self.refused, LONGEST_WAIT)

@@ -138,10 +138,9 @@ end
 
 --- Markers are given up: it is said once, and what was sent is taken for stored, as without markers.
 -- @tparam table outbox
--- @tparam ?table items of `thingsboard.outbox.confirm`; nil: they are not given up
--- @tparam ?boolean is_new they were not given up before
+-- @tparam table items of `thingsboard.outbox.confirm`
+-- @tparam boolean is_new they were not given up before
 function outcome.without_markers(outbox, items, is_new)
-  if not items then return end
   if is_new then
     warn("thingsboard: outbox: ", outbox.confirm.problem, "; what is sent is not confirmed any more")
   end
@@ -251,7 +250,7 @@ local function refused(outbox, post, err, now)
   local cause = (is_unclear or is_sample) and "unclear" or "itself"
   if outbox.pace:refused(now, refused_points(post, err), cause) then outbox.doubts:disturb(now) end
   if is_sample then return end
-  if post.kind == "marker" then return outcome.without_markers(outbox, outbox.confirm:refuse(now, is_unclear)) end
+  if post.kind == "marker" then return outbox.confirm:refuse(now, is_unclear and "unclear" or nil) end
   if is_unclear and may_be_accident(outbox, post) then return end
   learn_form(outbox, post, false)
   search(outbox, post, err, now)
@@ -292,9 +291,7 @@ end
 local function outage(outbox, post, err, now)
   if post.doubt and err.kind == "answer" then outbox.doubts:refused(post, now, err.message, false) end
   outbox.doubts:disturb(now)
-  if post.kind == "marker" and err.kind == "answer" then
-    return outcome.without_markers(outbox, outbox.confirm:refuse(now))
-  end
+  if post.kind == "marker" and err.kind == "answer" then return outbox.confirm:refuse(now, "foreign") end
   -- The first of somebody's after one that has passed may tell of a limit, whatever it says.
   if err.kind == "answer" and outbox.pause:is_over() then outbox.pace:refused(now, 0) end
   outbox.retry_at = now + outbox.pause:next()

@@ -125,9 +125,25 @@ local function read_marker(outbox, deadline)
     outbox.retry_at = now + outbox.pause:next()
     return true
   end
-  local is_unclear = answers.is_unclear(err)
-  outbox.pace:refused(now, 0, is_unclear and "unclear" or nil)
-  if action ~= "limited" then outcome.without_markers(outbox, outbox.confirm:refuse(now, is_unclear)) end
+  local unclear = answers.is_unclear(err) and "unclear" or nil
+  outbox.pace:refused(now, 0, unclear)
+  if action ~= "limited" then outbox.confirm:refuse(now, err.kind == "answer" and "foreign" or unclear) end
+  return true
+end
+
+-- Markers are to be given up. An empty post shows whether the server takes the posts: it refuses that one in its own
+-- words, and nothing comes of it.
+local function prove(outbox, deadline)
+  local _, err = exchange_with(outbox, "POST", "/telemetry", "", 0, answer.refusal, deadline)
+  if outbox.closed then return false end
+  if err.status == 400 and err.kind == "http" then
+    outcome.without_markers(outbox, outbox.confirm:give_up(core.monotonic()))
+    return true
+  end
+  outbox.err = err
+  outbox.confirm:go_on()
+  if answers.action(err) == "ended" then return false, err end
+  outbox.retry_at = core.monotonic() + outbox.pause:next()
   return true
 end
 
@@ -189,6 +205,7 @@ end
 --   read  the marker
 --   again what was sent and could not be confirmed waits again
 --   missed the marker has not come back
+--   prove that the server takes the posts
 --   ask   for the time
 --   done  with the error, if there is one
 local function next_step(outbox, deadline)
@@ -209,11 +226,11 @@ local function next_step(outbox, deadline)
   if first and post and not trial then outbox.turn = outbox.turn - 1 end -- it stays its turn
   if first == "again" or first == "missed" then return first end
   if first == "wait" and post then return "wait", confirm_at, outbox.wake end
-  if first == "mark" or first == "read" then
+  if first == "mark" or first == "read" or first == "prove" then
     post = first == "mark" and batches.marker(outbox) or nil
     local at = math.max(budget_at(outbox, post and 1 or 0), outbox.pace.next_at)
     if at > now then return "wait", at, outbox.wake end
-    if first == "read" then return "read" end
+    if first ~= "mark" then return first end
   end
   if post then
     local at = math.max(budget_at(outbox, post.points), outbox.pace.next_at)
@@ -262,7 +279,9 @@ local function loop(outbox, deadline)
     elseif step == "again" then
       outcome.send_again(outbox, outbox.confirm:take_stale())
     elseif step == "missed" then
-      outcome.without_markers(outbox, outbox.confirm:miss(core.monotonic()))
+      outbox.confirm:miss()
+    elseif step == "prove" then
+      going, err = prove(outbox, deadline)
     elseif step == "ask" then
       going, err = ask_time(outbox, deadline)
     else

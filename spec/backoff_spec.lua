@@ -24,4 +24,20 @@ describe("backoff", function()
     end
     assert.is_true(low > 20 and high > 20)
   end)
+
+  it("doubles its ceiling, and is over once it is reset", function()
+    local waits, ceilings = backoff.new(1, 10), {}
+    assert.is_true(waits:is_over())
+    for n = 1, 6 do
+      waits:next()
+      ceilings[n] = waits.ceiling
+      assert.is_false(waits:is_over())
+    end
+    assert.same({ 2, 4, 8, 10, 10, 10 }, ceilings)
+    assert.is_false(waits.least)
+    waits.least = 4
+    waits:reset()
+    assert.is_true(waits:is_over())
+    assert.is_false(waits.least)
+  end)
 end)

@@ -63,15 +63,44 @@ describe("an error", function()
       end
     end)
 
+    -- The words of an error between the method's name and the status.
+    local function words_of(err)
+      local words = err.message:match("^request_attributes: (.*) %(status " .. err.status .. "%)")
+      assert.truthy(words, err.message)
+      return words
+    end
+
     it("says what it means, and what may help", function()
+      local said = {}
       for status, words in pairs {
-        [401] = "check it, and that the device's credentials are an access token",
-        [404] = "check the url", [413] = "send less at once", [429] = "send less often", [500] = "for a rate limit",
-        [301] = "give the url that it redirects to", [308] = "give the url that it redirects to",
-        [418] = "the server refused",
+        [400] = "did not understand", [403] = "forbids it", [404] = "check the url",
+        [401] = "check it, and that the device's credentials are an access token", [408] = "no result in time",
+        [413] = "send less at once", [429] = "send less often", [500] = "for a rate limit",
+        [502] = "behind the gateway does not answer", [503] = "or got no result in time",
+        [504] = "did not answer in time", [301] = "give the url that it redirects to", [418] = "the server refused",
       } do
-        assert.truthy(answered(status).message:find(words, 1, true), words)
-        assert.truthy(answered(status).message:find("(status " .. status .. ")", 1, true))
+        local meaning = words_of(answered(status))
+        assert.truthy(meaning:find(words, 1, true), meaning)
+        assert.is_nil(said[meaning], meaning)
+        said[meaning] = true
+      end
+      for _, status in ipairs { 302, 303, 307, 308 } do assert.is_true(said[words_of(answered(status))], status) end
+    end)
+
+    it("says what it means where it is somebody else's", function()
+      for status, words in pairs {
+        [401] = "a proxy or portal on the way asks for credentials", [407] = "a proxy asks for credentials",
+        [413] = "too large for a proxy", [429] = "a proxy on the way says that there are too many",
+        [502] = "behind it does not answer", [503] = "the server is not available",
+        [504] = "behind it did not answer in time", [418] = "somebody else answered",
+        [301] = "give the url that it redirects to", [302] = "give the url that it redirects to",
+        [303] = "give the url that it redirects to", [307] = "give the url that it redirects to",
+        [308] = "give the url that it redirects to",
+      } do
+        local err = answered(status, "blocked")
+        assert.same({ "answer", true }, { err.kind, err.retryable })
+        assert.truthy(words_of(err):find(words, 1, true), err.message)
+        assert.truthy(err.message:find("): blocked", 1, true), err.message)
       end
     end)
 

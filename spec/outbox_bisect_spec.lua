@@ -1,5 +1,7 @@
--- The outbox's search for a bad record, its trials of one, and its sets of records, each without a server.
+-- The outbox's search for a bad record, its trials of one, its sets of records and its limits, each without a server.
 local bisect = require "thingsboard.outbox.bisect"
+local budget = require "thingsboard.outbox.rate_limit"
+local core = require "thingsboard.core"
 local doubts = require "thingsboard.outbox.doubts"
 local pace = require "thingsboard.outbox.pace"
 local ranges = require "thingsboard.outbox.ranges"
@@ -87,6 +89,30 @@ describe("the search for a bad record", function()
     self:refused(1, 64, 64)
     self:refused(1, 32, 32)
     assert.same({ 1, 32, 1 }, { self:next() }) -- after two refusals one alone
+    self = bisect.new()
+    self:refused(1, 64, 64)
+    assert.same({ 1, 64, 32 }, { self:next() })
+    self:refused(1, 32, 32)
+    assert.same({ 1, 32, 1 }, { self:next() })
+    assert.is_false(self:refused(60, 70, 11)) -- from elsewhere
+    assert.is_false(self:refused(0, 8, 9))
+    assert.is_true(self:refused(60, 60, 1))
+    assert.same({ 1, 32, 1 }, { self:next() })
+    assert.is_false(self:refused(31, 32, 2)) -- a part of it
+    assert.same({ 31, 32, 1 }, { self:next() })
+  end)
+
+  it("has no bound after a batch of 4,096 has passed, where each is twice as large as the one before", function()
+    local self, rooms = bisect.new(), {}
+    self:refused(1, 1, 1)
+    for n = 1, 14 do
+      rooms[n] = self:room()
+      self:passed(1, rooms[n], rooms[n])
+    end
+    assert.same({ 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, math.huge }, rooms)
+    self:refused(1, 1, 1)
+    self:passed(1, 4095, 4095)
+    assert.equal(8190, self:room())
   end)
 end)
 
@@ -125,12 +151,18 @@ describe("what is in doubt", function()
     return verdict, now - from
   end
 
+  -- Trials that count, until they are a proof; how long each has waited.
+  local function proof()
+    local waits = {}
+    repeat
+      local verdict, waited = trial(true, false, true)
+      waits[#waits + 1] = waited
+    until verdict or #waits > 9
+    return waits
+  end
+
   it("is proved by four trials, a minute before the last, in less than two minutes", function()
-    for _ = 1, 3 do assert.is_nil((trial(true, false, true))) end
-    local verdict, waited = trial(true, false, true)
-    assert.equal("proved", verdict)
-    assert.is_true(waited >= 60)
-    assert.is_true(now < 100)
+    assert.same({ 0, 4, 8, 65 }, proof())
   end)
 
   it("is not in doubt any more when it passes", function()
@@ -144,18 +176,14 @@ describe("what is in doubt", function()
     trial(true, false, false)
     for _ = 1, 5 do assert.is_nil((trial(true, false, true))) end
     self:disturb(now)
-    for _ = 1, 5 do assert.is_nil((trial(true, false, true))) end
-    local verdict, waited = trial(true, false, true)
-    assert.equal("proved", verdict)
-    assert.is_true(waited >= 60)
+    assert.same({ 65, 2, 2, 4, 8, 65 }, proof())
     assert.is_true(entry.disturbed)
   end)
 
   it("takes six trials from the first on where something that was refused has passed", function()
     self:remove(entry)
     self:add("records", 8, 2, 30, "refused", now, true)
-    for _ = 1, 5 do assert.is_nil((trial(true, false, true))) end
-    assert.equal("proved", (trial(true, false, true)))
+    assert.same({ 1, 2, 2, 4, 8, 65 }, proof())
   end)
 
   it("is tried though things go on being refused", function()
@@ -184,10 +212,9 @@ describe("what is in doubt", function()
   end)
 
   it("waits at most a quarter of an hour between trials", function()
-    for _ = 1, 20 do
-      local _, waited = trial(false, false, true)
-      assert.is_true(waited <= 900)
-    end
+    local longest = 0
+    for _ = 1, 30 do longest = math.max(longest, (select(2, trial(true, false, false)))) end
+    assert.equal(900, longest)
   end)
 
   it("gets a sample of its size, by copies of what has passed", function()
@@ -195,6 +222,87 @@ describe("what is in doubt", function()
     local body, points = self:sample_for(entry)
     assert.equal('[{"n":1},{"n":1},{"n":1},{"n":1},{"n":1}]', body)
     assert.equal(5, points)
+    entry.points, entry.bytes = 3, 10
+    assert.equal('[{"n":1},{"n":1},{"n":1}]', (self:sample_for(entry)))
+    entry.points, entry.bytes = 0, 0 -- its size does not matter
+    self.object = nil
+    assert.equal('{"n":1}', (self:sample_for(entry)))
+  end)
+
+  it("gets a thousand copies at most: a larger one is tried without a sample, until there is one for it", function()
+    self:remove(entry)
+    for _, sizes in ipairs { { { 2, 7000 }, { 2, 7001 } }, { { 1000, 7 }, { 1001, 7 } } } do
+      local most, more = table.unpack(sizes)
+      self.records, self.object = nil, nil
+      self:keep_sample({ text = '{"n":1}', records = 1, points = 1, bytes = 7 }, now)
+      local large = self:add("records", 8, most[1], most[2], "refused", now)
+      now = self:due()
+      assert.same({ large, "before" }, { self:next(now) })
+      self:remove(large)
+      large = self:add("records", 9, more[1], more[2], "refused", now)
+      assert.is_true(self:wants_sample())
+      self:keep_sample({ text = '{"":1}', records = 1, points = 1, bytes = 6 }, now) -- which is too small as well
+      assert.is_nil((self:next(now)))
+      now = self:due()
+      assert.same({ large, "alone" }, { self:next(now) })
+      self:remove(large)
+      assert.is_nil(self:due())
+    end
+  end)
+
+  it("gets the smallest sample there is, and of single records that with most points", function()
+    local function sample(records, points, bytes)
+      local made = { text = "x", records = records, points = points, bytes = bytes }
+      self:keep_sample(made, now)
+      return made
+    end
+    self.records, self.object = nil, nil
+    local first = sample(3, 3, 40)
+    assert.same({ first }, { self.records, self.object })
+    local smaller = sample(2, 9, 20)
+    sample(2, 2, 30)
+    sample(2, 2, 20)
+    assert.equal(smaller, self.records)
+    assert.is_nil(self.object)
+    sample(1, 1, 50)
+    local most = sample(1, 3, 60)
+    sample(1, 2, 20)
+    sample(1, 3, 20)
+    assert.equal(most, self.object)
+    assert.equal(smaller, self.records)
+  end)
+
+  it("waits no longer than from now on when another process takes it up, and what had counted counts", function()
+    self:remove(entry)
+    self:disturb(now) -- before that
+    local taken = self:take_up({ kind = "records", id = 8, points = 1, bytes = 7, counted = 3, disturbed = false,
+      wait = 60, at = 1e9 }, 10)
+    assert.equal(70, taken.at)
+    now = 70
+    assert.equal("proved", (trial(true, false, true)))
+    self:remove(taken)
+    assert.equal(20, self:take_up({ kind = "records", id = 9, points = 1, bytes = 7, counted = 0, disturbed = false,
+      wait = 60, at = 20 }, 10).at)
+  end)
+
+  it("is to be noted after each change", function()
+    local function changes()
+      local changed = self.changed
+      self.changed = false
+      return changed
+    end
+    assert.is_false(doubts.new(1, 300, '"sample"').changed)
+    assert.is_true(changes())
+    assert.is_false(changes())
+    trial(true, false, true)
+    assert.is_true(changes())
+    self:disturb(now)
+    assert.is_true(changes())
+    self:remove(entry)
+    assert.is_true(changes())
+    self:remove(entry) -- once
+    assert.is_false(changes())
+    assert.equal(0, self.count)
   end)
 
   it("gets a record with as many points, spaces to its size, and no list where the server takes none", function()
@@ -202,6 +310,9 @@ describe("what is in doubt", function()
     local body, points = self:sample_for(entry)
     assert.equal('{"n":1,"m":2}' .. (" "):rep(17), body)
     assert.equal(2, points)
+    entry.points = 1
+    assert.equal(body, (self:sample_for(entry)))
+    entry.points = 2
     self.lists = false
     assert.equal(body, (self:sample_for(entry)))
     now = now + 1
@@ -219,6 +330,10 @@ describe("what is in doubt", function()
     assert.equal(1, points)
     attribute = self:add("attributes", '"b"', 1, 0, "too large", now)
     assert.equal('{"sample":"x"}', (self:sample_for(attribute)))
+    local other = doubts.new(1, 300, '"sample"') -- without a sample for records
+    other:add("attributes", '"a"', 1, 30, "refused", now)
+    assert.equal("before", (select(2, other:next(1))))
+    assert.is_false(other:wants_sample())
   end)
 
   it("shares the sample between two trials where nothing else is posted between them", function()
@@ -303,6 +418,57 @@ describe("the pace", function()
     assert.equal(0, self.next_at)
   end)
 
+  it("knows of a limit until nothing limits it any more", function()
+    local self, most = pace.new(300), { points = 1000, bytes = 100000 }
+    assert.same({ 0, math.huge }, { self.next_at, self.rate })
+    self:refused(0, 0) -- not for its points
+    self:prove(true)
+    assert.same({ posts = 10 }, self:found())
+    for _ = 1, 89 do self:passed(0, most) end
+    assert.same({ posts = 99 }, self:found())
+    self:passed(0, most)
+    assert.is_nil(self:found())
+    self:refused(0, 1)
+    self:prove(true)
+    for _ = 1, 90 do self:passed(0, most) end
+    assert.same({ points = 361 }, self:found())
+    for _ = 1, 160 do self:passed(0, most) end
+    assert.is_nil(self:found())
+    self:refused(0, 2 * 996)
+    self:prove()
+    self:passed(0, most) -- as many points as there may be
+    assert.same({ posts = 11 }, self:found())
+    for _ = 1, 90 do self:passed(0, most) end
+    for _ = 1, 2 do self:refused(0, 1, "unclear") end
+    assert.equal(10, self.rate) -- that accidents were proved is forgotten as well
+  end)
+
+  it("is no faster than the longest wait allows, and spreads the posts", function()
+    local self = pace.new(5)
+    for _ = 1, 20 do self:refused(0, 1) end
+    assert.equal(0.2, self.rate)
+    local least, longest = math.huge, 0
+    for _ = 1, 300 do
+      self:refused(100, 1)
+      least, longest = math.min(least, self.next_at), math.max(longest, self.next_at)
+    end
+    assert.is_true(least >= 102.5 and least < 102.9 and longest > 104.6 and longest <= 105, least .. " " .. longest)
+  end)
+
+  it("falls where all is refused for what it is, after sixteen times in a row", function()
+    local self = pace.new(300)
+    for _ = 1, 16 do assert.is_false(self:refused(5, 600, "itself")) end
+    assert.same({ math.huge, math.huge, 0 }, { self.rate, self.points, self.next_at })
+    for _ = 1, 2 do
+      assert.is_false(self:refused(5, 600, "itself"))
+      assert.same({ 10, math.huge }, { self.rate, self.points })
+      assert.is_true(self.next_at >= 5.05 and self.next_at <= 5.1)
+    end
+    self:refused(5, 0)
+    self:refused(5, 600, "itself")
+    assert.equal(5, self.rate)
+  end)
+
   it("does not fall for refusals without words that come now and then", function()
     local self, most = pace.new(300), { points = 1000, bytes = 100000 }
     self:refused(0, 600)
@@ -322,28 +488,34 @@ describe("the pace", function()
   end)
 
   it("falls slowly for refusals without words in a row, until there are many", function()
-    local self = pace.new(300)
-    for _ = 1, 16 do
+    local self, rates, wanted = pace.new(300), {}, { math.huge, 10, 5, 2.5 }
+    for n = 1, 22 do
       self:refused(0, 600, "unclear")
-      assert.is_true(self.rate >= 2)
+      rates[n] = self.rate
     end
-    for _ = 1, 16 do self:refused(0, 600, "unclear") end
-    assert.equal(0.1, self.rate)
-    self:refused(0, 600, "unclear")
-    assert.equal(0.1, self.rate)
+    for n = 5, 22 do wanted[n] = ({ [17] = 1, [18] = 0.5, [19] = 0.25, [20] = 0.125 })[n] or n > 20 and 0.1 or 2 end
+    assert.same(wanted, rates)
   end)
 
   it("makes posts smaller that are too large, and lets them grow again, to what is allowed", function()
     local self, most = pace.new(300), { points = 1000, bytes = 100000 }
     self:too_large(64000)
     assert.equal(32000, self.bytes)
-    for _ = 1, 63 do self:passed(0, most) end
+    self:passed(0, most)
+    assert.equal(32500, self.bytes)
+    for _ = 1, 62 do self:passed(0, most) end
     assert.is_true(self.bytes > 60000 and self.bytes < 64000)
     self:too_large(self.bytes)
     self:too_large(1)
     assert.equal(1, self.bytes)
-    for _ = 1, 100000 do self:passed(0, most) end
-    assert.equal(math.huge, self.bytes)
+    self:passed(0, most)
+    assert.equal(2, self.bytes)
+    for _ = 1, 2 do -- as many as there may be, and more
+      self:too_large(64000)
+      most.bytes = most.bytes == 32500 and 32400 or 32500
+      self:passed(0, most)
+      assert.equal(math.huge, self.bytes)
+    end
     assert.is_nil(self:found())
   end)
 end)
@@ -351,6 +523,8 @@ end)
 describe("a set of records", function()
   it("is that of a model", function()
     math.randomseed(3)
+    local wrong = 0
+    local function hold(condition) if not condition then wrong = wrong + 1 end end
     for _ = 1, 100 do
       local set, model = ranges.new(), {}
       for _ = 1, 40 do
@@ -360,17 +534,64 @@ describe("a set of records", function()
         if add then set:add(first, last) else set:remove(first, last) end
         for n = first, last do model[n] = add or nil end
         local from, to = set:gap(0, 100)
-        for n = 0, from - 1 do assert.is_true(model[n]) end
+        for n = 0, from - 1 do hold(model[n]) end
         if from <= to then
-          for n = from, to do assert.is_nil(model[n]) end
-          assert.is_true(to == 100 or model[to + 1])
+          for n = from, to do hold(not model[n]) end
+          hold(to == 100 or model[to + 1])
         end
         for n = 0, 80 do
           local free, behind = set:gap(n, n)
-          assert.equal(model[n] ~= nil, free > behind)
+          hold((model[n] ~= nil) == (free > behind))
         end
-        for i = 2, #set do assert.is_true(set[i].first > set[i - 1].last + 1) end
+        for i = 2, #set do hold(set[i].first > set[i - 1].last + 1) end
       end
     end
+    assert.equal(0, wrong)
+  end)
+end)
+
+describe("a rate limit", function()
+  local monotonic <const> = core.monotonic
+  local now
+
+  before_each(function()
+    now = 100
+    core.monotonic = function() return now end
+  end)
+  after_each(function() core.monotonic = monotonic end)
+
+  it("counts what is sent from the answer on, until its time is over, for each of its bands", function()
+    local limit = budget.new "3:1, 4:10"
+    assert.equal(3, limit:room())
+    local done = limit:spend(2)
+    now = 200 -- it is in flight still
+    assert.equal(1, limit:room())
+    done()
+    now = 200.5
+    assert.equal(1, limit:room())
+    now = 201
+    assert.equal(2, limit:room())
+    limit:spend(2)()
+    assert.equal(0, limit:room())
+    local free_at = {}
+    for amount = 0, 5 do free_at[amount] = limit:free_at(amount) end
+    assert.same({ [0] = 0, 210, 210, 211, 211, 211 }, free_at) -- more than the limit goes when nothing is spent
+    now = 210
+    assert.equal(2, limit:room())
+    now = 211
+    assert.equal(3, limit:room())
+    for _, band in ipairs(limit) do assert.is_nil(next(band.spent)) end
+    assert.equal(0, limit:free_at(3))
+  end)
+
+  it("is none without a notation, and has to make sense", function()
+    local limit = budget.new(nil)
+    limit:spend(1000)
+    assert.equal(math.maxinteger, limit:room())
+    assert.equal(0, limit:free_at(1000))
+    for _, bad in ipairs { "", ",", "5", "5:", ":5", "0:1", "5:0", "-5:1", "5:1:2", "5:1,x", "5:1;6:2", "1e3:1" } do
+      assert.is_nil(budget.new(bad), bad)
+    end
+    assert.equal(1, budget.new("1:1"):room())
   end)
 end)

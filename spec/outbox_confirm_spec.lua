@@ -759,7 +759,8 @@ describe("the chain of exchanges", function()
     self:heard(200, true, now)
     self:take_stale()
     send(1)
-    for _, status in ipairs { 200, 400, 404, 408, 429, 500 } do self:heard(status, true, now) end
+    for _, status in ipairs { 200, 400, 404, 408, 429, 500, 501 } do self:heard(status, status, now) end
+    self:heard(nil, 429, now) -- somebody's limit
     assert.is_nil((self:next(now, "more")))
   end)
 
@@ -779,6 +780,8 @@ describe("the chain of exchanges", function()
     self:heard(200, true, 72) -- it was away for longer than it may
     assert.equal(breaks + 3, self.breaks)
     self:heard(502, true, 76)
+    assert.equal(breaks + 4, self.breaks)
+    self:heard(502, true, 86) -- after ten seconds, and no more
     assert.equal(breaks + 4, self.breaks)
   end)
 
@@ -801,9 +804,14 @@ describe("the chain of exchanges", function()
       lost = lost + 1
       self:lost_connections(lost)
     end
+    for _ = 1, 6 do lose() end
+    assert.equal(5, self.breaks)
+    send(1)
+    mark(1)
+    assert.equal(1, #mark(1)) -- from here on they are counted anew
     for _ = 1, 50 do lose() end
     local breaks = self.breaks
-    assert.equal(10, breaks)
+    assert.equal(15, breaks)
     send(1)
     lose()
     mark(1)
@@ -811,6 +819,10 @@ describe("the chain of exchanges", function()
     assert.equal(1, #mark(1))
     for _ = 1, 50 do lose() end
     assert.equal(breaks + 1, self.breaks)
+    self = confirm.new(true)
+    for _ = 1, 30 do self:lost_connections(lost) end -- no more were lost
+    for _ = 1, 50 do lose() end
+    assert.equal(10, self.breaks)
   end)
 
   it("does not hold what was in flight when it broke for unbroken", function()

@@ -1,3 +1,4 @@
+local backoff = require "thingsboard.http.backoff"
 local emulator = require "spec.support.emulator"
 local tb = require "thingsboard"
 
@@ -393,12 +394,31 @@ describe("RPC", function()
       dev:close()
       task:join()
     end)
+
+    it("gives up an answer that does not get through four times, and serves the next request", function()
+      stub(backoff, "new", { next = function() return 0.01 end, reset = function() end, ceiling = 0.01 })
+      finally(function() backoff.new:revert() end)
+      e:fault { path = "/rpc/0", how = "status", status = 503 }
+      local heard = 0
+      tb.spawn(function()
+        dev:serve_rpc({ m = function() heard = heard + 1 end }, { period = 1 })
+      end)
+      ask("m", "{}", { timeout = 1000 })
+      ask("m", "{}", { timeout = 20000 })
+      await(function() return heard == 2 end, 15)
+      dev:close()
+      tb.run()
+      local tries = 0
+      for _, request in ipairs(e:requests()) do tries = tries + (request.target:find "/rpc/0$" and 1 or 0) end
+      assert.equal(4, tries)
+    end)
   end)
 
   describe("to the server", function()
     it("returns what the rule chain replies", function()
       for text, value in pairs { ["5"] = 5, ['"x"'] = "x", ["[1,2.0]"] = { 1, 2.0 }, ["false"] = false,
-        ["null"] = tb.null,
+        ["null"] = tb.null, ['{"error":"other"}'] = { error = "other" },
+        ['{"error":"timeout","n":1}'] = { error = "timeout", n = 1 },
         ['{"big":9223372036854775807}'] = { big = math.maxinteger } } do
         e:on_client_rpc(text)
         local answer, err = dev:send_rpc "m"
@@ -423,8 +443,14 @@ describe("RPC", function()
       e:fault { path = "/rpc$", how = "status", status = 200, body = '{"error":"timeout"}', count = 1 }
       local answer, err = dev:send_rpc "m"
       assert.is_nil(answer)
-      assert.equal("timeout", err.kind)
+      assert.same({ "timeout", true }, { err.kind, err.retryable })
       assert.truthy(err.message:find("rule chain", 1, true))
+      for _, status in ipairs { 408, 500 } do
+        e:fault { path = "/rpc$", how = "status", status = status, seconds = 0.1, count = 1 }
+        err = select(2, dev:send_rpc "m")
+        assert.equal(status, err.status)
+        assert.equal(status == 408, err.message:find("rule chain", 1, true) ~= nil)
+      end
       e:set { async_timeout = 300, async_check = 100 }
       answer, err = dev:send_rpc "m"
       assert.is_nil(answer)

@@ -1,6 +1,9 @@
 -- What is missing outside, and must not end the service: a token, a server, a name, a disk.
 local cjson = require "cjson"
 local command = require "spec.support.command"
+local loop = require "thingsboard.loop"
+local patience = require "thingsboard.service.patience"
+local server = require "thingsboard.http.server"
 local service = require "spec.support.service"
 local tb = require "thingsboard"
 
@@ -59,6 +62,29 @@ describe("thingsboard service", function()
       end
       assert.equal(2, s:count_in_log "status 401", s:log())
       s:stop()
+    end)
+
+    it("a server that knows the token again: whatever waited goes on at the first answer", function()
+      local device <close> = tb.device { url = s.e.url, token = s:token() }
+      local first_pause <const>, tried, value = patience.first_pause, 0, nil
+      patience.first_pause = 1e9 -- or it would be tried again by itself
+      local waiting = tb.spawn(function()
+        value = patience.keep(server.of(loop.default(), s.e.url), { warning = function() end, info = function() end },
+          "it", function()
+            tried = tried + 1
+            return tried == 2 and "works" or nil, "it fails"
+          end)
+      end)
+      tb.spawn(function()
+        while tried == 0 do tb.sleep(0.01) end
+        assert(device:request_attributes())
+        local deadline = tb.now() + 20000
+        while not value and tb.now() < deadline do tb.sleep(0.05) end
+        waiting:cancel()
+      end)
+      tb.run()
+      patience.first_pause = first_pause
+      assert.equal("works", value)
     end)
 
     it("a server, which takes records later with their times", function()
@@ -170,7 +196,7 @@ describe("thingsboard service", function()
       s:start { url = "http://127.0.0.1:1" }
       s:wait_for_log "a.lua: put"
       s:stop()
-      assert.matches("error: close: what waited in memory is lost: [^\n]*/outbox: unable to open", s:log())
+      assert.matches("error: close: what waited in memory is lost: [^\n]*/outbox: Is a directory", s:log())
     end)
 
     it("a disk: it records once there is one", function()

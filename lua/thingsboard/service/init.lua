@@ -15,6 +15,7 @@ local outbox = require "thingsboard.service.outbox"
 local patience = require "thingsboard.service.patience"
 local rpc = require "thingsboard.service.rpc"
 local scripts = require "thingsboard.service.scripts"
+local server = require "thingsboard.http.server"
 local state = require "thingsboard.service.state"
 local tb = require "thingsboard"
 local updates = require "thingsboard.service.updates"
@@ -43,6 +44,7 @@ function service.new(values)
   if values.clock_file then tb.clock(values.clock_file) end -- which a hook of the NTP client makes
   local mistake = client.mistake("device", self.connection)
   if mistake then error(mistake, 0) end
+  self.server = server.of(self.loop, self.connection.url:match "^%a+://[^/]+")
   self.waiting_for_device, self.waiting_for_handler = {}, {} -- sets of signals
   self.rpc, self.attributes = rpc.new(self), attributes.new(self)
   self.scripts = scripts.new(self, values.scripts)
@@ -53,7 +55,7 @@ end
 
 --- Tries something until it works; see `patience.keep`.
 function service:patiently(what, try)
-  return patience.keep(self.loop, self.log, what, try)
+  return patience.keep(self.server, self.log, what, try)
 end
 
 -- The server does not know the token. Asks for another, where the configuration says so.

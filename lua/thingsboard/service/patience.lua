@@ -1,4 +1,5 @@
---- Tries something until it works: with growing pauses, and a line in the log when it fails and when it works again.
+--- Tries something until it works: with growing pauses, which end when the server is there again, and a line in the log
+-- when it fails and when it works again.
 -- @module thingsboard.service.patience
 local backoff = require "thingsboard.http.backoff"
 local core = require "thingsboard.core"
@@ -14,13 +15,13 @@ patience.first_pause, patience.longest_pause = 1, 300
 local WORKED <const> = 60
 
 --- Calls a function until it returns something; what it raises counts as a failure.
--- @tparam table loop
+-- @tparam table server of `thingsboard.http.server`
 -- @tparam table log
 -- @tparam string what for the log
 -- @tparam function try returns a value, or nil and the error; called with a function that it may call to say that it
 -- works, though it has not returned. A 401 is not logged here, but by `thingsboard.service.link`.
 -- @return the value
-function patience.keep(loop, log, what, try)
+function patience.keep(server, log, what, try)
   local pause, failing = backoff.new(patience.first_pause, patience.longest_pause), outage.new(log)
   local function works() failing:is_over("%s: works again", what) end
   while true do
@@ -35,7 +36,7 @@ function patience.keep(loop, log, what, try)
     if not (errors.is(why) and why.status == 401) then
       failing:goes_on("%s: %s; it is tried again", what, errors.text_of(why))
     end
-    loop:sleep(pause:next())
+    server:wait(pause)
   end
 end
 

@@ -717,6 +717,17 @@ describe("updates", function()
       assert.same({ ["of the device"] = true }, agents)
     end)
 
+    it("are fetched without what the device's connection has, when told so", function()
+      dev:close()
+      dev = tb.device { url = e.url, token = e.token, ca_file = e.ca_file, interface = "127.0.0.1" }
+      serve "/file.bin"
+      run { unverified = "https", url_options = { ca_file = false, ca_path = false, proxy = false, interface = false } }
+      assign_url(e.tls_url .. "/file.bin")
+      await(ended)
+      assert.equal("DOWNLOADING FAILED", states())
+      assert.truthy(reason():find "certificate", reason())
+    end)
+
     it("cannot be fetched from what is no address, and the reason names no file of this library", function()
       run { unverified = "https" }
       assign_url "https://127.0.0.1:99999/file.bin"

@@ -6,10 +6,15 @@ local function is_integer(value)
   return math.type(value) == "integer"
 end
 
+local function fits_text(value)
+  return type(value) == "string" and value ~= "" and not value:find("%c")
+end
+
 local tests = {
   string = function(value) return type(value) == "string" end,
   ["non-empty string"] = function(value) return type(value) == "string" and value ~= "" end,
-  text = function(value) return type(value) == "string" and value ~= "" and not value:find("%c") end,
+  text = fits_text,
+  ["text or false"] = function(value) return value == false or fits_text(value) end,
   boolean = function(value) return type(value) == "boolean" end,
   table = function(value) return type(value) == "table" end,
   ["function"] = function(value) return type(value) == "function" end,
@@ -22,6 +27,7 @@ local tests = {
 
 local names = {
   text = "a non-empty string without control characters",
+  ["text or false"] = "false or a non-empty string without control characters",
   integer = "an integer",
   ["positive number"] = "a number above 0 and below 2e6",
   age = "a number of seconds above 0 and below 1e12",

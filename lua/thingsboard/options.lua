@@ -38,8 +38,14 @@ options.connection = {
     doc = "the value of the header `User-Agent`" },
 }
 
---- The `url_options` of `updates`: a connection's options without `url`, which the package has.
+--- The `url_options` of `updates`: a connection's options without `url`, which the package has. `false` turns off what
+-- the device has and packages by URL shall not.
 options.elsewhere = table.move(options.connection, 2, #options.connection, 1, {})
+for i, option in ipairs(options.elsewhere) do
+  if option.shared and option.type == "text" and not option.default then
+    options.elsewhere[i] = setmetatable({ type = "text or false" }, { __index = option })
+  end
+end
 
 --- `tb.device`
 options.device = join({
@@ -129,7 +135,8 @@ options.updates = {
   { name = "allow_http", type = "boolean", default = false, doc = "take packages by URL without TLS" },
   { name = "url_options", type = "table",
     doc = "options of the connection for packages by URL, as of `tb.device`; without them the device's time-outs, " ..
-      "`ca_file`, `ca_path`, `proxy`, `interface` and `user_agent` are used" },
+      "`ca_file`, `ca_path`, `proxy`, `interface` and `user_agent` are used; `false` turns one of `ca_file` to " ..
+      "`interface` off" },
   { name = "outbox", type = "table", doc = "an outbox; the states are put there instead of being posted" },
   { name = "attribute_updates", type = "function",
     doc = "called with a list of keys in place of the device's method of this name, where one poll serves several: " ..

@@ -141,6 +141,7 @@ local function fetch_url(self, package)
     local value = self.given.url_options and self.given.url_options[name]
     if value == nil and option.shared then value = self.client.shared[name] end
     if value == nil then value = given[name] or option.default end
+    if value == false and option.type == "text or false" then value = nil end
     given[name] = value
   end
   local mistake = client.mistake("updates", given)

@@ -143,14 +143,14 @@ local thingsboard = {}
 ---@field timeout? number seconds for a whole call; default: 35
 ---@field connect_timeout? number seconds until there is a connection; default: 10
 ---@field verify? boolean `false` turns off the checks of certificate and name; default: true
----@field ca_file? string PEM file of the authorities to trust, instead of the system's
----@field ca_path? string folder of such files, with the names that `openssl rehash` gives them
+---@field ca_file? string|false PEM file of the authorities to trust, instead of the system's
+---@field ca_path? string|false folder of such files, with the names that `openssl rehash` gives them
 ---@field pinned_key? string the server's public key, in curl's form: `sha256//...`
 ---@field client_cert? string PEM file of the device's own certificate
 ---@field client_key? string PEM file of its key
 ---@field client_key_password? string the key's pass phrase, if it has one
----@field proxy? string like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored
----@field interface? string name or address of the network interface to send from
+---@field proxy? string|false like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored
+---@field interface? string|false name or address of the network interface to send from
 ---@field max_response? integer the largest answer that is kept in memory, in bytes; default: 4194304
 ---@field user_agent? string the value of the header `User-Agent`; default: "thingsboard-lua"
 
@@ -241,7 +241,7 @@ local thingsboard = {}
 ---@field strong? boolean refuse MD5, CRC32 and MURMUR3; default: false
 ---@field unverified? "https" `"https"`: take packages by URL that have no checksum, by https
 ---@field allow_http? boolean take packages by URL without TLS; default: false
----@field url_options? thingsboard.options.elsewhere options of the connection for packages by URL, as of `tb.device`; without them the device's time-outs, `ca_file`, `ca_path`, `proxy`, `interface` and `user_agent` are used
+---@field url_options? thingsboard.options.elsewhere options of the connection for packages by URL, as of `tb.device`; without them the device's time-outs, `ca_file`, `ca_path`, `proxy`, `interface` and `user_agent` are used; `false` turns one of `ca_file` to `interface` off
 ---@field outbox? thingsboard.outbox an outbox; the states are put there instead of being posted
 ---@field attribute_updates? function called with a list of keys in place of the device's method of this name, where one poll serves several: returns such an iterator
 

@@ -90,9 +90,33 @@ describe("a child process", function()
   it("inherits no descriptor and no blocked signal", function()
     local open <close> = assert(io.open("/etc/passwd")) -- which Lua does not mark as close-on-exec
     local on <close> = tb.on_signal("USR1", function() end)
-    local result = run { "sh", "-c", "ls /proc/self/fd; grep SigBlk /proc/self/status" }
-    assert.matches("^0\n1\n2\n3\nSigBlk:%s*0+\n$", result.output) -- 3: the folder that ls reads
+    local result = run { "sh", "-c", "ls /proc/self/fd; grep SigIgn /proc/self/status" }
+    local ignored = result.output:match "^0\n1\n2\n3\nSigIgn:%s*(%x+)\n$" -- 3: the folder that ls reads
+    assert.equal(0, tonumber(ignored, 16) & 1 << 12) -- SIGPIPE, though this process ignores it
     assert.truthy(open and on)
+  end)
+
+  it("runs in a process whose signals were blocked, and whose standard descriptors are closed", function()
+    local command <const> = "LUA_PATH='%s' LUA_CPATH='%s' env --block-signal=USR1 lua5.4 -e '%s' 2>&1 <&-"
+    local pipe <close> = io.popen(command:format(package.path, package.cpath, [[
+        local process = require "thingsboard.process"
+        local function read_all(spawned)
+          local text = ""
+          repeat
+            local more = process.read(spawned:output())
+            text = text .. (more or "")
+          until more == ""
+          return text
+        end
+        local cat = assert(process.spawn { "cat" })
+        assert(process.write(cat:input(), "said\n", 1) == 5)
+        cat:close_input()
+        io.write(read_all(cat), read_all(assert(process.spawn { "grep", "SigBlk", "/proc/self/status" })))
+        local poller = process.poller()
+        poller:catch("USR1", true)
+        os.execute "kill -USR1 $PPID"
+        print((poller:step()))]]))
+    assert.matches("^said\nSigBlk:%s*0+\nUSR1\n$", pipe:read "a")
   end)
 
   it("leaves no descriptor behind", function()

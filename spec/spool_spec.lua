@@ -255,6 +255,74 @@ describe("the outbox's store", function()
     end)
   end)
 
+  describe("where a transaction fails in its midst,", function()
+    local device
+
+    before_each(function()
+      assert(store:open())
+      device = store:device "x"
+    end)
+
+    local function fail(before, condition)
+      assert(store:query(("CREATE TRIGGER fail BEFORE %s ON runs WHEN %s BEGIN SELECT RAISE(FAIL, 'no'); END"):format(
+        before, condition)))
+    end
+
+    local function go_on() assert(store:query "DROP TRIGGER fail") end
+
+    -- The values in the file, when it is opened anew.
+    local function in_file()
+      assert(store:sync())
+      reopen()
+      device = store:device "x"
+      local values = {}
+      for n, record in ipairs((records(device))) do values[n] = record.values end
+      assert.equal(#values, (store:counts(device)))
+      return values
+    end
+
+    for _, known in ipairs { true, false } do
+      it("what was put is written once it goes on, " .. (known and "dated" or "undated"), function()
+        store:set_clock_policy(known and "wall" or nil)
+        for _, key in ipairs { "a", "b", "c" } do assert(store:put(device, { [key] = 1 })) end
+        fail("INSERT", "new.id % 3 = (SELECT number * 1099511627776 + 1 FROM devices) % 3")
+        assert.equal("ERROR", select(3, store:sync())) -- at b
+        assert.equal(3, (store:counts(device)))
+        go_on()
+        assert.equal(1, store:discard_pending(device, 0, 0))
+        assert(store:sync())
+        assert(store:date(1700000000000))
+        assert.same({ { b = 1 }, { c = 1 } }, in_file())
+      end)
+    end
+
+    it("a row that it was to write takes no more records", function()
+      fail("INSERT", "1")
+      assert(store:put(device, { a = 1 }))
+      assert.equal("ERROR", select(3, store:sync()))
+      go_on()
+      assert.equal(1, store:discard_pending(device, 0, 0))
+      assert(store:put(device, { a = 2 }))
+      assert.same({ { a = 2 } }, in_file())
+    end)
+
+    it("nothing is removed", function()
+      for n = 1, 3 do assert(store:put(device, { n = n })) end -- one row
+      assert(store:sync())
+      local before <const> = { store:counts(device) }
+      for _, statement in ipairs { "DELETE", "INSERT" } do -- of the row, of what stays of it
+        fail(statement, "1")
+        assert.equal("ERROR", select(3, store:remove(device, 1, 1)))
+        assert.same(before, { store:counts(device) })
+        go_on()
+      end
+      assert(store:put(device, { n = 4 }))
+      assert.same({ { n = 1 }, { n = 2 }, { n = 3 }, { n = 4 } }, in_file())
+      assert.equal(1, store:remove(device, 1, 1))
+      assert.same({ { n = 1 }, { n = 3 }, { n = 4 } }, in_file())
+    end)
+  end)
+
   describe("takes its room before it needs it,", function()
     local LOG_HEADER <const>, FRAME_HEADER <const> = 32, 24
 
@@ -275,8 +343,8 @@ describe("the outbox's store", function()
     end
 
     for limit, page in pairs {
-      [0] = 1024, [64 << 10] = 1024, [300000] = 1024, [512 << 10] = 1024, [(1 << 20) - 1] = 1024, [1 << 20] = 4096,
-      [3 << 20] = 4096, [8 << 20] = 4096, [64 << 20] = 4096,
+      [0] = 1024, [300000] = 1024, [402431] = 1024, [402432] = 1024, [512 << 10] = 1024, [(1 << 20) - 1] = 1024,
+      [1 << 20] = 4096, [3 << 20] = 4096, [8 << 20] = 4096, [64 << 20] = 4096,
     } do
       it(("with %d bytes at most"):format(limit), function()
         store:set_limit(limit)
@@ -288,8 +356,8 @@ describe("the outbox's store", function()
         assert.equal(log, size(path .. "-wal"))
         local device <const> = store:device "x"
         local code
-        for n = 1, 150 do
-          assert(store:put(device, { n = n, text = ("x"):rep(300) }))
+        for n = 1, limit < 300000 and 1000 or 150 do -- most join the row before them, some take pages
+          assert(store:put(device, { n = n, text = ("x"):rep(n % 10 == 0 and 2 * page or n % 10) }))
           code = select(3, store:sync())
           assert_within(limit, page)
           if code then break end
@@ -303,16 +371,28 @@ describe("the outbox's store", function()
           assert.is_true(store:counts(device) < before)
           return
         end
-        assert.equal(log, size(path .. "-wal")) -- begins anew, and again
-        local length <const> = limit >= 8 << 20 and 300000 or 30000
-        assert(store:put(device, { text = ("x"):rep(length) }))
+        local list = {}
+        for n = 1, frames do list[n] = { n = n, other = ("x"):rep(page - 100) } end
+        local from <const>, to <const> = assert(store:put(device, list))
+        assert(store:sync()) -- in several transactions
+        assert_within(limit, page)
+        assert.equal(frames, assert(store:remove(device, from, to)))
+        assert.equal(log, size(path .. "-wal")) -- which began anew again and again
+        for _, part in ipairs { 10, 2, 1 } do
+          local length <const> = (frames - interval) // part * (page - 4) -- each page has the number of the next
+          local pages <const>, had <const> = length // (page - 4) + 1, size() // page
+          local missing <const> = number "page_count" - number "freelist_count" + pages + 3 + 3 - had
+          assert(store:reserve(length))
+          local needed <const> = LOG_HEADER + (interval + pages + 3 + 8) * (page + FRAME_HEADER)
+          assert.equal(math.max(log, needed), size(path .. "-wal"))
+          assert.equal(missing > 0 and had + missing + 16 or had, size() // page)
+          assert_within(limit, page)
+        end
+        assert(store:put(device, { text = ("x"):rep((frames - interval) * page) })) -- more than one checkpoint's
         assert(store:sync())
-        local pages <const> = (length + 7 + 2 * 7) // (page - 4) + 1
-        local needed <const> = LOG_HEADER + (interval + pages + 3 + 8) * (page + FRAME_HEADER)
-        assert.equal(math.max(log, needed), size(path .. "-wal"))
         assert_within(limit, page)
         store:shut()
-        assert.equal(math.max(log, needed), size(path .. "-wal"))
+        assert.is_true(size(path .. "-wal") >= log)
         assert(store:open())
         assert.equal(151, (store:counts(device)))
       end)
@@ -397,6 +477,109 @@ describe("the outbox's store", function()
     assert_tells({ 3, 3, at, false }, store:newest(one))
     assert.is_true(select(4, store:newest(other)))
     assert.is_false(store:oldest(other, false, 1 << 50))
+  end)
+
+  it("puts no more into a batch than was asked for, and one record whatever that is", function()
+    local device <const> = store:device "x"
+    for n = 1, 5 do assert(store:put(device, { n = n, m = n })) end
+    local function batch(most_bytes, most_records, most_points, last)
+      local body <close> = core.body()
+      local made, _, _, count, points = assert(store:batch(device, 0, last or 1 << 62, most_bytes, most_records,
+        most_points, body))
+      assert.equal(body, made)
+      assert.equal(2 * count, points)
+      return count, #body
+    end
+    for _ = 1, 2 do
+      local all <const>, length <const> = batch(1 << 62, 1 << 62, math.maxinteger)
+      assert.equal(5, all)
+      assert.equal(5, (batch(length, 5, 10)))
+      assert.equal(4, (batch(length - 1, 5, 10)))
+      assert.equal(4, (batch(length, 4, 10)))
+      assert.equal(4, (batch(length, 5, 9)))
+      assert.equal(4, (batch(length, 5, 8)))
+      assert.equal(3, (batch(length, 5, 10, 2)))
+      for _, little in ipairs { 1, 0, -1, math.mininteger } do
+        assert.equal(1, (batch(little, 5, 10)))
+        assert.equal(1, (batch(length, little, 10)))
+        assert.equal(1, (batch(length, 5, little)))
+      end
+      assert(store:open() and store:sync())
+    end
+    assert.equal(5, store:remove(device, 0, math.maxinteger))
+    assert.error_matches(function() store:remove(device, -1, 0) end, "negative")
+  end)
+
+  it("tells of what is put whether it may wait, and whether it has a time", function()
+    local device <const> = store:device "x"
+    local function put(...) return select(3, store:put(device, ...)) end
+    local waits, count, bytes, undated = put { a = 1 }
+    assert.same({ false, 1, false }, { waits, count, undated })
+    assert.same({ count, bytes }, { (store:counts(device)), (select(2, store:counts(device))) })
+    store:wait(60000)
+    assert.is_true((put { a = 1 }))
+    assert(store:open() and store:sync())
+    assert.is_false((put { a = 1 })) -- that ended it
+    store:wait(0)
+    assert.is_false((put { a = 1 }))
+    store:wait(60000)
+    store:set_clock_policy()
+    assert.is_true((select(4, put { a = 1 })))
+    assert.is_false((select(4, put { ts = 1700000000000, values = { a = 1 } })))
+    assert.is_true((select(4, put { { ts = 1700000000000, values = { a = 1 } }, { a = 2 } })))
+    store:close()
+    assert(os.remove(path))
+    store = new_store()
+    store:set_limit(0)
+    assert(store:open())
+    store:device "x"
+    store:wait(60000)
+    assert.is_true((put { a = ("x"):rep(5000) }))
+    assert.is_nil((put { a = ("x"):rep(10000) })) -- the log lacks room for it
+  end)
+
+  it("packs what is written one by one as closely as what comes together", function()
+    assert(store:open())
+    local device <const> = store:device "x"
+    for _ = 1, 400 do
+      assert(store:put(device, { a = true }))
+      assert(store:sync())
+    end
+    local lengths = {}
+    for n, row in ipairs(assert(store:query "SELECT length(data) FROM runs ORDER BY id")) do lengths[n] = row[1] end
+    for n = 1, #lengths - 1 do assert.is_true(lengths[n] <= 900 and lengths[n] > 900 - 9, lengths[n]) end
+    assert.is_true(#lengths >= 3)
+    assert.equal(400, #records(device))
+    for n = 1, 10 do assert(store:put(device, { b = n })) end -- of other keys, and of these again
+    assert(store:put(device, { a = true }))
+    assert(store:sync())
+    assert.equal(#lengths + 2, store:query("SELECT count(*) FROM runs")[1][1])
+    for n = 1, 600 do assert(store:put(device, { n = n })) end
+    assert(store:sync())
+    assert.equal(256, store:query("SELECT max(count) FROM runs")[1][1])
+  end)
+
+  it("removes names of keys that no record has any more, many at a time", function()
+    assert(store:open())
+    local device <const> = store:device "x"
+    local list = {}
+    for n = 1, 1100 do list[n] = { ["key" .. n] = 1 } end
+    assert(store:put(device, list))
+    assert(store:put(device, { kept = 1 }))
+    assert(store:sync())
+    assert.equal(0, store:remove_leftovers())
+    assert.equal(0, store:remove_leftovers()) -- nothing has been removed since
+    assert.equal(1100, store:remove(device, 0, 1099))
+    assert.equal(1024, store:remove_leftovers())
+    assert.equal(76, store:remove_leftovers())
+    assert.equal(0, store:remove_leftovers())
+    assert.same({ { 1 } }, store:query "SELECT count(*) FROM shapes")
+    assert(store:put(device, { key5 = 2 }))
+    assert(store:put(device, { kept = 2 }))
+    assert(store:sync())
+    reopen()
+    assert.same({ kept = 1 }, records(store:device "x")[1].values)
+    assert.same({ key5 = 2 }, records(1, 1101)[1].values)
   end)
 
   it("is opened once", function()

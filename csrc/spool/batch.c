@@ -19,7 +19,7 @@ static void add_record(struct tb_buffer *body, struct tb_batch *batch, const str
   bool first = batch->records == 0;
   if (!tb_buffer_append(body, first ? "[" : ",", 1) || !tb_run_write(run, record, body)) {
     end_batch(batch, SQLITE_NOMEM);
-  } else if (!first && (uint64_t)body->length >= (uint64_t)batch->max_bytes) {
+  } else if (!first && (int64_t)body->length >= batch->max_bytes) {
     body->length = before;
     end_batch(batch, SQLITE_OK);
   } else {

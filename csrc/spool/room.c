@@ -59,8 +59,7 @@ static int extend(sqlite3_file *file, int64_t size) {
   int error = 0;
   int code = file->pMethods->xFileSize(file, &at);
   while (code == SQLITE_OK && at < size) {
-    int64_t length = PAGE - at % PAGE;
-    if (length > size - at) length = size - at;
+    int64_t length = size - at < PAGE ? size - at : PAGE;
     code = file->pMethods->xWrite(file, zeros, (int)length, at);
     at += length;
   }

@@ -180,6 +180,24 @@ describe("what is in doubt", function()
     assert.is_true(entry.disturbed)
   end)
 
+  it("begins anew for what is refused beside it only once a trial of it has counted", function()
+    self:disturb(now)
+    assert.is_nil((trial(true, false, true)))
+    assert.is_falsy(entry.disturbed)
+    self:disturb(now)
+    assert.same({ 4, 2, 2, 4, 8, 65 }, proof())
+  end)
+
+  it("has what passes between its trials as a sample, too, once", function()
+    assert.same({ '{"n":1}', 1 }, { self:sample() })
+    self.object = nil
+    assert.same({ '{"n":1}', 1 }, { self:sample() })
+    self.lists = false
+    assert.is_nil(self:sample())
+    self.lists, self.records = true, nil
+    assert.is_nil(self:sample())
+  end)
+
   it("takes six trials from the first on where something that was refused has passed", function()
     self:remove(entry)
     self:add("records", 8, 2, 30, "refused", now, true)

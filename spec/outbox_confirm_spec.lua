@@ -988,6 +988,157 @@ describe("the chain of exchanges", function()
     assert.is_true(marks > 30 and marks < 300, marks)
   end)
 
+  it("asks for a marker after ten posts in a row or 2 MiB, and waits for it after as many more", function()
+    for n = 1, 9 do
+      send(n)
+      assert.is_nil((self:next(0, "more")))
+    end
+    assert.equal("wait", (self:next(0, "idle"))) -- the row has ended
+    send(10)
+    assert.is_nil((self:next(0, "more")))
+    for n = 11, 18 do send(n) end
+    assert.is_nil((self:next(0, "more")))
+    send(19)
+    assert.equal("mark", (self:next(0, "more")))
+    mark(0)
+    self:next_value()
+    send(20)
+    self:marked(0, self.breaks)
+    self:read(0) -- in vain
+    for n = 21, 29 do send(n) end
+    assert.is_nil((self:next(0.01, "more"))) -- 20 posts are few enough, one more is not
+    for n = 30, 39 do send(n) end
+    assert.same({ "wait", 0.05 }, { self:next(0.01, "more") })
+
+    self = confirm.new(true)
+    self:passed({ first = 1, last = 1, records = 1 }, (2 << 20) - 1, 0)
+    assert.is_nil((self:next(0, "more")))
+    assert.equal("wait", (self:next(0, "idle")))
+    self:passed({ first = 2, last = 2, records = 1 }, 1, 0)
+    assert.equal("mark", (self:next(0, "more")))
+    assert.equal("mark", (self:next(0, "idle")))
+    self:next_value()
+    self:marked(0, self.breaks)
+    self:read(0)
+    self:passed({ first = 3, last = 3, records = 1 }, (2 << 20) - 1, 0)
+    assert.is_nil((self:next(0.01, "more")))
+    self:passed({ first = 4, last = 4, records = 1 }, 1, 0)
+    assert.equal("wait", (self:next(0.01, "more")))
+  end)
+
+  it("takes four requests from a trickle's credit, of which each post adds a tenth, up to eight", function()
+    local n = 0
+    local function posts_until(wanted)
+      local from = n
+      repeat
+        n = n + 1
+        send(n, 0)
+        local what = self:next(0, "idle")
+      until what ~= "wait"
+      assert.equal(wanted, (self:next(0, "idle")))
+      return (n - from) // 10 -- for a sum of tenths may be a bit more or less
+    end
+    self.marked_at = 0 -- or the first would be due without any
+    assert.equal(4, posts_until "mark")
+    mark(0)
+    assert.equal("mark", (self:next(0, "idle"))) -- the second one
+    mark(0)
+    assert.is_nil((self:next(0, "idle")))
+    assert.equal(4, posts_until "mark")
+    mark(0)
+    mark(0)
+    for _ = 1, 200 do
+      n = n + 1
+      send(n, 0)
+    end
+    for _ = 1, 4 do mark(0) end
+    assert.equal(4, posts_until "mark")
+    self:broke(false) -- and one more to send it again
+    assert.equal(1, posts_until "again")
+  end)
+
+  it("reads a marker after 50 ms, and then ever later, up to a second", function()
+    send(1)
+    self:next_value()
+    self:marked(0, self.breaks)
+    local reads, now = {}, 0
+    for n = 1, 8 do
+      assert.equal("read", (self:next(now, "final")))
+      reads[n] = math.floor(now * 1000 + 0.5)
+      self:read(now)
+      local what, at = self:next(now, "final")
+      assert.equal("wait", what)
+      now = at
+    end
+    assert.same({ 0, 50, 150, 350, 750, 1550, 2550, 3550 }, reads)
+    assert.equal("read", (self:next(60, "final")))
+    assert.equal("missed", (self:next(60.1, "final")))
+  end)
+
+  -- Posts markers and reads them every second, until they are to be given up; returns when that is.
+  local function given_up(shown)
+    for now = 0, 10000 do
+      if not self.outstanding then
+        send(1)
+        self:next_value()
+        self:marked(now, self.breaks)
+      end
+      self:read(now, shown)
+      if (self:next(now, "final")) == "missed" then
+        self:miss()
+        self:take_stale()
+        if self.suspicion then return now end
+      end
+    end
+  end
+
+  it("is given up after two minutes where the server shows no marker, and after half an hour where it did", function()
+    assert.equal(121, given_up())
+    assert.equal("prove", (self:next(121, "final")))
+    self:go_on()
+    assert.equal(121, given_up()) -- as before
+    self = confirm.new(true)
+    send(1)
+    mark(0)
+    local at = given_up(self.seen)
+    assert.is_true(at > 1860 and at < 1900, at)
+    local problem = self.suspicion
+    self:give_up(at)
+    assert.same({ false, problem }, { self.on, self.problem })
+    assert.is_nil((self:next(at + 3599, "final")))
+    assert.is_false(self.on)
+    self:next(at + 3600, "final")
+    assert.is_true(self.on)
+  end)
+
+  it("is given up for what the last refusal was, and tried again sooner where somebody else answers", function()
+    for cause, problem in pairs { foreign = "somebody on the way", [""] = "the server refuses" } do
+      self = confirm.new(true)
+      while not self.suspicion do
+        send(1)
+        self:refuse(0, cause)
+      end
+      self:give_up(100)
+      assert.truthy(self.problem:find(problem, 1, true))
+      local after = cause == "foreign" and 300 or 3600
+      self:next(99 + after, "final")
+      assert.is_false(self.on)
+      self:next(100 + after, "final")
+      assert.is_true(self.on)
+    end
+  end)
+
+  it("is said to have somebody else in it at the third value that is not its own", function()
+    send(1)
+    self:next_value()
+    self:marked(0, self.breaks)
+    local told
+    for now = 1, 9 do
+      if select(2, self:read(now, now)) then told = told or now end
+    end
+    assert.equal(4, told) -- the first may have been there before
+  end)
+
   it("forgets what is dropped", function()
     for n = 1, 5 do send(n) end
     local function none() return 0 end

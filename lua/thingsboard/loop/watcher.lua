@@ -33,9 +33,9 @@ end
 -- @tparam ?number deadline seconds of the monotonic clock
 -- @treturn boolean false when the deadline came first
 function watcher:wait(fd, what, deadline)
-  if not self.poller:watch(fd, what) then return true end
   local ready = self.loop:signal()
-  self.waiting[fd] = ready
+  self.waiting[fd] = ready -- before it is watched: `step` finds a signal for all that is
+  if not self.poller:watch(fd, what) then return true end
   return self.loop:wait(ready, deadline)
 end
 
@@ -68,9 +68,7 @@ function watcher:step()
   self.steps = self.steps + 1
   for what in self.poller.step, self.poller do
     if math.type(what) then
-      local ready = self.waiting[what]
-      self.waiting[what] = nil
-      if ready then ready:raise() end
+      self.waiting[what]:raise()
     else
       for entry in next, self.handlers[what] or {} do self.loop:spawn_background(entry.call, what) end
     end

@@ -426,6 +426,8 @@ describe("the core", function()
       reactor:step(0.1)
       exchange:close()
       exchange:close()
+      assert.is_true(exchange:done())
+      assert.same({ nil, "CLOSED", "closed before its answer was taken" }, { exchange:result() })
       assert.is_nil(reactor:step(0))
       assert.equal(200, (post '{"a":1}'))
     end)
@@ -485,12 +487,14 @@ describe("the core", function()
         { "zero byte", "GET", "/\0", nil, 1000 },
         { "string expected", "POST", "/", {}, 1000 },
         { "not a time%-out", "GET", "/", nil, 0 },
-        { "not a time%-out", "GET", "/", nil, math.maxinteger },
+        { "not a time%-out", "GET", "/", nil, math.maxinteger }, { "not a time%-out", "GET", "/", nil, 1 << 31 },
         { "number expected", "GET", "/", nil, "soon" },
         { "table expected", "GET", "/", nil, 1000, client },
         { "file is not a thingsboard.file", "GET", "/", nil, 1000, { file = client } },
         { "checksum is not a thingsboard.checksum", "GET", "/", nil, 1000, { checksum = {} } },
         { "limit is not a number of bytes", "GET", "/", nil, 1000, { limit = -1 } },
+        { "limit is not a number of bytes", "GET", "/", nil, 1000, { limit = 1.5 } },
+        { "range is not a string", "GET", "/", nil, 1000, { range = {} } }, { "has no body", "GET", "/", "x", 1000 },
       } do
         local ok, message = pcall(client.start, client, table.unpack(case, 2, 6))
         assert.is_false(ok)
@@ -557,6 +561,16 @@ describe("the core", function()
         assert.error_matches(function() new_client { [name] = 5 } end, "option '" .. name .. "' must be a string")
       end
       assert.error_matches(function() new_client { verify = "no" } end, "option 'verify' must be a boolean")
+    end)
+
+    it("takes the largest numbers that there are", function()
+      local options = { prefix = e.url .. "/api/v1/" .. e.token }
+      for _, milliseconds in ipairs { 1e300, -1, math.maxinteger, 1000.5 } do
+        options.connect_timeout = milliseconds
+        local large <close> = core.client(reactor, options, math.maxinteger)
+        assert.equal(200, (finish(large:start("GET", "/attributes", nil, (1 << 31) - 1))))
+        assert.equal(200, (finish(large:start("GET", "/attributes", nil, 10000, { limit = math.maxinteger }))))
+      end
     end)
 
     it("copies its options", function()

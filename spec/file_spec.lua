@@ -1,5 +1,6 @@
 -- core.file: a file that appears whole or not at all.
 local core = require "thingsboard.core"
+local lfs = require "lfs"
 local scratch = require "spec.support.scratch"
 
 describe("file", function()
@@ -70,6 +71,16 @@ describe("file", function()
     assert.error_matches(function() core.file(path(), "a\0b") end, "not a file name")
   end)
 
+  it("may be named without a directory", function()
+    local before <const> = lfs.currentdir()
+    finally(function() lfs.chdir(before) end)
+    assert(lfs.chdir(directory))
+    local file = assert(core.file "file")
+    assert(file:write "here")
+    assert.is_true(file:commit())
+    assert.equal("here", content())
+  end)
+
   it("replaces the file that was there", function()
     io.open(path(), "w"):write("old"):close()
     local file = assert(core.file(path()))
@@ -117,7 +128,8 @@ describe("file", function()
   it("refuses bad names, and its use after close", function()
     assert.error_matches(function() core.file "" end, "not a file name")
     assert.error_matches(function() core.file "a\0b" end, "not a file name")
-    assert.error_matches(function() core.file(("x"):rep(5000)) end, "not a file name")
+    assert.error_matches(function() core.file(("x"):rep(4096)) end, "not a file name")
+    assert.matches("name too long", select(2, core.file(("x"):rep(4095))))
     assert.error_matches(function() core.file() end, "string expected")
     local file = assert(core.file(path()))
     file:commit()

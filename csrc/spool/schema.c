@@ -42,7 +42,7 @@ const char TB_SETTINGS[] = "PRAGMA locking_mode = EXCLUSIVE;"
                            "PRAGMA cache_size = -256;"
                            "PRAGMA temp_store = MEMORY;";
 
-/* The period is NULL for what is dated. */
+/* The period is 0 or NULL for what is dated. */
 #define ROWS                                                                                                           \
   "SELECT id, ts + coalesce(offset, 0), CASE WHEN offset IS NULL THEN period END, shape, count, data FROM runs"        \
   " LEFT JOIN periods ON number = period WHERE id BETWEEN ? AND ?"

@@ -139,10 +139,7 @@ static int insert(struct tb_spool *spool, const struct tb_device *device, const 
   sqlite3_stmt *statement = spool->statements[TB_INSERT];
   sqlite3_bind_int64(statement, 1, id_of(device, row->run.first));
   sqlite3_bind_int64(statement, 2, row->run.ts);
-  if (row->period != 0)
-    sqlite3_bind_int64(statement, 3, row->period);
-  else
-    sqlite3_bind_null(statement, 3);
+  sqlite3_bind_int64(statement, 3, row->period);
   sqlite3_bind_int64(statement, 4, row->shape);
   sqlite3_bind_int64(statement, 5, row->run.count);
   int code = sqlite3_bind_blob64(statement, 6, row->run.data.data, row->run.data.length, SQLITE_STATIC);

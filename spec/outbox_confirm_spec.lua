@@ -2,6 +2,7 @@
 -- of random crashes go from THINGSBOARD_SEED to THINGSBOARD_CRASHES; ten thousand of them by `make torture-outbox`.
 local confirm = require "thingsboard.outbox.confirm"
 local emulator = require "spec.support.emulator"
+local library = require "spec.support.library"
 local recording = require "spec.support.recording"
 local sender = require "thingsboard.outbox.sender"
 local tb = require "thingsboard"
@@ -696,6 +697,25 @@ describe("an outbox confirms", function()
       local ok, said = pcall(crash, seed)
       if not ok then error(("seed %d: %s"):format(seed, tostring(said))) end
     end
+  end)
+
+  it("nothing across a sleep of the machine, in which the server may have been restarted", function()
+    local boot <const> = place.directory .. "/boot"
+    local said = place:run(([[
+      local function set(boot) io.open(%q, "w"):write(boot):close() end
+      set(0)
+      local outbox = assert(dev:outbox { path = path })
+      tb.spawn(function() outbox:run() end)
+      assert(outbox:put { n = 1 })
+      while outbox:stats().sent.records < 1 do tb.sleep(0.01) end
+      local before <const> = outbox.confirm.breaks
+      set(-60000) -- the clock of the time since the system's start goes on in sleep, the other one does not
+      assert(outbox:put { n = 2 })
+      while outbox:stats().sent.records < 2 do tb.sleep(0.01) end
+      print(outbox.confirm.breaks > before)
+      os.exit(true, true)
+    ]]):format(boot), { LD_PRELOAD = library.preload "clock", CLOCK_BOOT = boot })
+    assert.equal("true\n", said)
   end)
 end)
 

@@ -13,7 +13,8 @@ local client = {
   closed = false,
   iterators = false, -- the set of those to be closed with the client
   listeners = false, -- by their owner
-  begun = false, -- by exchange, when it was started, for the listeners
+  begun = false, -- by exchange, when it was started, for listeners that want to know
+  uptime = nil, -- the clock for that
   renewal = false, -- how to get another token
   rpc = nil, -- the state of `thingsboard.api.rpc_requests`
 }
@@ -153,7 +154,7 @@ function client:start(method, path, body, timeout, download)
   timeout = timeout and milliseconds(timeout) or self.timeout
   local exchange = self.core:start(method, path, body, timeout, download)
   if self.renewal then self.renewal.cores[exchange] = self.core end
-  if self.begun then self.begun[exchange] = core.monotonic() end
+  if self.begun then self.begun[exchange] = self.uptime() end
   return exchange
 end
 
@@ -170,11 +171,12 @@ end
 --- Calls a function after every exchange, until its owner is collected.
 -- @param whom the owner
 -- @tparam function listener called with the status, nil when there was no answer or it was somebody else's; the
--- exchange; whether that answer was due; the error, unless the exchange has succeeded; and how many seconds ago the
--- exchange was started
-function client:listen(whom, listener)
+-- exchange; whether that answer was due; the error, unless the exchange has succeeded; and with `uptime`, how long it
+-- took by that
+-- @tparam ?function uptime a clock
+function client:listen(whom, listener, uptime)
   self.listeners = self.listeners or setmetatable({}, weak)
-  self.begun = self.begun or setmetatable({}, weak)
+  if uptime then self.begun, self.uptime = self.begun or setmetatable({}, weak), uptime end
   self.listeners[whom] = listener
 end
 
@@ -220,7 +222,7 @@ function client:outcome(what, exchange, expected, due)
   if self.server.waiting and own and (status == 200 or status == 408) then self.server:answered() end
   if value == nil then err = failure(self, what, exchange, expected, own, reason, status, body, text) end
   if self.listeners then
-    local took = core.monotonic() - (self.begun[exchange] or 0)
+    local took = self.begun and self.uptime() - (self.begun[exchange] or 0)
     for _, listener in next, self.listeners do listener(own and status or nil, exchange, due, err, took) end
   end
   return value, err

@@ -30,7 +30,7 @@ end
 --- Notes an exchange of the device that has ended.
 -- @tparam ?integer status of the server's own answer; nil when it has not answered
 -- @tparam ?integer answered status of whoever has answered; nil when nobody has
--- @tparam number now seconds of the monotonic clock
+-- @tparam number now seconds since the system's start, those asleep too
 -- @treturn ?string nil: the chain holds; else how it breaks: `failed`, by an exchange that failed; `gap`
 function chain:heard(status, answered, now)
   if not answered then return "failed" end

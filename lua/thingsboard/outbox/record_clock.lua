@@ -14,8 +14,8 @@ local MINUTE = 60 * 1000
 -- Times that are found from before may lie ahead, when many came at once; what lies further ahead is another's word.
 local MOST_AHEAD = MINUTE
 local DATE_ERROR = 1500 -- milliseconds: a `Date` has whole seconds, and some way to go
--- A `Date` may be as old as its exchange has taken, on a slow link, or while a busy script did not read it. Where it took
--- longer, the time is not taken from it, unless so many in a row took as long.
+-- A `Date` may be as old as its exchange has taken: on a slow link, or where a busy script has read it late. From one
+-- that took longer than this the time is not taken, unless so many before it did.
 local PROMPT, LATE = 2000, 3 -- milliseconds
 local CHECK_EVERY = 60 -- seconds between looks at the `Date`, once the time is known
 
@@ -120,7 +120,7 @@ end
 --- Learns the time from a server's `Date`.
 -- @tparam string date of HTTP
 -- @tparam integer uptime milliseconds since the system's start
--- @tparam number took milliseconds since the request was sent
+-- @tparam integer took milliseconds since the request was sent
 -- @tparam boolean believe the server may give the time itself
 function clock:hear(date, uptime, took, believe)
   local time = parse(date)

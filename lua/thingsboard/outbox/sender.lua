@@ -24,17 +24,17 @@ local EXPIRE_EVERY = 1 -- seconds
 local NOTE_EVERY = 60 -- seconds between notes of what is in doubt
 
 --- Makes the outbox listen to all exchanges of its device. Those of other calls, too, show that the server was
--- restarted, that it is back, and its time.
+-- restarted, that it is back, and its time. The clock of this also runs while the machine sleeps.
 function sender.listen(outbox)
   outbox.client:listen(outbox, function(status, exchange, due, _, took)
     local clock = outbox.file.clock
     -- The date of a package is that of its first bytes.
     local date = status and clock:wants_date() and not exchange:is_attachment() and exchange:date()
-    if date then clock:hear(date, spool.uptime(), took * 1000, outbox.server_time) end
+    if date then clock:hear(date, spool.uptime(), took, outbox.server_time) end
     outbox.confirm:lost_connections(exchange:lost_connections())
     local is_end_of_poll = due and (status == 503 or status == 504)
     if not is_end_of_poll then
-      outbox.confirm:heard(status, (exchange:result()), core.monotonic())
+      outbox.confirm:heard(status, (exchange:result()), spool.uptime() / 1000)
     end
     if outbox.confirm.at_once then outbox.news:raise() end
     if (status == 200 or status == 408) and not outbox.posting then
@@ -42,7 +42,7 @@ function sender.listen(outbox)
       outbox.wake:raise()
       if outbox.doubts.count > 0 then outbox.news:raise() end
     end
-  end)
+  end, spool.uptime)
 end
 
 -- Seconds that a call may take: as long as the device's may, and not past a deadline. And whether it ends by that.

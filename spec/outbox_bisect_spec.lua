@@ -379,6 +379,24 @@ describe("what is in doubt", function()
     assert.equal("before", (select(2, self:next(now))))
   end)
 
+  it("gets a sample of the outbox's own where none has passed for long, until one has", function()
+    self.records, self.object = nil, nil
+    local tries = 0
+    repeat
+      while not self:next(now) do now = self:due() end
+      tries = tries + 1
+    until post(false, "alone") ~= "alone" or self.own
+    assert.is_true(tries > 5 and now > 500 and now < 900, now)
+    for _ = 1, 3 do assert.is_nil((trial(true, false, true))) end
+    local body, points = self:sample_for(entry)
+    assert.matches('^%[{"ts":%d+,"values":{"sample":0}},', body)
+    assert.equal(2, points)
+    assert.equal("proved", (trial(true, false, true)))
+    self:keep_sample({ text = '{"n":1,"m":2}', records = 1, points = 2, bytes = 13 }, now)
+    assert.matches("^" .. '{"n":1,"m":2} +$', (self:sample_for(entry)))
+    assert.is_nil(self.own)
+  end)
+
   it("comes up in the order in which it is due, and not when it is gone", function()
     math.randomseed(5)
     local due = {}

@@ -1,9 +1,11 @@
 -- What an outbox finds to be refused is known to the next process, which goes on with its trials.
 local command = require "spec.support.command"
+local doubts = require "thingsboard.outbox.doubts"
 local emulator = require "spec.support.emulator"
 local library = require "spec.support.library"
 local recording = require "spec.support.recording"
 local scratch = require "spec.support.scratch"
+local sender = require "thingsboard.outbox.sender"
 local spool = require "thingsboard.spool"
 local tb = require "thingsboard"
 
@@ -140,6 +142,26 @@ describe("what is in doubt", function()
     e:fault { path = "/telemetry$", how = "status", status = 500 }
     repeat outbox:drain { deadline = 0.5 } until outbox.pace.rate < math.huge or tb.now() > deadline
     assert.is_true(outbox.pace.rate < math.huge)
+  end)
+
+  it("is proved in an outbox that is full of nothing else, and refuses more", function()
+    local waits <const> = doubts.waits
+    local first_pause <const>, longest_pause <const> = sender.first_pause, sender.longest_pause
+    doubts.waits, sender.first_pause, sender.longest_pause = { 0.02, 0.02, 0.02, 0.1 }, 0.02, 0.04
+    local outbox <close> = assert(place.dev:outbox { path = place.path, max_records = 3, when_full = "refuse" })
+    e:fault { request_body = "poison", how = "status", status = 400 }
+    for n = 1, 3 do assert(outbox:put { n = n, bad = "poison" }) end
+    local ok, err = outbox:put { n = 4 }
+    assert.same({ nil, "full" }, { ok, err.kind })
+    local deadline = tb.now() + 20000
+    repeat outbox:drain { deadline = 0.5 } until outbox:stats().lost.rejected == 3 or tb.now() > deadline
+    doubts.waits, sender.first_pause, sender.longest_pause = waits, first_pause, longest_pause
+    assert.equal(3, outbox:stats().lost.rejected)
+    assert(outbox:put { n = 4 })
+    assert.is_true(outbox:drain { deadline = 10 })
+    assert.same({ 4 }, place:arrived(1))
+    local samples = e:series(place.token).outbox_marker_sample
+    assert.same({ 1, "0" }, { #samples, samples[1].value })
   end)
 
   it("is no record that has been dropped since", function()

@@ -10,9 +10,11 @@
 -- else is posted between them. When the sample before is refused, what is in doubt is posted all the same: it may pass.
 --
 -- The sample for a record is a record that has passed, with spaces behind it, or a list of such: to send them again
--- changes nothing, for they have times of their own. Until there are any, a record is tried without. The sample for an
--- attribute is an attribute of the outbox's own: an older value of another one would come back.
+-- changes nothing, for they have times of their own. Until there are any, a record is tried without. An outbox that is
+-- full of bad records, and refuses others, never gets any; so after ten minutes the sample is a record of the outbox's
+-- own. The sample for an attribute is an attribute of its own: an older value of another one would come back.
 -- @module thingsboard.outbox.doubts
+local core = require "thingsboard.core"
 local heap = require "thingsboard.loop.timer_heap"
 
 local doubts = {}
@@ -33,7 +35,7 @@ local MOST_COPIES = 1000
 
 --- @tparam number first seconds before the first try without a sample
 -- @tparam number longest seconds between two of these at most
--- @tparam string key of the attribute that is the sample for attributes, as JSON
+-- @tparam string key of the samples that are the outbox's own, as JSON
 function doubts.new(first, longest, key)
   return setmetatable({
     first = first, longest = longest, key = key,
@@ -41,6 +43,7 @@ function doubts.new(first, longest, key)
     waiting = heap.new(), -- those that have a sample, by when they are due
     alone = heap.new(), -- those that have none
     object = nil, records = nil, -- samples for records, see `keep_sample`
+    own = nil, -- the sample for records that is the outbox's own; nil while there is another
     lists = true, -- whether the server takes lists
     trial = nil, -- the entry that is on trial, which is in no heap
     step = nil, -- the post of the trial that is next: `alone`, `before`, `itself`, `after`
@@ -105,6 +108,7 @@ end
 -- @tparam table sample `text` of the records between the brackets of a list; `records`, `points`, `bytes`
 -- @tparam number now seconds of the monotonic clock
 function doubts:keep_sample(sample, now)
+  if self.own then self.object, self.records, self.own = nil, nil, nil end
   if not self.records or sample.bytes < self.records.bytes then self.records = sample end
   if sample.records == 1 and (not self.object or sample.points > self.object.points) then self.object = sample end
   if self.records ~= sample and self.object ~= sample or self.alone.n == 0 then return end
@@ -115,6 +119,15 @@ function doubts:keep_sample(sample, now)
     if copies(self, entry) then entry.at = math.min(entry.at, now) end
     if not entry.gone then put(self, entry) end
   end
+end
+
+-- Makes a sample for records where none has passed.
+local function make_sample(self, now)
+  if self.object or self.records then return end
+  local text = ('{"ts":%d,"values":{%s:0}}'):format(core.now(), self.key)
+  local own = { text = text, records = 1, points = 1, bytes = #text }
+  self:keep_sample(own, now)
+  self.own = own
 end
 
 local function list(sample, count)
@@ -310,7 +323,8 @@ function doubts:refused(post, now, said, may_count)
   elseif step == "alone" and copies(self, entry) then
     finish(self, entry.disturbed and wait_in_doubt(entry) or doubts.waits[1], now)
   elseif step == "alone" then
-    finish(self, math.min(entry.wait * 2, self.longest), now)
+    if entry.kind == "records" and entry.wait >= self.longest then make_sample(self, now) end
+    finish(self, copies(self, entry) and doubts.waits[1] or math.min(entry.wait * 2, self.longest), now)
   else
     finish(self, wait_in_doubt(entry), now)
   end

@@ -22,8 +22,8 @@ return {
       "is answered 200" },
   { name = "confirm_key", type = "text", default = "outbox_marker",
     doc = "the client attribute that serves as the marker; outboxes of one device that send at the same time are " ..
-      "faster with one each. The attribute with this name and `_sample` is posted while it is proved that another " ..
-      "attribute is refused" },
+      "faster with one each. An attribute, or telemetry, with this name and `_sample` is posted while it is proved " ..
+      "that the server refuses another" },
   { name = "max_records", type = "positive integer", doc = "the most records that may wait" },
   { name = "max_bytes", type = "positive integer", default = 64 * 1024 * 1024,
     doc = "the most bytes of the file and its log together, 64 KiB or more; by default at most half the file system" },

@@ -165,7 +165,7 @@ local thingsboard = {}
 ---@field points? string limits for points, in the same notation; without it they are learned
 ---@field plan? "cloud-free" `"cloud-free"`: sets `messages` and `points` to the limits of ThingsBoard Cloud's free plan, unless they are given
 ---@field confirm? boolean a record stays in the file until the server has shown that it is stored; with `false` until the post is answered 200; default: true
----@field confirm_key? string the client attribute that serves as the marker; outboxes of one device that send at the same time are faster with one each. The attribute with this name and `_sample` is posted while it is proved that another attribute is refused; default: "outbox_marker"
+---@field confirm_key? string the client attribute that serves as the marker; outboxes of one device that send at the same time are faster with one each. An attribute, or telemetry, with this name and `_sample` is posted while it is proved that the server refuses another; default: "outbox_marker"
 ---@field max_records? integer the most records that may wait
 ---@field max_bytes? integer the most bytes of the file and its log together, 64 KiB or more; by default at most half the file system; default: 67108864
 ---@field max_age? number seconds after which a record is dropped

@@ -119,14 +119,22 @@ describe("a child process", function()
     assert.matches("^said\nSigBlk:%s*0+\nUSR1\n$", pipe:read "a")
   end)
 
-  it("leaves no descriptor behind", function()
+  it("leaves nothing behind", function()
     run { "true" }
-    local before = count_descriptors()
+    local before <const>, dead <const> = count_descriptors(), processes.dead()
     for _ = 1, 5 do
       run { "true" }
       run { directory .. "/none" }
     end
-    assert.equal(before, count_descriptors())
+    assert.same({ before, dead }, { count_descriptors(), processes.dead() })
+  end)
+
+  it("takes up to 999 words", function()
+    local words = { "echo" }
+    for n = 2, 999 do words[n] = "x" end
+    assert.equal(("x"):rep(998, " ") .. "\n", run(words).output)
+    words[1000] = "x"
+    assert.error_matches(function() process.spawn(words) end, "a list of arguments expected")
   end)
 end)
 
@@ -246,7 +254,106 @@ it("a process without a standard input has a poller and a reactor all the same",
   end
 end)
 
+describe("a poller", function()
+  it("returns a descriptor once each time that it is told to watch it", function()
+    local poller <close> = process.poller()
+    local spawned <close> = assert(process.spawn { "cat" })
+    local input <const>, output <const> = spawned:input(), spawned:output()
+    assert.is_true(poller:watch(output, "r"))
+    assert.is_nil(poller:step())
+    assert.is_true(poller:watch(input, "w"))
+    assert.equal(input, poller:step())
+    process.write(input, "x", 1)
+    local ready
+    until_true(function()
+      ready = poller:step()
+      return ready
+    end)
+    assert.equal(output, ready)
+    assert.is_nil(poller:step()) -- though it is ready still
+    assert.is_true(poller:watch(output, "r"))
+    assert.equal(output, poller:step())
+    local file <close> = assert(io.open "/etc/passwd")
+    assert.truthy(file)
+    local number <const> = io.popen("ls -l /proc/$PPID/fd"):read("a"):match "(%d+) %-> /etc/passwd"
+    assert.is_false(poller:watch(tonumber(number), "r"))
+  end)
+
+  it("catches signals one by one, in place of the one before it, and gives them back", function()
+    local said = spec_child.run [[
+      local process = require "thingsboard.process"
+      local function caught() -- USR1 is 10
+        for line in io.lines "/proc/self/status" do
+          local mask = line:match "^SigCgt:%s*(%x+)"
+          if mask then return tonumber(mask, 16) & 1 << 9 ~= 0 end
+        end
+      end
+      local function raise(name) os.execute("kill -" .. name .. " $PPID") end
+      local first, second = process.poller(), process.poller()
+      for _ = 1, 2 do first:catch("USR1", true) end
+      first:catch("USR2", true)
+      raise "USR1" raise "USR2" raise "USR1"
+      print(first:step(), first:step(), first:step(), (second:step()))
+      second:catch("USR1", true)
+      raise "USR1"
+      print(first:step(), second:step(), (second:step()))
+      first:close()
+      print(caught())
+      raise "USR1"
+      print((second:step()))
+      raise "USR1"
+      second:catch("USR1", false)
+      print(caught())
+      second:catch("USR1", true) -- what came before it was released is forgotten
+      print((second:step()))
+      local pipe = io.popen "sleep 0.1; kill -USR1 $PPID; sleep 0.1; echo read" -- goes on behind a signal
+      print(pipe:read "l")
+      print((second:step()))
+      second:close()
+      print(caught())
+    ]]
+    assert.equal("USR1\tUSR2\tnil\tnil\nnil\tUSR1\tnil\ntrue\nUSR1\nfalse\nnil\nread\nUSR1\nfalse\n", said)
+  end)
+end)
+
 describe("of files", function()
+  it("it tells kinds, owners and changes", function()
+    local directory = scratch.new()
+    finally(function() scratch.remove(directory) end)
+    assert(os.execute(([[cd '%s' && echo a >a && chmod 4604 a && mkfifo b && ln -s a c && ln -s none d && cp -p a e &&
+      cp -p a f && touch -r a e && touch -d 2001-01-01 f && mkdir g]]):format(directory)))
+    local function stat(name, itself) return process.stat(directory .. "/" .. name, itself) end
+    local about <const> = stat "a"
+    assert.same({ tonumber("4604", 8), 2, io.popen "id -u":read "n" }, { about.mode, about.size, about.uid })
+    local kinds = {}
+    for name in ("abcg"):gmatch "." do kinds[#kinds + 1] = stat(name).type end
+    assert.same({ "file", "other", "file", "directory" }, kinds)
+    assert.same({ "other", "other", "file" }, { stat("c", true).type, stat("d", true).type, stat("a", true).type })
+    assert.is_nil(stat "d")
+    assert.equal(about.changed, stat("c").changed)
+    assert.not_equal(about.changed, stat("e").changed) -- another file
+    assert(os.execute(("cd '%s' && touch -d 2001-01-01T00:00:00.5 f"):format(directory)))
+    local before <const> = stat "f"
+    assert(os.execute(("cd '%s' && touch -d 2001-01-01T00:00:00.6 f"):format(directory)))
+    assert.not_equal(before.changed, stat("f").changed)
+    assert(os.execute(("cd '%s' && touch -d 2001-01-02T00:00:00.5 f"):format(directory)))
+    assert.not_equal(before.changed, stat("f").changed)
+    assert(os.execute(("cd '%s' && echo more >>f && touch -d 2001-01-01T00:00:00.5 f"):format(directory)))
+    assert.not_equal(before.changed, stat("f").changed)
+    local disk <close> = io.popen("stat -f -c '%a %S' " .. directory)
+    local blocks <const>, size <const> = disk:read("n", "n")
+    assert.near(blocks * size, (select(2, process.room(directory))), blocks * size // 100)
+  end)
+
+  it("it takes variables out of the environment", function()
+    assert.equal("said\nnil\tnil\n\n", spec_child.run([[
+      local process = require "thingsboard.process"
+      print(process.take_variable "SECRET")
+      print(process.take_variable "SECRET", os.getenv "SECRET")
+      print(io.popen "printf %s $SECRET":read "a")
+    ]], { SECRET = "said" }))
+  end)
+
   it("it tells modes, names and room, or what is wrong", function()
     local directory = scratch.new()
     os.execute(("cd '%s' && echo hello > a && chmod 604 a && mkdir b && chmod 711 b"):format(directory))

@@ -68,8 +68,8 @@ describe("when the system refuses", function()
       ]], EMFILE, EMFILE, ENOSPC)
     end)
 
-    it("no program is started, until there are, and none is left of those that there were", function()
-      prints(("^" .. ("nil\tcannot run true: .+\n"):rep(4) .. "0\tfalse\n$"), [[
+    it("no program is started, and none is left of those that there are", function()
+      prints(("^" .. ("nil\tcannot run true: .+\n"):rep(4) .. "0\n$"), [[
         local descriptors, process = require "spec.support.descriptors", require "thingsboard.process"
         local before = descriptors()
         for made = 0, 2 do
@@ -78,7 +78,7 @@ describe("when the system refuses", function()
         end
         refuse("fork", %d)
         print(process.spawn { "true" })
-        print(descriptors() - before, io.popen("ps --no-headers --ppid $PPID -o comm"):read "a":find "true" ~= nil)
+        print(descriptors() - before)
       ]], EMFILE, EAGAIN)
     end)
 

@@ -20,4 +20,17 @@ function processes.find(words)
   end
 end
 
+--- How many processes that this one started have ended, and nobody has waited for them.
+-- @treturn integer
+function processes.dead()
+  local self <close> = assert(io.open "/proc/self/stat")
+  local own, count = self:read "n", 0
+  local all <close> = io.popen "cat /proc/[0-9]*/stat 2>/dev/null"
+  for line in all:lines() do
+    local state, parent = line:match "%) (%a) (%d+)"
+    if state == "Z" and tonumber(parent) == own then count = count + 1 end
+  end
+  return count
+end
+
 return processes

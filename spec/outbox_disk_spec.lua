@@ -49,6 +49,17 @@ describe("an outbox", function()
     assert.is_true(outbox:close()) -- idempotent
   end)
 
+  it("is its owner's alone where a link leads to it that came first, and one file by both names", function()
+    local real <const> = directory .. "/real"
+    assert(os.execute(("ln -s real '%s'"):format(path)))
+    local outbox <close> = assert(open())
+    assert(outbox:put { n = 1 })
+    local other <close> = assert(dev:outbox { path = real, name = "other" })
+    assert(other:put { n = 2 })
+    assert.equal(outbox.file, other.file)
+    assert.equal("600\n600\n", io.popen(("stat -c %%a '%s' '%s-wal'"):format(real, real)):read "a")
+  end)
+
   it("has room for all that is set aside, though nothing is put meanwhile", function()
     local outbox <close> = assert(open())
     fill(outbox, 1, 1000)

@@ -624,7 +624,8 @@ static int spool_span(lua_State *L) {
   return 2;
 }
 
-/*** The absolute name of a file, which need not be there yet, without links and dots.
+/*** The absolute name of a file, without links and dots. Where it is not there it is made, its owner's alone, if that
+is possible: a link to it would hide its name.
 @function real_path
 @tparam string path
 @treturn[1] string
@@ -633,6 +634,11 @@ static int spool_span(lua_State *L) {
 static int real_path(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   char *real = realpath(path, NULL);
+  if (real == NULL && errno == ENOENT) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0) close(fd);
+    real = realpath(path, NULL);
+  }
   if (real == NULL && errno == ENOENT) {
     const char *slash = strrchr(path, '/');
     const char *directory = slash == NULL   ? "."

@@ -231,8 +231,10 @@ local function set_limit(self, new)
   self.spool:set_limit(math.min(self.max_bytes, half or math.maxinteger))
 end
 
--- Why the system opens no such file for reading and writing; SQLite knows of "disk I/O error" only.
-local function refusal(self)
+-- Why the system opens no such file for reading and writing; SQLite knows of "disk I/O error" only. Where another has
+-- it open that is not asked for: this process may be the other, by another name, and to close it would drop its locks.
+local function refusal(self, code)
+  if code == "BUSY" then return nil end
   local opened <close>, reason, errno = io.open(self.path, "r+b")
   return not opened and errno ~= NONE and reason or nil
 end
@@ -244,7 +246,7 @@ local function open(self)
   if boot or anew then
     for _, outbox in next, self.users do outbox:renumbered() end
   end
-  if not boot then return nil, refusal(self) or reason, code end
+  if not boot then return nil, refusal(self, code) or reason, code end
   self.boot = boot
   local ok
   ok, reason, code = take_up(self)

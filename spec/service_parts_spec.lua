@@ -1,0 +1,173 @@
+-- Parts of the service, each without a process of its own: what it logs of the server, how it tries again, and what it
+-- makes of an executable that installs updates.
+local command = require "spec.support.command"
+local core = require "thingsboard.core"
+local errors = require "thingsboard.error"
+local handler = require "thingsboard.service.handler"
+local link = require "thingsboard.service.link"
+local log = require "thingsboard.service.log"
+local loop = require "thingsboard.loop"
+local patience = require "thingsboard.service.patience"
+local scratch = require "spec.support.scratch"
+
+local monotonic <const>, stderr <const> = core.monotonic, io.stderr
+
+describe("the service's log", function()
+  local written, now
+
+  before_each(function()
+    written, now = {}, 1000
+    io.stderr = { write = function(_, ...) written[#written + 1] = table.concat { ... } end } -- luacheck: ignore 122
+    core.monotonic = function() return now end
+  end)
+
+  after_each(function()
+    io.stderr, core.monotonic = stderr, monotonic -- luacheck: ignore 122
+  end)
+
+  -- What was written since the last call, without what all lines begin with.
+  local function lines()
+    local text = table.concat(written):gsub("thingsboard: ", "")
+    written = {}
+    return text
+  end
+
+  it("leaves out what is less important than its level, and keeps the first line of the last error", function()
+    local LINES <const> = { "error: 1%\n  two\n", "warning: w 2\n", "info: %d\n", "debug: d\n" }
+    for level, most in pairs { error = 1, warning = 2, info = 3, debug = 4, [""] = 3 } do
+      local to = log.new(level ~= "" and level or nil)
+      assert.is_nil(to.last_error)
+      to:error("%d%%\n%s", 1, "two")
+      to:warning("w %d", 2)
+      to:info "%d" -- no format without values
+      to:debug "d"
+      assert.equal("1%", to.last_error)
+      assert.equal(table.concat(LINES, "", 1, most), lines())
+    end
+  end)
+
+  it("tells of a server that does not answer after half a minute, of one that cannot be trusted at once", function()
+    local hear, looks = nil, 0
+    link.watch({ listen = function(_, listener) hear = listener end }, log.new(), function() looks = looks + 1 end)
+    local function err(kind, retryable) return errors.new(kind, "no " .. kind, { retryable = retryable }) end
+    for n, heard in ipairs {
+      { 0, 200, "" }, { 10, nil, "", err("network", true) }, { 39.9, nil, "", err("timeout", true) },
+      { 40, nil, "warning: the server has not answered for 30 s: no network\n", err("network", true) },
+      { 90, nil, "", err("network", true) }, { 101, 200, "info: the server answers again, after 91 s\n" },
+      { 102, 500, "" }, { 110, nil, "", err("tls", true) }, { 139, nil, "", err("closed", false) },
+      { 139, nil, "warning: the server cannot be used: no tls\n", err("tls", false) },
+      { 150, nil, "", err("network", true) }, { 160, 408, "info: the server answers again, after 50 s\n" },
+      { 170, 401, "warning: the server does not know the token (status 401); it is tried again, ever less often\n" },
+      { 171, 401, "" }, { 174, 200, "" }, { 206, 503, "" }, { 206.1, 503, "info: the server knows the token\n" },
+      { 210, 401, "warning: the server does not know the token (status 401); it is tried again, ever less often\n" },
+      { 213, 200, "" }, { 213.1, 200, "info: the server knows the token\n" }, { 220, nil, "", err("closed", false) },
+      { 251, nil, "", err("network", true) },
+    } do
+      now = 1000 + heard[1]
+      hear(heard[2], heard[4])
+      assert.equal(heard[3], lines(), n)
+      assert.equal(n, looks)
+    end
+  end)
+
+  it("tells once why something fails, and that it works again, but nothing of a token that is unknown", function()
+    local failures = {
+      { nil, errors.new("network", "no way") }, { nil, errors.new("network", "no way") },
+      { nil, errors.new("http", "who?", { status = 401 }) }, { nil }, { works = true }, { raise = "broken" },
+      { "done" },
+    }
+    local at, ceilings = 0, {}
+    local server = { wait = function(_, pause)
+      pause:next()
+      ceilings[#ceilings + 1] = pause.ceiling
+    end }
+    assert.equal("done", patience.keep(server, log.new(), "it", function(works)
+      at = at + 1
+      now = now + (at == 2 and 60 or at == 4 and 60.1 or 0) -- how long it has worked
+      local how = failures[at]
+      if how.works then works() end
+      if how.raise then error(how.raise, 0) end
+      return how[1], how[2]
+    end))
+    assert.equal("warning: it: no way; it is tried again\nwarning: it: it ended; it is tried again\n"
+      .. "info: it: works again\nwarning: it: it ended; it is tried again\nwarning: it: broken; it is tried again\n"
+      .. "info: it: works again\n", lines())
+    assert.same({ 2, 4, 8, 2, 4, 8 }, ceilings) -- what has worked for more than a minute is tried again soon
+    assert.same({ 1, 300 }, { patience.first_pause, patience.longest_pause })
+  end)
+end)
+
+describe("an executable that installs updates", function()
+  local PACKAGE <const> = { title = "fw", version = "2", path = "/the package" }
+  local directory
+
+  before_each(function() directory = scratch.new() end)
+  after_each(function() scratch.remove(directory) end)
+
+  -- One that runs these words of the shell when it is called with each of its own.
+  local function installer(words)
+    local text = { "#!/bin/sh\ncd " .. directory .. "\necho \"$*\" >>called\ncase $1 in\n" }
+    for word, what in pairs(words) do text[#text + 1] = ("%s) %s ;;\n"):format(word, what) end
+    text[#text + 1] = "esac\n"
+    return handler.new(command.write(directory .. "/installer", table.concat(text), "755"))
+  end
+
+  local function called()
+    local file <close> = assert(io.open(directory .. "/called"))
+    return file:read "a"
+  end
+
+  it("says why it refuses a package, or asks for another try", function()
+    local SAYS <const> = "echo fw; echo 2"
+    for words, said in pairs {
+      ["exit 3"] = { nil, "%s ended with code 3" },
+      ["echo first; echo ' the last '; echo; exit 1"] = { nil, " the last " },
+      ["kill -9 $$"] = { nil, "%s was ended by signal 9" }, ["echo busy; exit 21"] = { "again", "busy" },
+      ["exit 21"] = { "again", "%s ended with code 21" },
+    } do
+      for _, what in ipairs { "verify", "apply" } do
+        local ok, reason = installer({ version = SAYS, [what] = words }):apply(PACKAGE)
+        assert.same({ said[1], said[2]:format(what) }, { ok, reason })
+      end
+    end
+    assert.is_true(installer({ version = SAYS }):apply(PACKAGE))
+    assert.truthy(called():find "verify /the package\napply /the package\nversion\n$")
+    local ok, reason = handler.new(directory .. "/none"):apply(PACKAGE)
+    assert.is_nil(ok)
+    assert.truthy(reason:find "No such file")
+  end)
+
+  it("must tell a title and a version", function()
+    assert.same({ title = "a b", version = "1" }, installer({ version = "echo a b; printf 1" }):current())
+    for words, said in pairs {
+      ["echo fw"] = "it must print a title and a version, a line each", ["echo; echo 1"] = "it must print",
+      ["echo fw; echo 1; echo more"] = "it must print", ["echo broken; exit 4"] = "broken",
+      ["echo fw; echo 1 >&2; exit 4"] = "fw", ["exit 4"] = "it ended with code 4",
+    } do
+      local found, err = installer({ version = words }):current()
+      assert.is_nil(found)
+      assert.same({ "file", true }, { err.kind, err.retryable })
+      assert.truthy(err.message:find("/installer version: " .. said, 1, true), err.message)
+    end
+  end)
+
+  it("has five minutes until the new version runs, for the machine may be restarting", function()
+    local slept, on = {}, loop.default()
+    finally(function() on.sleep = nil end)
+    local runs = { "fw\n1", "other\n2", "fw\n1", "fw\n2" } -- as the time goes by
+    function on.sleep(_, seconds)
+      slept[#slept + 1] = seconds
+      command.write(directory .. "/version", runs[#slept + 1] or runs[1])
+    end
+    command.write(directory .. "/version", runs[1])
+    local one = installer { version = "cat version" }
+    assert.is_true(one:apply(PACKAGE))
+    assert.same({ 10, 10, 10 }, slept)
+    for version, said in pairs { ["fw\n1"] = "version 1 runs, not 2", [""] = "it is not known which version runs" } do
+      slept, runs = {}, { version }
+      command.write(directory .. "/version", version)
+      assert.same({ nil, said }, { one:apply(PACKAGE) })
+      assert.equal(30, #slept)
+    end
+  end)
+end)

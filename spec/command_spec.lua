@@ -65,7 +65,7 @@ describe("thingsboard", function()
       local code, out, err = command.run { "--help" }
       assert.same({ DONE, "" }, { code, err })
       for name in ("send attributes rpc claim provision firmware software update put outbox"):gmatch "%S+" do
-        assert.truthy(out:find("\n  " .. name, 1, true), name)
+        assert.matches("\n  " .. name .. (" "):rep(13 - #name) .. "%l", out)
         local own_code, own = command.run { name, "--help" }
         assert.equal(DONE, own_code, name)
         assert.truthy(own:find("usage: thingsboard " .. name, 1, true), name)
@@ -81,29 +81,66 @@ describe("thingsboard", function()
     end)
 
     it("used wrongly says why on the standard error", function()
+      local many = {}
+      for n = 1, 2000 do many[n] = "key" .. n end
       for words, said in pairs {
-        [""] = "usage: thingsboard", ["dance"] = "there is no subcommand 'dance'", ["send"] = "send what?",
-        ["send a"] = "'a' is not KEY=VALUE", ["send --colour red a=1"] = "unknown option '--colour'",
-        ["send --ts soon a=1"] = "--ts must be milliseconds", ["send -l a=1"] = "standard input alone",
-        ["attributes"] = "get, set, or watch", ["attributes set"] = "set what?", ["rpc call"] = "rpc call METHOD",
-        ["attributes watch -C 0"] = "-C must be an integer above 0", ["attributes watch -W"] = "-W wants a value",
-        ["attributes get a"] = "get takes no arguments", ["rpc"] = "call, or serve", ["put a=1"] = "which outbox?",
-        ["outbox"] = "status, or send", ["update"] = "--handler is missing", ["firmware x"] = "takes no arguments",
-        ["provision"] = "--key is missing", ["provision --key k --store s"] = "--secret-file is missing",
-        ["claim now"] = "claim takes no arguments", ["provision now"] = "provision takes no arguments",
-        ["send --help=yes a=1"] = "takes no value",
-        ["--url nourl send a=1"] = "--url must be like", ["--url ftp://host send a=1"] = "not 'ftp://host'",
-        ["send --ts -1 a=1"] = "--ts must be milliseconds", ["put --ts 0 a=1"] = "--ts must be milliseconds",
-        ["send --ts 1700000000 a=1"] = "seconds", ["send a=1 a=2"] = "the key 'a' stands there twice",
-        ["attributes set a=1 b=2 a=1"] = "the key 'a' stands there twice", ["put a=1 a=1"] = "'a' stands there twice",
+        ["dance"] = "there is no subcommand 'dance'; thingsboard --help lists them",
+        ["send"] = "send what? KEY=VALUE..., or -l for lines of the standard input",
+        ["put"] = "put what? KEY=VALUE..., or -l for lines of the standard input",
+        ["send a"] = "'a' is not KEY=VALUE", ["send =1"] = "'=1' is not KEY=VALUE",
+        ["attributes set a"] = "'a' is not KEY=VALUE",
+        ["send --colour red a=1"] = "unknown option '--colour'",
+        ["send --ts soon a=1"] = "--ts must be milliseconds since 1970, not 'soon'",
+        ["send --ts -1 a=1"] = "--ts must be milliseconds since 1970, not '-1'",
+        ["put --ts 0 a=1"] = "--ts must be milliseconds since 1970, not '0'",
+        ["send --ts 1700000000 a=1"] = "send_telemetry: ts = 1700000000 can only be seconds; it must be milliseconds, "
+          .. "as of tb.now()",
+        ["send -l a=1"] = "with -l the values come from the standard input alone",
+        ["put -l a=1 --outbox x"] = "with -l the values come from the standard input alone",
+        ["attributes"] = "attributes what? get, set, or watch",
+        ["attributes dance"] = "attributes what? get, set, or watch",
+        ["attributes set"] = "set what? KEY=VALUE...",
+        ["attributes watch -C 0"] = "-C must be an integer above 0, not '0'",
+        ["attributes watch --count 1.5"] = "--count must be an integer above 0, not '1.5'",
+        ["attributes watch -W"] = "-W wants a value: SECONDS",
+        ["attributes watch -W 0"] = "-W must be a number of seconds above 0, not '0'",
+        ["attributes watch -W 1e6"] = "-W must be a number of seconds above 0, not '1e6'",
+        ["attributes watch a,b"] = "attribute_updates: key 'a,b' holds a comma, and the server would take it for two "
+          .. "keys",
+        ["attributes get a"] = "get takes no arguments: name attributes by --client a,b and --shared c",
+        ["attributes get --client " .. table.concat(many, ",")] = "request_attributes: too many keys for one request: "
+          .. "ask in parts",
+        ["rpc"] = "rpc what? call, or serve", ["rpc dance"] = "rpc what? call, or serve",
+        ["rpc call"] = "rpc call METHOD [PARAMS]", ["rpc call a b c"] = "rpc call METHOD [PARAMS]",
+        ["rpc call ''"] = "send_rpc: method must be a non-empty string, got string",
+        ["rpc serve"] = "rpc serve DIRECTORY", ["rpc serve a b"] = "rpc serve DIRECTORY",
+        ["put a=1"] = 'which outbox? Give --outbox FILE, or write outbox = { path = "..." } into the configuration',
+        ["outbox"] = "outbox what? status, or send", ["outbox dance"] = "outbox what? status, or send",
+        ["outbox send x"] = "outbox what? status, or send",
+        ["update"] = "--handler is missing", ["update --handler x"] = "--directory is missing",
+        ["update --handler x --directory y --kind z"] = "--kind must be firmware or software",
+        ["update x"] = "update takes no arguments", ["firmware x"] = "firmware takes no arguments",
+        ["software x"] = "software takes no arguments",
+        ["provision"] = "--key is missing", ["provision --key k"] = "--store is missing",
+        ["provision --key k --store s"] = "--secret-file is missing",
+        ["provision now"] = "provision takes no arguments",
+        ["claim now"] = "claim takes no arguments",
+        ["claim --duration 0"] = "--duration must be a number of seconds above 0, not '0'",
+        ["service a b"] = "service takes one configuration at most",
+        ["send --help=yes a=1"] = "--help takes no value",
+        ["--url nourl send a=1"] = "--url must be like https://host or http://host:port, without user, query or "
+          .. "fragment, not 'nourl'",
+        ["--url ftp://user:pass@host send a=1"] = "--url must be like https://host or http://host:port, without user, "
+          .. "query or fragment, not 'ftp://***@host'",
+        ["send a=1 a=2"] = "the key 'a' stands there twice", ["put a=1 a=1"] = "the key 'a' stands there twice",
+        ["attributes set a=1 b=2 a=1"] = "the key 'a' stands there twice",
       } do
         local list = {}
-        for word in words:gmatch "%S+" do list[#list + 1] = word end
-        local code, out, err
-        if words == "" then code, out, err = command.run {} else code, out, err = run(table.unpack(list)) end
-        assert.same({ USAGE, "" }, { code, out }, words)
-        assert.truthy(err:find(said, 1, true), words .. ": " .. err)
+        for word in words:gmatch "%S+" do list[#list + 1] = word == "''" and "" or word end
+        assert.same({ USAGE, "", "thingsboard: " .. said .. "\n" }, { run(table.unpack(list)) }, words)
       end
+      local code, out, err = command.run {}
+      assert.same({ USAGE, "", 1 }, { code, out, (err:find("usage: thingsboard", 1, true)) })
     end)
 
     it("takes THINGSBOARD_URL for what is given, too", function()
@@ -179,9 +216,14 @@ describe("thingsboard", function()
 
     it("wants a server and a device", function()
       local code, _, err = command.run { "send", "a=1" }
-      assert.same({ USAGE, true }, { code, err:find("which server?", 1, true) ~= nil })
+      assert.same({ USAGE, 'thingsboard: which server? Give --url, set THINGSBOARD_URL, or write url = "..." into the '
+        .. "configuration\n" }, { code, err })
       local other_code, _, other_err = command.run { "--url", e.url, "send", "a=1" }
-      assert.same({ USAGE, true }, { other_code, other_err:find("which device?", 1, true) ~= nil })
+      assert.same({ USAGE, "thingsboard: which device? Give --token-file, set THINGSBOARD_TOKEN, or write token_file "
+        .. "into the configuration\n" }, { other_code, other_err })
+      other_code, _, other_err = command.run { "--url", e.url, "service" }
+      assert.same({ USAGE, "thingsboard: which device? Write token_file, or provision with a store, into the "
+        .. "configuration\n" }, { other_code, other_err })
     end)
   end)
 
@@ -662,6 +704,9 @@ describe("thingsboard", function()
     assert.equal("600\n", io.popen("stat -c %a " .. store):read "a")
     done(command.run(words)) -- which asks nothing
     done(command.run { "--url", e.url, "--token-file", store, "send", "provisioned=1" })
+    words[7], words[9], words[#words] = "-", "by its input", directory .. "/third"
+    done(command.run(words, { input = "s\n" }))
+    words[7], words[9] = secret, "new"
     words[#words] = directory .. "/second" -- of the same name, which is taken
     assert.equal(REFUSED, (command.run(words)))
     command.write(secret, "wrong")

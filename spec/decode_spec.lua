@@ -60,6 +60,7 @@ describe("json.decode", function()
       wanted[("\1"):rep(n)] = n
     end
     assert.same(wanted, read(table.concat(text, ",") .. "}"))
+    assert.same({ "\1" .. "5", "\1[", core.array {} }, read '["\0015","\1[",[]]') -- raw, as lua-cjson takes it
   end)
 
   it("keeps empty arrays apart from empty objects, so that both go back as they came", function()

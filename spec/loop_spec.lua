@@ -298,6 +298,22 @@ describe("tasks", function()
     own.first, own.last, own.unfinished = false, false, 1
     own:step(0)
     assert.equal(3, count)
+    local order = {}
+    for n = 1, 3 do
+      own:spawn(function()
+        for _ = 1, 2 do
+          order[#order + 1] = n
+          own:sleep(0)
+        end
+      end)
+    end
+    own.first, own.unfinished = own.first.next, 1 -- the others are in the queue still
+    debug.sethook(function() error "it does not end" end, "", 1000000)
+    local ok, message = pcall(own.run, own)
+    debug.sethook()
+    assert.is_true(ok, message)
+    table.sort(order)
+    assert.same({ 1, 1, 2, 2, 3, 3 }, order)
     own:close()
   end)
 

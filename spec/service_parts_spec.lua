@@ -27,7 +27,7 @@ describe("the service's log", function()
 
   -- What was written since the last call, without what all lines begin with.
   local function lines()
-    local text = table.concat(written):gsub("thingsboard: ", "")
+    local text = ("\n" .. table.concat(written)):gsub("\nthingsboard: ", "\n"):sub(2)
     written = {}
     return text
   end
@@ -62,6 +62,7 @@ describe("the service's log", function()
       { 210, 401, "warning: the server does not know the token (status 401); it is tried again, ever less often\n" },
       { 213, 200, "" }, { 213.1, 200, "info: the server knows the token\n" }, { 220, nil, "", err("closed", false) },
       { 251, nil, "", err("network", true) },
+      { 282, nil, "warning: the server has not answered for 31 s: no network\n", err("network", true) },
     } do
       now = 1000 + heard[1]
       hear(heard[2], heard[4])
@@ -72,7 +73,7 @@ describe("the service's log", function()
 
   it("tells once why something fails, and that it works again, but nothing of a token that is unknown", function()
     local failures = {
-      { nil, errors.new("network", "no way") }, { nil, errors.new("network", "no way") },
+      { nil, errors.new("network", "no way, 5%") }, { nil, errors.new("network", "no way, 5%") },
       { nil, errors.new("http", "who?", { status = 401 }) }, { nil }, { works = true }, { raise = "broken" },
       { "done" },
     }
@@ -89,7 +90,7 @@ describe("the service's log", function()
       if how.raise then error(how.raise, 0) end
       return how[1], how[2]
     end))
-    assert.equal("warning: it: no way; it is tried again\nwarning: it: it ended; it is tried again\n"
+    assert.equal("warning: it: no way, 5%; it is tried again\nwarning: it: it ended; it is tried again\n"
       .. "info: it: works again\nwarning: it: it ended; it is tried again\nwarning: it: broken; it is tried again\n"
       .. "info: it: works again\n", lines())
     assert.same({ 2, 4, 8, 2, 4, 8 }, ceilings) -- what has worked for more than a minute is tried again soon

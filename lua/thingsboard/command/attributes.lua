@@ -28,9 +28,10 @@ end
 
 local function get(self, arguments)
   if arguments[1] then options.misused "get takes no arguments: name attributes by --client a,b and --shared c" end
-  local values, err = self:device():request_attributes {
+  local device = self:device()
+  local values, err = context.asked(device.request_attributes, device, {
     client = list_of(self.given.client), shared = list_of(self.given.shared),
-  }
+  })
   if not values then return context.fail(err) end
   context.print { client = values.client, shared = values.shared }
 end
@@ -46,7 +47,7 @@ local function watch(self, keys)
   local device <close> = self:device()
   local left, came, err = self.given.count or math.huge, false, nil
   local function print_all()
-    local updates = device:attribute_updates(keys[1] and keys or nil)
+    local updates = context.asked(device.attribute_updates, device, keys[1] and keys or nil)
     for values, deleted in updates, nil, nil, updates do
       for _, key in ipairs(deleted) do values[key] = tb.null end
       if next(values) ~= nil then

@@ -68,6 +68,16 @@ function context.configured(make, ...)
   error(errors.is(err) and err or errors.new("other", context.mistake(err)), 0)
 end
 
+--- Calls a function of the library's with what the command line says: a mistake that it raises is wrong usage.
+-- @tparam function call
+-- @param ... its arguments
+-- @return what it returns
+function context.asked(call, ...)
+  local result = table.pack(pcall(call, ...))
+  if not result[1] then options.misused("%s", context.mistake(result[2])) end
+  return table.unpack(result, 2, result.n)
+end
+
 --- @tparam table given the options of the command line
 function context.new(given)
   return setmetatable({

@@ -34,7 +34,8 @@ local function call(self, arguments)
   params = params and context.value_of(params)
   local connection_wait = self.given.wait
   if connection_wait then self:config().timeout = connection_wait end
-  local result, err = self:device():send_rpc(method, params)
+  local device = self:device()
+  local result, err = context.asked(device.send_rpc, device, method, params)
   if err then
     context.complain(err)
     return err.kind == "timeout" and connection_wait and context.codes.nothing or context.code_of(err)

@@ -133,6 +133,47 @@ describe("whose answer it is:", function()
     end
   end)
 
+  it("why it is not the server's is said", function()
+    local NO_ATTRIBUTES <const>, NO_JSON <const> = "the answer holds no attributes", "the answer is no JSON: "
+    local NO_CREDENTIALS <const> = "the answer has no status of provisioning, or no credentials"
+    local NO_MESSAGE <const> = "the answer is no message of the server's"
+    local message = answer.message(function(value) return value.a ~= nil end)
+    for _, case in ipairs {
+      { answer.nothing, "x", "the answer of a post has a body, which ThingsBoard's never has" },
+      { answer.refusal, "", "the answer of an empty post is a 200, which ThingsBoard's never is" },
+      { answer.json, "x", NO_JSON, "..." }, { answer.attributes, "x", NO_JSON, "..." },
+      { answer.attributes, "[]", NO_ATTRIBUTES }, { answer.attributes, '{"other":{}}', NO_ATTRIBUTES },
+      { answer.attributes, '{"client":5}', NO_ATTRIBUTES }, { answer.provisioning, "x", NO_JSON, "..." },
+      { answer.provisioning, '{"status":"SUCCESS"}', NO_CREDENTIALS }, { answer.provisioning, "[]", NO_CREDENTIALS },
+      { answer.provisioning, '{"status":"OTHER","errorMsg":"x"}', NO_CREDENTIALS },
+      { message, "x", NO_MESSAGE .. ": ", "..." }, { message, '{"b":1}', NO_MESSAGE }, { message, "[1]", NO_MESSAGE },
+      { answer.package(), "x", "the answer is not marked as a package, as ThingsBoard's packages are" },
+    } do
+      local value, reason = case[1].read(case[2], { is_attachment = function() return false end })
+      assert.is_nil(value)
+      if case[4] then
+        assert.is_true(#reason > #case[3])
+        reason = reason:sub(1, #case[3])
+      end
+      assert.equal(case[3], reason)
+    end
+    assert.is_true(answer.nothing.read "")
+    assert.same({ a = 1 }, message.read '{"a":1}')
+    assert.equal(5, answer.json.read "5")
+    local marked = { is_attachment = function() return true end }
+    assert.equal("x", answer.package().read("x", marked))
+    assert.is_true(answer.package().attachment)
+    for _, status in ipairs { 301, 302, 303, 307, 308 } do
+      assert.equal("the package's server redirects, which is not followed: as the package's url, give the url that it "
+        .. "redirects to", answer.file.meanings[status])
+    end
+    assert.equal("the package's server asks for credentials, and none are sent there: serve it without",
+      answer.file.meanings[401])
+    assert.is_true(answer.is_own(answer.file, 500, "anything", true))
+    assert.is_false(is_own(answer.nothing, 405, '{"timestamp":"2026-11-27T07:00:00.000+00:00","status":405,'
+      .. '"error":"Method Not Allowed","path":"/api/v2/T/telemetry"}', false))
+  end)
+
   describe("over a wire,", function()
     local e, dev
 

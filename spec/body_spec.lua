@@ -385,8 +385,7 @@ describe("a record", function()
 
   it("is refused when the server would take it for a time and values", function()
     refuses("values", { ts = 1, values = { a = 1 } },
-      "the keys ts and values cannot be sent together: the server would take them for an envelope, a time and its "
-        .. "values", "ts")
+      "the keys ts and values cannot be sent together: the server would take them for a time and its values", "ts")
     assert.equal('{"ts":1}', values { ts = 1 })
     assert.equal('{"values":{"ts":1,"values":2}}', (values({ values = { ts = 1, values = 2 } })
       :gsub('"values":2,"ts":1', '"ts":1,"values":2')))

@@ -292,6 +292,7 @@ describe("the core", function()
     it("takes a header by its whole name, in whatever case, and its value without the blanks before it", function()
       local headers = {
         { "Date", " Thu, 01 Jan 2026 00:00:00 GMT", "date", "Thu, 01 Jan 2026 00:00:00 GMT" },
+        { "Age", " 7", "date", "!" }, { "Age", " 0", "date", nil },
         { "Content-Range", " bytes 0-1/9", "range", "bytes 0-1/9" },
         { "Content-Encoding", " gzip", "encoded", true }, { "Content-Encoding", "gzip", "encoded", true },
         { "Content-Encoding", " Identity", "encoded", false }, { "WWW-Authenticate", "x", "challenged", true },

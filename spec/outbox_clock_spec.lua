@@ -387,6 +387,24 @@ describe("an outbox dates records", function()
     assert.is_true(math.abs(series()[1].ts - tb.now()) < 20000)
   end)
 
+  it("by no Date of an answer that a cache had", function()
+    local old <const> = "Date: Sat, 01 Jan 2011 00:00:00 GMT\r\n"
+    local now <const> = os.date "!Date: %a, %d %b %Y %H:%M:%S GMT\r\n"
+    for _, headers in ipairs { "Age: 7\r\n" .. old, old .. "age: 123456\r\n", now .. "Age: 0\r\n" } do
+      e:fault { path = "clientKeys=time", how = "raw", count = 1, raw = "HTTP/1.1 200 OK\r\n" .. headers ..
+        "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" }
+    end
+    local before <const> = #e:requests()
+    assert.equal("true\tnil\n", (run([[
+      set(BACK)
+      local outbox = assert(dev:outbox { path = path, confirm = false })
+      assert(outbox:put { n = 1 })
+      print(outbox:drain { deadline = 10 })
+    ]], "true")))
+    assert.is_true(math.abs(series()[1].ts - tb.now()) < 20000)
+    assert.equal(before + 4, #e:requests())
+  end)
+
   describe("each differently, where they come faster than milliseconds", function()
     local BURST <const> = 400 -- in one call; more than a run has
 

@@ -123,7 +123,7 @@ describe("send_telemetry", function()
       refused({ [("k"):rep(256)] = 1 }, "255")
       refused({ [" "] = 1 }, "blank")
       refused({ a = "\xFF" }, "a: ")
-      refused({ ts = tb.now(), values = { ts = 5, values = { a = 1 } } }, "envelope")
+      refused({ ts = tb.now(), values = { ts = 5, values = { a = 1 } } }, "a time and its values")
     end)
 
     it("text that is no JSON, or no object", function()

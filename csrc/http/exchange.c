@@ -52,8 +52,12 @@ static void keep_header(struct tb_exchange *exchange, const char *line, size_t l
   if (colon == NULL) return;
   const char *value = colon + 1;
   switch ((size_t)(value - line)) {
+  case sizeof "Age": /* in seconds: a cache had the answer, and its date is that old */
+    if (strncasecmp(line, "Age", 3) == 0 && value[1] != '0') exchange->date[0] = '!';
+    return;
   case sizeof "Date":
-    if (strncasecmp(line, "Date: ", 6) == 0) keep_value(exchange->date, sizeof exchange->date, line + 6);
+    if (exchange->date[0] == '\0' && strncasecmp(line, "Date: ", 6) == 0)
+      keep_value(exchange->date, sizeof exchange->date, line + 6);
     return;
   case sizeof "Connection":
     if (strncasecmp(line, "Connection: close", 17) == 0) exchange->closes = true;
@@ -490,7 +494,7 @@ static int push_value(lua_State *L, const char *value) {
   return 1;
 }
 
-/*** The answer's header `Date`: the server's clock.
+/*** The answer's header `Date`: the server's clock. One that a cache had kept is spoilt.
 @function exchange:date
 @treturn ?string nil when there is none */
 static int exchange_date(lua_State *L) {

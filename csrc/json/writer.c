@@ -252,8 +252,8 @@ static bool write_value(struct writer *w, const struct level *level, bool top) {
     const char *text = lua_tolstring(L, -1, &length);
     if (top && is_changed(L, text, length))
       return refuse(w, level,
-                    "a string of these digits cannot be sent: the server would take it for a number, and store another "
-                    "one (fewer digits, or a character that is none, help)");
+                    "a string of these digits cannot be sent: the server would store another number "
+                    "(fewer digits, or a character that is none, help)");
     return write_string(w, level, text, length, top);
   }
   case LUA_TNUMBER:
@@ -448,9 +448,9 @@ static bool write_record(struct writer *w) {
   if (!any) return refuse(w, NULL, "nothing to send: the server drops a record without a value that is not null");
   if (ts && values) {
     lua_pushliteral(L, "ts");
-    return refuse(w, &level,
-                  "the keys ts and values cannot be sent together: the server would take them for an envelope, a "
-                  "time and its values");
+    return refuse(
+        w, &level,
+        "the keys ts and values cannot be sent together: the server would take them for a time and its values");
   }
   return put_byte(w, '}');
 }

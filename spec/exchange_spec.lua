@@ -217,6 +217,37 @@ describe("the core", function()
       secure:close()
     end)
 
+    it("that is sent again has nothing of the first answer", function()
+      assert.equal(200, (get "/attributes")) -- the connection that a proxy ends is one that was kept
+      local padding <const> = ("X-Padding: %s\r\n"):format(("x"):rep(20000))
+      e:fault { path = "/attributes", how = "raw", count = 1, raw = "HTTP/1.1 408 Request Timeout\r\n"
+        .. "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Range: bytes 0-1/9\r\nWWW-Authenticate: Basic\r\n"
+        .. "Content-Encoding: gzip\r\nContent-Type: text/html\r\nContent-Disposition: attachment\r\n"
+        .. "Connection: close\r\n" .. padding .. "Content-Length: 6\r\n\r\n<html>" }
+      e:fault { path = "/attributes", how = "raw", count = 1,
+        raw = "HTTP/1.1 200 OK\r\n" .. padding .. "Content-Length: 2\r\n\r\n{}" }
+      local directory = scratch.new()
+      finally(function() scratch.remove(directory) end)
+      local file = core.file(directory .. "/body")
+      local exchange = client:start("GET", "/attributes", nil, 10000, { file = file })
+      assert.same({ 200, "" }, { finish(exchange) })
+      assert(file:commit())
+      assert.equal("{}", io.open(directory .. "/body"):read "a")
+      assert.same({ 2 }, { exchange:received() })
+      assert.is_nil(exchange:date())
+      assert.is_nil(exchange:range())
+      for _, method in ipairs { "challenged", "encoded", "is_attachment" } do
+        assert.is_false(exchange[method](exchange), method)
+      end
+      local requests = e:requests()
+      assert.equal(requests[1].connection, requests[2].connection)
+      assert.not_equal(requests[2].connection, requests[3].connection)
+      assert.equal(200, (get "/attributes"))
+      assert.equal(200, (get "/attributes"))
+      requests = e:requests()
+      assert.equal(requests[4].connection, requests[5].connection) -- that others may be kept again
+    end)
+
     it("does not take interim answers for the answer", function()
       e:fault { path = "/attributes", how = "raw", count = 1,
         raw = "HTTP/1.1 100 Continue\r\nX-A: interim\r\n\r\n"

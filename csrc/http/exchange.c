@@ -204,8 +204,8 @@ static bool hit_end_of_connection(const struct tb_exchange *exchange, CURLcode c
 static void forget_answer(struct tb_exchange *exchange) {
   exchange->header_bytes = 0;
   exchange->date[0] = exchange->range[0] = '\0';
-  exchange->challenged = exchange->closes = exchange->encoded = exchange->html = exchange->attachment =
-      exchange->has_header = exchange->interim = exchange->headed = false;
+  exchange->challenged = exchange->encoded = exchange->html = exchange->attachment = exchange->has_header =
+      exchange->headed = false; /* the status line sets the others */
   exchange->body.length = 0;
   exchange->received = 0;
   exchange->status = 0;

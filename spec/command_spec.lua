@@ -703,6 +703,9 @@ describe("thingsboard", function()
     assert.same({ credentials_type = "ACCESS_TOKEN", store = store }, cjson.decode(told))
     assert.equal("600\n", io.popen("stat -c %a " .. store):read "a")
     done(command.run(words)) -- which asks nothing
+    words[#words + 1] = "--again"
+    assert.equal(REFUSED, (command.run(words))) -- for the name is taken
+    words[#words] = nil
     done(command.run { "--url", e.url, "--token-file", store, "send", "provisioned=1" })
     words[7], words[9], words[#words] = "-", "by its input", directory .. "/third"
     done(command.run(words, { input = "s\n" }))

@@ -51,6 +51,9 @@ describe("provision", function()
   it("gives the other types of credentials in Lua terms", function()
     assert.same({ credentials_type = "MQTT_BASIC", username = "u", password = "PASSW0RD" },
       provision { credentials_type = "MQTT_BASIC", username = "u", password = "PASSW0RD" })
+    e:fault { path = "/provision", how = "status", status = 200, count = 1, body = '{"status":"SUCCESS",'
+      .. '"credentialsType":"MQTT_BASIC","credentialsValue":{"clientId":"c","userName":"","password":5}}' }
+    assert.same({ credentials_type = "MQTT_BASIC", client_id = "c" }, provision())
     assert.same({ credentials_type = "X509_CERTIFICATE", certificate = "MIIB" },
       provision { credentials_type = "X509_CERTIFICATE",
         hash = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----" })
@@ -72,16 +75,18 @@ describe("provision", function()
     for status, kind in pairs { NOT_FOUND = "not_found", FAILURE = "refused" } do
       local body = ('{"provisionDeviceStatus":"%s"}'):format(status)
       e:fault { path = "/provision", how = "status", status = 200, body = body, count = 1 }
-      refused(kind)
+      assert.matches("^provision: %u", refused(kind).message) -- without words of the server's
     end
   end)
 
   it("tells the server's answers apart", function()
     local err = refused("not_found", { secret = "S3CRET-wrong" })
-    assert.truthy(err.message:find("Provision data was not found!", 1, true))
+    assert.equal("provision: Provision data was not found! Check the key and the secret, and that the device profile "
+      .. "allows provisioning", err.message)
     refused("not_found", { key = "K3Y-wrong" })
     assert(provision { device_name = "taken" })
-    refused("refused", { device_name = "taken" })
+    assert.matches("^provision: .+ The name may be taken, unknown or provisioned already, or the credentials may be in "
+      .. "use$", refused("refused", { device_name = "taken" }).message)
     e:provision_profile { key = "K3Y", secret = "S3CRET", strategy = "DISABLED" }
     refused "not_found"
   end)
@@ -106,7 +111,9 @@ describe("provision", function()
     end
     for _, credentials in ipairs { '"ACCESS_TOKEN"', '"ACCESS_TOKEN","credentialsValue":5',
       '"MQTT_BASIC","credentialsValue":"x"', '"OTHER","credentialsValue":"x"' } do
-      assert.is_false(answered('{"status":"SUCCESS","credentialsType":' .. credentials .. "}").retryable)
+      local err = answered('{"status":"SUCCESS","credentialsType":' .. credentials .. "}")
+      assert.same({ false, "provision: the answer holds credentials that this library does not know" },
+        { err.retryable, err.message })
     end
     e:fault { path = "/provision", how = "status", status = 500, count = 1,
       body = '{"message":"Failed to find K3Y and S3CRET","errorCode":2,"status":500,"timestamp":1}' }
@@ -156,7 +163,10 @@ describe("provision", function()
 
     it("takes no file for credentials that has none", function()
       io.open(store(), "w"):write("no credentials"):close()
-      assert.truthy(refused("file", { store = store() }).message:find("holds no credentials", 1, true))
+      assert.equal("provision: " .. store() .. " holds no credentials; remove it, or provision anew",
+        refused("file", { store = store() }).message)
+      assert.matches("^provision: cannot read the credentials: .*Not a directory$",
+        refused("file", { store = store() .. "/below" }).message)
       assert.equal(0, #e:requests())
       assert(provision { store = store(), anew = true })
       assert(provision { store = store() })
@@ -184,6 +194,7 @@ describe("provision", function()
       os.execute("mkdir " .. directory)
       assert.is_nil(credentials)
       assert.equal("file", err.kind)
+      assert.matches("^provision: the credentials are in this error's field 'credentials', nowhere else: ", err.message)
       assert.is_nil(err.message:find(token, 1, true))
       assert.same({ credentials_type = "ACCESS_TOKEN", token = token }, err.credentials)
     end)

@@ -33,8 +33,7 @@ function measure.run(tb, device, options, own, every, take)
   check.options("collector", options, types)
   local given = setmetatable({ root = options.root or "" }, { __index = options })
   while true do
-    local values = take(given)
-    if next(values) ~= nil then device:put(values) end -- the outbox reports by itself that it is full or fails
+    device:put(take(given)) -- refused where there is nothing; the outbox reports by itself that it is full or fails
     tb.sleep(options.every or every)
   end
 end

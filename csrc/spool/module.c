@@ -26,6 +26,7 @@ large even for the room that records take which could be removed, `MOVED` when i
 #include <lua.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char TYPE[] = "thingsboard.spool";
@@ -624,8 +625,8 @@ static int spool_span(lua_State *L) {
   return 2;
 }
 
-/*** The absolute name of a file, without links and dots. Where it is not there it is made, its owner's alone, if that
-is possible: a link to it would hide its name.
+/*** The absolute name of a file, which need not be there yet, without links and dots. A file to which a link leads is
+made, its owner's alone: else its name could not be told.
 @function real_path
 @tparam string path
 @treturn[1] string
@@ -633,8 +634,9 @@ is possible: a link to it would hide its name.
 @treturn[2] string what is wrong with its directory */
 static int real_path(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
+  struct stat about;
   char *real = realpath(path, NULL);
-  if (real == NULL && errno == ENOENT) {
+  if (real == NULL && errno == ENOENT && lstat(path, &about) == 0) {
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (fd >= 0) close(fd);
     real = realpath(path, NULL);

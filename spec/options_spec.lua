@@ -1,4 +1,5 @@
 -- A mistake in options is told at the script's line, and by name.
+local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
 
 describe("options", function()
@@ -27,6 +28,121 @@ describe("options", function()
     raises("claim: option 'duration_ms'", function() dev:claim { duration_ms = 1.5 } end)
     raises("rpc_requests: option 'period'", function() dev:rpc_requests { period = 0 } end)
     raises("request_attributes: unknown option", function() dev:request_attributes { "a" } end)
+  end)
+
+  it("that are wrong are told in full", function()
+    local directory = scratch.new()
+    local box <close> = assert(dev:outbox { path = directory .. "/box" })
+    local _ <close> = dev:rpc_requests()
+    local closed = tb.device { url = "http://h", token = "T" }
+    closed:close()
+    local function device(more)
+      local given = { url = "http://h", token = "T" }
+      for name, value in pairs(more) do given[name] = value end
+      tb.device(given)
+    end
+    local function package(more)
+      local given = { title = "t", version = "1" }
+      for name, value in pairs(more) do given[name] = value end
+      dev:firmware(given)
+    end
+    local function updates(more)
+      local given = { kind = "firmware", current = { title = "t", version = "1" }, directory = "/", apply = print }
+      for name, value in pairs(more) do given[name] = value end
+      dev:updates(given)
+    end
+    local function outbox(more)
+      more.path = more.path or directory .. "/other"
+      dev:outbox(more)
+    end
+    local many = {}
+    for n = 1, 2000 do many[n] = "key" .. n end
+    for _, case in ipairs {
+      { "device: a table of options expected, got number", tb.device, 5 },
+      { "device: the token cannot be a path", device, { token = ".." } },
+      { "device: the token contains '/', which no URL of the server can carry", device, { token = "a/b" } },
+      { "device: the token contains a control character (a line's end?), which no URL of the server can carry", device,
+        { token = "a\n" } },
+      { "device: option 'token' must not stand beside 'token_file'", device, { token_file = "/f" } },
+      { "device: option 'token' is missing, or 'token_file'", tb.device, { url = "http://h" } },
+      { "device: option 'url' must be like https://host or http://host:port, without user, query or fragment", device,
+        { url = "ftp://h" } },
+      { "device: option 'client_cert' is missing beside 'client_key'", device, { client_key = "/k" } },
+      { "device: option 'client_cert' is missing beside 'client_key_password'", device, { client_key_password = "p" } },
+      { "device: option 'proxy' must be like http://host:port or socks5h://host:port", device, { proxy = "ftp://h" } },
+      { "device: option 'timeout' must be a number above 0 and below 2e6", device, { timeout = 0 } },
+      { "device: option 'timeout' must be a number above 0 and below 2e6", device, { timeout = 2e6 } },
+      { "device: option 'max_response' must be a positive integer", device, { max_response = 0 } },
+      { "device: option 'user_agent' must be a non-empty string without control characters", device,
+        { user_agent = "a\n" } },
+      { "a device expected: call its methods with a colon", dev.close },
+      { "attribute_updates: a list of keys expected, got number", dev.attribute_updates, dev, 5 },
+      { "attribute_updates: key 2 must be a non-empty string", dev.attribute_updates, dev, { "a", "" } },
+      { "attribute_updates: key 'a,b' holds a comma, and the server would take it for two keys", dev.attribute_updates,
+        dev, { "a,b" } },
+      { "attribute_updates: too many keys for one request: ask in parts", dev.attribute_updates, dev, many },
+      { "serve_rpc: a table of handlers expected, got number", dev.serve_rpc, dev, 5 },
+      { "serve_rpc: handler 'm' must be a function, got number", dev.serve_rpc, dev, { m = 5 } },
+      { "rpc_requests: the device's requests are being iterated over already", dev.rpc_requests, dev },
+      { "send_rpc: method must be a non-empty string, got string", dev.send_rpc, dev, "" },
+      { "reply_rpc: id must be an integer, got string", dev.reply_rpc, dev, "1" },
+      { "listen: listener must be a function, got nil", dev.listen, dev },
+      { "send_telemetry: a table or JSON text expected, got number", dev.send_telemetry, dev, 5 },
+      { "send_attributes: a table or JSON text expected, got number", dev.send_attributes, dev, 5 },
+      { "clock: known must be a boolean, or a file's path from the root on", tb.clock, "relative" },
+      { "sleep: seconds must be a number, not negative", tb.sleep, -1 },
+      { "spawn: body must be a function, got nil", tb.spawn },
+      { "on_signal: there is no signal NONE", tb.on_signal, "NONE", print },
+      { "max_connections: count must be below 2^31", tb.max_connections, 1 << 31 },
+      { "max_connections: count must be a positive integer, got number", tb.max_connections, 0 },
+      { "derive_token: secret must have at least 16 bytes", tb.derive_token, "id", ("s"):rep(15) },
+      { "provision: option 'store' is missing beside 'anew'", tb.provision,
+        { url = "http://h", key = "k", secret = "s", anew = true } },
+      { "firmware: option 'checksum_algorithm' is missing beside 'checksum'", package, { checksum = "00" } },
+      { "firmware: option 'checksum' is missing beside 'checksum_algorithm'", package, { checksum_algorithm = "MD5" } },
+      { "firmware: option 'size' is missing beside 'chunk_size': only by it a short chunk is told from the last",
+        package, { chunk_size = 1 } },
+      { "firmware: the server cuts no package of 2 GiB or more into chunks", package,
+        { chunk_size = 1, size = 1 << 31 } },
+      { "firmware: option 'chunk_size' is above the 4194304 bytes of max_response", package,
+        { chunk_size = (4 << 20) + 1, size = 1 } },
+      { "updates: option 'current' must have a string 'title'", updates, { current = { version = "1" } } },
+      { "updates: option 'current' must have a string 'version'", updates, { current = { title = "t" } } },
+      { "updates: option 'chunk_size' is above the 4194304 bytes of the device's max_response", updates,
+        { chunk_size = (4 << 20) + 1 } },
+      { "updates: url_options: unknown option 'token'", updates, { url_options = { token = "T" } } },
+      { "outbox: option 'messages' must be like \"20:1,600:60\", amounts and seconds", outbox, { messages = "5" } },
+      { "outbox: option 'points' must be like \"20:1,600:60\", amounts and seconds", outbox, { points = "0:1" } },
+      { "outbox: option 'confirm_key' holds a comma, and the server would take it for two keys", outbox,
+        { confirm_key = "a,b" } },
+      { "outbox: option 'max_age' must be a number of seconds above 0 and below 1e12", outbox, { max_age = 0 } },
+      { "outbox: this file is open for this device already; devices that share one need a 'name' each", outbox,
+        { path = directory .. "/box" } },
+      { "an outbox expected: call its methods with a colon", box.sync, {} },
+      { "attributes: a table expected, got number", box.attributes, box, 5 },
+      { "drain: option 'deadline' must be a number above 0 and below 2e6", box.drain, box, { deadline = 0 } },
+    } do
+      local ok, raised = pcall(case[2], table.unpack(case, 3))
+      assert.is_false(ok, case[1])
+      assert.equal(case[1], (raised:gsub("^[^:]*%.lua:%d+: ", "")))
+    end
+    for _, case in ipairs {
+      { "send_telemetry: nothing to send: the JSON text is empty", dev.send_telemetry, dev, "{}" },
+      { "send_telemetry: the JSON text must be an object", dev.send_telemetry, dev, "5" },
+      { "send_attributes: the JSON text must be an object", dev.send_attributes, dev, '[{"a":1}]' },
+      { "outbox: the device is closed", closed.outbox, closed, { path = directory .. "/other" } },
+    } do
+      local ok, err = case[2](table.unpack(case, 3))
+      assert.is_nil(ok)
+      assert.equal(case[1], err.message)
+    end
+    assert.same({ "thingsboard.device (open)", "thingsboard.device (closed)" }, { tostring(dev), tostring(closed) })
+    box:close()
+    for _, name in ipairs { "put", "attributes", "sync", "drain", "run", "rejected" } do
+      local ok, err = box[name](box, {})
+      assert.same({ nil, "closed", name .. ": the outbox is closed" }, { ok, err.kind, err.message })
+    end
+    scratch.remove(directory)
   end)
 
   it("of updates are named, too", function()

@@ -23,6 +23,11 @@ describe("thingsboard service", function()
       assert.same({ gone, before }, { #s:values "goes", #s:values "changes" })
       for n, value in ipairs(s:values "stays") do assert.equal(n, tonumber(value)) end
       s:stop()
+      local told = "version " .. tb.version .. " starts\nchanges.lua is started\ngoes.lua is started\n"
+        .. "stays.lua is started\n"
+        .. "reload\ngoes.lua is gone, and is stopped\nchanges.lua has changed, and is started again\n"
+        .. "comes.lua is started\nit is told to end\n"
+      assert.equal(told, (s:log():gsub("thingsboard: info: ", "")))
     end)
 
     it("ends what a script has in flight: tasks, handlers, watches, signals", function()

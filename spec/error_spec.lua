@@ -63,6 +63,8 @@ describe("an error", function()
       end
     end)
 
+    local REDIRECTS <const> = "the server redirects, which is not followed; give the url that it redirects to"
+
     -- The words of an error between the method's name and the status.
     local function words_of(err)
       local words = err.message:match("^request_attributes: (.*) %(status " .. err.status .. "%)")
@@ -71,36 +73,36 @@ describe("an error", function()
     end
 
     it("says what it means, and what may help", function()
-      local said = {}
       for status, words in pairs {
-        [400] = "did not understand", [403] = "forbids it", [404] = "check the url",
-        [401] = "check it, and that the device's credentials are an access token", [408] = "no result in time",
-        [413] = "send less at once", [429] = "send less often", [500] = "for a rate limit",
-        [502] = "behind the gateway does not answer", [503] = "or got no result in time",
-        [504] = "did not answer in time", [301] = "give the url that it redirects to", [418] = "the server refused",
+        [400] = "the server did not understand the request", [403] = "the server forbids it",
+        [401] = "the server knows no device with this token; check it, and that the device's credentials are an access "
+          .. "token",
+        [404] = "the server has no such path; check the url", [408] = "the server got no result in time",
+        [413] = "the request is too large for the server; send less at once",
+        [429] = "too many requests; send less often",
+        [500] = "the server failed: it answers so for a bad value, for a rate limit, and for failures of its own",
+        [502] = "the server behind the gateway does not answer",
+        [503] = "the server is not available, or got no result in time",
+        [504] = "the server behind the gateway did not answer in time", [418] = "the server refused",
       } do
-        local meaning = words_of(answered(status))
-        assert.truthy(meaning:find(words, 1, true), meaning)
-        assert.is_nil(said[meaning], meaning)
-        said[meaning] = true
+        assert.equal(words, words_of(answered(status)))
       end
-      for _, status in ipairs { 302, 303, 307, 308 } do assert.is_true(said[words_of(answered(status))], status) end
     end)
 
     it("says what it means where it is somebody else's", function()
       for status, words in pairs {
         [401] = "a proxy or portal on the way asks for credentials", [407] = "a proxy asks for credentials",
-        [413] = "too large for a proxy", [429] = "a proxy on the way says that there are too many",
-        [502] = "behind it does not answer", [503] = "the server is not available",
-        [504] = "behind it did not answer in time", [418] = "somebody else answered",
-        [301] = "give the url that it redirects to", [302] = "give the url that it redirects to",
-        [303] = "give the url that it redirects to", [307] = "give the url that it redirects to",
-        [308] = "give the url that it redirects to",
+        [413] = "the request is too large for a proxy on the way; send less at once",
+        [429] = "a proxy on the way says that there are too many requests; send less often",
+        [502] = "a gateway says that the server behind it does not answer",
+        [503] = "a gateway says that the server is not available",
+        [504] = "a gateway says that the server behind it did not answer in time", [418] = "somebody else answered",
+        [301] = REDIRECTS, [302] = REDIRECTS, [303] = REDIRECTS, [307] = REDIRECTS, [308] = REDIRECTS,
       } do
         local err = answered(status, "blocked")
         assert.same({ "answer", true }, { err.kind, err.retryable })
-        assert.truthy(words_of(err):find(words, 1, true), err.message)
-        assert.truthy(err.message:find("): blocked", 1, true), err.message)
+        assert.equal(("request_attributes: %s; check the url, and any proxy, firewall or portal on the way: this is no "
+          .. "answer of ThingsBoard's (status %d): blocked"):format(words, status), err.message)
       end
     end)
 
@@ -300,9 +302,46 @@ describe("an error", function()
       end
     end)
 
-    it("of a certificate that the server demands is no network's", function()
-      local err = errors.of_code("m", "SSL_CLIENTCERT", "the server demands a client certificate")
-      assert.same({ "tls", false }, { err.kind, err.retryable })
+    it("has advice by its code", function()
+      for code, advice in pairs {
+        BODY_TOO_LARGE = { "answer", false, "raise max_response" }, OUT_OF_MEMORY = { "memory", true },
+        HEADERS_TOO_LARGE = { "answer", false }, BAD_CONTENT_ENCODING = { "answer", false },
+        WEIRD_SERVER_REPLY = { "answer", true }, CLOSED = { "closed", false }, FILE_FAILED = { "file", false },
+        BAD_FUNCTION_ARGUMENT = { "answer", true, "libcurl says so when the headers of an answer make no sense" },
+        SSL_CONNECT_ERROR = { "tls", true, "check that the url's port speaks TLS" },
+        PEER_FAILED_VERIFICATION = { "tls", false, "give the server's authority as ca_file, and check the clock" },
+        SSL_PINNEDPUBKEYNOTMATCH = { "tls", false, "the server's key is not the pinned one" },
+        COULDNT_RESOLVE_HOST = { "network", true, "check the url's host name and the name servers" },
+        COULDNT_RESOLVE_PROXY = { "network", true, "check the proxy's name and the name servers" },
+        PROXY = { "network", true, "check the proxy, its user and its password" },
+        SSL_CACERT_BADFILE = { "tls", false, "check ca_file: it must be a PEM file of certificates that can be read" },
+        INTERFACE_FAILED = { "network", true, "check the option interface" },
+        SSL_CERTPROBLEM = { "tls", false, "check client_cert and client_key, and client_key_password if the key has a "
+          .. "pass phrase" },
+        SSL_CLIENTCERT = { "tls", false, "give client_cert and client_key" }, -- one that the server demands
+        COULDNT_CONNECT = { "network", true, "check the url's host and port, or the proxy's, and that the server "
+          .. "runs" },
+        OPERATION_TIMEDOUT = { "timeout", true }, URL_MALFORMAT = { "value", false }, TOO_LARGE = { "value", false },
+        SEND_ERROR = { "network", true },
+      } do
+        local err = errors.of_code("m", code, "so it is", "host:80")
+        assert.same({ advice[1], advice[2], code }, { err.kind, err.retryable, err.code })
+        assert.equal(("m: so it is (%s)%s"):format(code, advice[3] and "; " .. advice[3] or ""), err.message)
+      end
+      local function advised(code, text, host) return errors.of_code("m", code, text, host).message end
+      assert.equal("m: no way (COULDNT_CONNECT); check the port, and that there is an interface of the name behind the "
+        .. "%: this address needs one, as in [fe80::1%eth0]", advised("COULDNT_CONNECT", "no way", "[fe80::1]:80"))
+      for _, words in ipairs { "does not match target host name", "no name matches target", "CN_MISMATCH" } do
+        assert.equal("m: " .. words .. " (PEER_FAILED_VERIFICATION); the certificate is not for h: check the url's "
+          .. "host", advised("PEER_FAILED_VERIFICATION", words, "h"))
+      end
+      for _, words in ipairs { "asn1 encoding routines", "bad signature", "padding check failed",
+        "provider signature failure" } do
+        local err = errors.of_code("m", "SSL_CONNECT_ERROR", "error: " .. words, "h")
+        assert.is_false(err.retryable)
+        assert.equal("m: error: " .. words .. " (SSL_CONNECT_ERROR); the authority in ca_file has the right name, but "
+          .. "did not sign the certificate", err.message)
+      end
     end)
 
     it("says that the connection was broken", function()

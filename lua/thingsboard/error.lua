@@ -56,8 +56,7 @@ local foreign = {
 }
 
 for _, status in ipairs { 301, 302, 303, 307, 308 } do
-  meaning[status] = "the server redirects, which is not followed; give the url that it redirects to"
-  foreign[status] = meaning[status]
+  foreign[status] = "the server redirects, which is not followed; give the url that it redirects to"
 end
 
 local code_kinds = {

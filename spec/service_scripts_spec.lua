@@ -114,6 +114,58 @@ describe("thingsboard service", function()
       assert.falsy(s:log():find("failed", 1, true), s:log())
     end)
 
+    it("an error, at its own line, for what would reach beyond it, and for its mistakes", function()
+      s:write("a.lua", [[
+        local tb, device = ...
+        local function tell(...) print((select(2, pcall(...)):gsub("^[^:]*a.lua:%d+: ", "at its line: "))) end
+        tell(function() os.exit() end)
+        tell(function() debug.sethook() end)
+        tell(function() debug.setmetatable(5, {}) end)
+        tell(function() coroutine.wrap(5) end)
+        tell(function() require(5) end)
+        tell(function() tb.run() end)
+        tell(function() tb.on_error(print) end)
+        tell(function() tb.spawn(5) end)
+        tell(function() device.attributes.x = 1 end)
+        tell(function() device:on_rpc("", print) end)
+        tell(function() device:on_rpc("m") end)
+        tell(function() device:on_attribute("", print) end)
+        tell(function() device:on_attribute("key", 5) end)
+        tell(function() device:on_update() end)
+        device:on_rpc("m", print)
+        device:on_update(print)
+        print "done"
+      ]])
+      s:write("b.lua", [[
+        local tb, device = ...
+        tb.sleep(0.5)
+        print(pcall(device.on_rpc, device, "m", print))
+        print(pcall(device.on_update, device, print))
+        print "done, too"
+      ]])
+      s:start()
+      s:wait_for_log "b.lua: done, too"
+      local told = {}
+      for line in s:log():gmatch "info: a%.lua: ([^\n]*)" do told[#told + 1] = line end
+      local AT <const> = "at its line: "
+      assert.same({
+        AT .. "os.exit: a script ends by itself alone", AT .. "debug.sethook: the service has the hook",
+        AT .. "debug.setmetatable: the metatable of a number is for all scripts",
+        AT .. "wrap: body must be a function, got number", AT .. "require: a module's name expected, got number",
+        AT .. "run: the service runs the script's tasks by itself", AT .. "on_error: the service reports errors itself",
+        AT .. "spawn: body must be a function, got number",
+        AT .. "device.attributes are the server's; set your own by device:send_attributes",
+        AT .. "on_rpc: method must be a non-empty string, got string",
+        AT .. "on_rpc: handler must be a function, got nil",
+        AT .. "on_attribute: key must be a non-empty string, got string",
+        AT .. "on_attribute: handler must be a function, got number",
+        AT .. "on_update: handler must be a function, got nil",
+        "done",
+      }, told)
+      assert.truthy(s:log():find("b.lua: false\ton_rpc: the method 'm' is served by a.lua already\n", 1, true))
+      assert.truthy(s:log():find("on_update: a.lua installs updates already\n", 1, true), s:log())
+    end)
+
     it("one RPC stream and one attribute poll with all others, and none before one asks", function()
       for n = 1, 5 do
         s:write(n .. ".lua", ([[

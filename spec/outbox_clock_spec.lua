@@ -354,6 +354,24 @@ describe("an outbox dates records", function()
       end)
     end
 
+    it("when a busy script reads a poll's answer late", function()
+      check(run(PUT .. [[
+        set(BACK)
+        local outbox = assert(dev:outbox { path = path })
+        local updates = dev:attribute_updates({ "a" }, { period = 1 })
+        tb.spawn(function() for _ in updates do end end)
+        tb.sleep(0.2)
+        local clock = outbox.file.clock
+        clock.check_at, clock.late = 0, 3 -- as after a minute, and as many slow answers
+        os.execute "sleep 5" -- the poll's answer comes meanwhile
+        tb.sleep(0.2)
+        put(outbox)
+        updates:close()
+        assert(outbox:drain { deadline = 5 })
+        told()
+      ]]))
+    end)
+
     it("when the clock was right, is set wrong, and is put right again", function()
       check(run(PUT .. [[
         local outbox = assert(dev:outbox { path = path })

@@ -120,7 +120,7 @@ end
 --- Learns the time from a server's `Date`.
 -- @tparam string date of HTTP
 -- @tparam integer uptime milliseconds since the system's start
--- @tparam integer took milliseconds since the request was sent
+-- @tparam ?integer took milliseconds since the request was sent; nil for a poll, of which that says nothing
 -- @tparam boolean believe the server may give the time itself
 function clock:hear(date, uptime, took, believe)
   local time = parse(date)
@@ -128,8 +128,8 @@ function clock:hear(date, uptime, took, believe)
   local server, wall = time + 500 - uptime, core.now() - uptime
   if override == nil and math.abs(wall - server) <= MINUTE then
     self.offset, self.by_server, self.refused_at = wall, false, nil
-  elseif took > PROMPT and self.late < LATE then
-    self.late = self.late + 1
+  elseif not took or took > PROMPT and self.late < LATE then
+    if took then self.late = self.late + 1 end
     return
   elseif believe then
     -- What it has said before, and is right, does not change by parts of a second.

@@ -30,7 +30,7 @@ function sender.listen(outbox)
     local clock = outbox.file.clock
     -- The date of a package is that of its first bytes.
     local date = status and clock:wants_date() and not exchange:is_attachment() and exchange:date()
-    if date then clock:hear(date, spool.uptime(), took, outbox.server_time) end
+    if date then clock:hear(date, spool.uptime(), due == nil and took or nil, outbox.server_time) end
     outbox.confirm:lost_connections(exchange:lost_connections())
     local is_end_of_poll = due and (status == 503 or status == 504)
     if not is_end_of_poll then

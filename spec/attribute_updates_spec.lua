@@ -194,13 +194,15 @@ describe("attributes", function()
     it("find what changed while no poll was open", function()
       e:set_shared(e.token, '{"n":1}')
       e:fault { path = "/updates", how = "stall", count = 1 } -- the first poll never reaches the server's actor
-      local seen = {}
+      local seen, set_at = {}, nil
       for values in dev:attribute_updates { "n" } do
         seen[#seen + 1] = values.n
         if #seen == 2 then break end
         e:set_shared(e.token, '{"n":2}')
+        set_at = core.monotonic()
       end
       assert.same({ 1, 2 }, seen)
+      assert.is_true(core.monotonic() - set_at < 8) -- by a request a second behind the poll, which is open for longer
     end)
 
     it("do not go back when one was under way for long", function()

@@ -238,6 +238,33 @@ describe("attributes", function()
       assert.same({ n = 2 }, updates())
     end)
 
+    it("ask ever less often while the server fails, for the first values and for those behind a poll", function()
+      local told = {}
+      e:set_shared(e.token, '{"n":1}')
+      tb.spawn(function()
+        for values in dev:attribute_updates { "n" } do told[#told + 1] = values.n end
+      end)
+      local function asked_in_two_seconds()
+        local before = e:arrived(0)
+        e:fault { path = "/attributes%?", how = "status", status = 503 }
+        tb.sleep(2)
+        e:clear_faults()
+        return e:arrived(0) - before
+      end
+      local asked = asked_in_two_seconds() -- after waits of up to 1, 2 and 4 s: a hot loop makes hundreds
+      assert.is_true(asked >= 1 and asked <= 20, asked)
+      assert(dev:send_attributes { here = 1 }) -- which ends the waiting
+      until_true(function() return told[1] == 1 end)
+      tb.sleep(0.5) -- for the next poll
+      asked = asked_in_two_seconds()
+      assert.is_true(asked >= 1 and asked <= 20, asked)
+      assert(dev:send_attributes { here = 2 })
+      e:set_shared(e.token, '{"n":2}')
+      until_true(function() return told[2] == 2 end)
+      dev:close()
+      tb.run()
+    end)
+
     it("end their poll when the loop is left", function()
       for _ in dev:attribute_updates() do break end -- luacheck: ignore 512
       local requests <close> = dev:attribute_updates()

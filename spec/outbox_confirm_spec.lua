@@ -893,6 +893,11 @@ describe("the chain of exchanges", function()
       assert.is_false(refused_between(true, false))
       assert.is_false(refused_between(false, true))
     end
+    for _ = 1, 3 do assert.is_false(refused_between(true, true)) end
+    assert.is_false(refused_between(true, false)) -- one less
+    for _ = 1, 2 do assert.is_false(refused_between(true, true)) end
+    assert.is_true(refused_between(true, true))
+    self:go_on()
     for n = 1, 2 do
       for _ = 1, 4 do assert.is_false(refused_between(true, true, "foreign")) end
       assert.is_true(refused_between(true, true, "foreign"))
@@ -1163,6 +1168,22 @@ describe("the chain of exchanges", function()
       if select(2, self:read(now, now)) then told = told or now end
     end
     assert.equal(4, told) -- the first may have been there before
+  end)
+
+  it("has what follows as one range, all else by itself, and counts what is behind each marker", function()
+    for _, n in ipairs { 1, 2, 4 } do send(n) end
+    self:passed({ versions = {}, attributes = 1 }, 30, 0)
+    send(5)
+    self:broke(false)
+    assert.same({ { first = 1, last = 2, records = 2 }, { first = 4, last = 4, records = 1 },
+      { versions = {}, attributes = 1 }, { first = 5, last = 5, records = 1 } }, self:take_stale())
+    send(1)
+    mark(0)
+    send(2)
+    self:next_value()
+    self:marked(0, self.breaks)
+    send(3)
+    assert.equal(3, self:count())
   end)
 
   it("forgets what is dropped", function()

@@ -249,6 +249,12 @@ describe("an outbox", function()
       print(pcall(dev.outbox, dev, { path = path }))
     ]]):format(directory .. "/?.so"))
     assert.truthy(said:find "^false\toutbox: [^\n]*/thingsboard/spool%.so: Too many levels of symbolic links\n", said)
+    said = place:run [[
+      package.cpath = "/nonexistent/?.so;/dev/null/?.so"
+      print(select(2, pcall(function() dev:outbox { path = path } end)))
+    ]]
+    assert.matches("^[^\n]*:%d+: outbox: this build has none, for SQLite's header was missing: install SQLite's "
+      .. "development package %(libsqlite3%-dev%), and build and install again\n$", said)
   end)
 
   describe("whose file", function()

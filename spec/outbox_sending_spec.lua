@@ -627,6 +627,20 @@ describe("an outbox sends", function()
     assert.is_true(#e:requests() < 150)
   end)
 
+  it("few lists where the server takes none", function()
+    local outbox <close> = open()
+    fill(outbox, 1, 400)
+    e:fault { path = "/telemetry$", request_body = "[", how = "status", status = 400 }
+    assert.is_true(outbox:drain { deadline = 60 })
+    assert_arrived(400)
+    local lists, last = 0, nil
+    for _, request in ipairs(e:requests()) do
+      if request.body and request.body:find "^%[" then lists, last = lists + 1, request.body end
+    end
+    assert.is_true(lists < 50, lists)
+    assert.equal(2, select(2, last:gsub('"ts"', ""))) -- one more of two records, after each fifty objects
+  end)
+
   it("lists, though it has refused lone records for a while", function()
     local outbox <close> = open()
     for n = 1, 4 do

@@ -14,7 +14,8 @@ local function batch_between(outbox, first, last, most)
   local points = math.max(1, math.min(bounds.points, outbox.points:room(), outbox.pace.points))
   local bytes = math.min(bounds.bytes, outbox.pace.bytes)
   if outbox.doubts:wants_sample() then bytes = math.min(bytes, doubts.largest_sample) end
-  local records = outbox.objects_only and 1 or math.min(bounds.records, most or math.maxinteger)
+  local records = math.min(bounds.records, most or math.maxinteger)
+  if outbox.objects_only then records = outbox.objects_only > 0 and 1 or math.min(2, records) end
   while first <= last do
     local from, to = outbox.held:gap(first, last)
     if from > to then return nil end

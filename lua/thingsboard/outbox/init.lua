@@ -110,7 +110,7 @@ function outbox.new(client, given)
     accidents = {}, -- by kind of post, the last that was refused without words: `first`, `last`, how often as `count`
     short_list = nil, -- one that was refused: `first`, `last` and how many are `left` to pass alone
     lists_refused = 0, -- short lists whose records have passed alone, since a list has passed
-    objects_only = nil, -- while no lists are sent: how many objects go before a list is tried again
+    objects_only = nil, -- while no lists are sent: how many objects go before a short one is tried again
     err = nil, -- the last error of sending, until a post passes
     sent = { records = 0, attributes = 0, posts = 0, confirmed = 0, again = 0 },
     news = client.loop:signal(), -- something has been put, or the outbox has been closed

@@ -10,7 +10,7 @@ local outcome = {}
 -- record is suspected to be the cause.
 local STUCK = 3
 -- Short lists that were refused, and whose records passed alone, before lists are given up; and how many objects go
--- before a list is tried again.
+-- before a short list is tried again.
 local SHORT_LISTS, OBJECTS = 3, 50
 -- Refusals of a post in a row, without words, that may be accidents: while none is known to have been one, and then.
 local ACCIDENTS, ACCIDENTS_PROVED = 1, 4
@@ -64,11 +64,12 @@ local function learn_form(outbox, post, passed)
   if post.kind ~= "records" then return end
   if passed and post.records > 1 then
     outbox.lists_refused, outbox.short_list = 0, nil
+    send_objects(outbox, nil)
   elseif not passed then
     outbox.short_list = post.records > 1 and post.records < 4
       and { last = post.last, first = post.first, left = post.records } or nil
   elseif outbox.objects_only then
-    send_objects(outbox, outbox.objects_only > 1 and outbox.objects_only - 1 or nil)
+    send_objects(outbox, math.max(0, outbox.objects_only - 1))
   elseif outbox.short_list and post.first >= outbox.short_list.first and post.last <= outbox.short_list.last then
     outbox.short_list.left = outbox.short_list.left - 1
     if outbox.short_list.left > 0 then return end
@@ -247,6 +248,9 @@ local function refused(outbox, post, err, now)
   local is_unclear, is_sample = answers.is_unclear(err), post.kind == "sample"
   if post.doubt then outbox.doubts:refused(post, now, err.message, true) end
   if post.doubt and not is_sample then return end
+  if outbox.objects_only == 0 and post.kind == "records" and post.records > 1 then
+    return send_objects(outbox, OBJECTS) -- as before: nothing else is wrong
+  end
   local cause = (is_unclear or is_sample) and "unclear" or "itself"
   if outbox.pace:refused(now, refused_points(post, err), cause) then outbox.doubts:disturb(now) end
   if is_sample then return end

@@ -7,7 +7,9 @@
 -- the last of them a minute or more has passed: they are 2, 4, 8 and 65 seconds apart. Once anything else is refused,
 -- or the server is out of reach, they begin anew, and it takes six. A trial that does not count doubles the wait for
 -- the next one, up to a quarter of an hour. The sample after one trial is the sample before the next one, where nothing
--- else is posted between them. When the sample before is refused, what is in doubt is posted all the same: it may pass.
+-- else is posted between them. Before every other trial the sample has to pass twice: else a server that refuses each
+-- third post, whatever it is, could refuse the same one of the three each time. When the sample before is refused,
+-- what is in doubt is posted all the same: it may pass.
 --
 -- The sample for a record is a record that has passed, with spaces behind it, or a list of such: to send them again
 -- changes nothing, for they have times of their own. Until there are any, a record is tried without. An outbox that is
@@ -47,7 +49,7 @@ function doubts.new(first, longest, key)
     lists = true, -- whether the server takes lists
     trial = nil, -- the entry that is on trial, which is in no heap
     step = nil, -- the post of the trial that is next: `alone`, `before`, `itself`, `after`
-    control = nil, -- the sample that was posted last and has passed; nil once anything else is posted
+    control = nil, -- the sample that was posted last and has passed, `count` times in a row; nil after anything else
     changed = false, -- entries, since the file was told
     disturbances = 0, -- how often something else was refused
   }, doubts)
@@ -177,10 +179,15 @@ local function first(self, entries)
   return entry
 end
 
--- Whether the sample that has just passed is one for this entry, too, which was due by then.
-local function has_passed(control, entry)
-  return control and control.kind == entry.kind and control.at >= entry.at
+-- How often in a row the sample for an entry has passed, or one that is large enough, since the entry was due.
+local function times_passed(control, entry)
+  local counts = control and control.kind == entry.kind and control.at >= entry.at
     and control.points >= entry.points and control.bytes >= entry.bytes
+  return counts and control.count or 0
+end
+
+local function is_ready(control, entry)
+  return times_passed(control, entry) > entry.counted % 2
 end
 
 --- What to post next: of the trial that is on, or else of the first that is due.
@@ -195,7 +202,7 @@ function doubts:next(now)
     self.alone:add(entry)
     entry = first(self, self.waiting)
   end
-  if entry and entry.at <= now then return entry, has_passed(self.control, entry) and "itself" or "before" end
+  if entry and entry.at <= now then return entry, is_ready(self.control, entry) and "itself" or "before" end
   entry = first(self, self.alone)
   if entry and entry.at <= now then return entry, "alone" end
 end
@@ -290,16 +297,18 @@ function doubts:passed(post, now)
   local entry, step = post.doubt, self.step
   if entry ~= self.trial then return nil end
   if step == "before" or step == "after" then
-    self.control = { kind = entry.kind, points = post.points, bytes = post.bytes, at = now }
+    local count = times_passed(self.control, entry) + 1
+    self.control = { kind = entry.kind, points = post.points, bytes = post.bytes, at = now, count = count }
   end
   if step == "before" then
-    self.step = "itself"
+    self.step = is_ready(self.control, entry) and "itself" or "before"
   elseif step == "after" then
     entry.counted = entry.counted + 1
     local following = entry.counted + 1 - (entry.disturbed and MORE_TRIALS or 0)
     if following > #doubts.waits then return "proved" end
     finish(self, doubts.waits[math.max(1, following)], now)
   else
+    self.control = nil
     self:remove(entry)
     return "passed"
   end

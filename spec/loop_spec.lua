@@ -317,6 +317,36 @@ describe("tasks", function()
     own:close()
   end)
 
+  it("keep their host at work, which cannot be replaced meanwhile", function()
+    local own, starts, stops = require "thingsboard.loop".new(), 0, 0
+    local function attach()
+      own:attach {
+        start = function() starts = starts + 1 end, stop = function() stops = stops + 1 end,
+        suspendable = function() return false end,
+      }
+    end
+    attach()
+    assert.equal(0, starts)
+    for n = 1, 2 do
+      local task = own:spawn(function() own:sleep(0.05) end)
+      own:spawn(function() own:sleep(0.01) end)
+      assert.same({ n, n - 1 }, { starts, stops })
+      local ok, said = pcall(attach)
+      assert.is_false(ok)
+      assert.truthy(said:find "loop_spec.lua:%d+: the event loop that is attached is still at work$", said)
+      repeat until not own:serve()
+      assert.is_true(task:done())
+      assert.same({ n, n }, { starts, stops })
+    end
+    attach()
+    own:attach(nil)
+    own:spawn(function() end)
+    assert.same({ 2, 2 }, { starts, stops })
+    own:close()
+    own:close() -- once more
+    assert.error_matches(function() own:spawn(function() end) end, "^the loop is closed$")
+  end)
+
   it("check what they are given", function()
     assert.error_matches(function() tb.spawn(5) end, "spawn: body must be a function, got number")
     assert.error_matches(function() tb.sleep(-1) end, "sleep: seconds")

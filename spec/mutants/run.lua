@@ -16,15 +16,15 @@ local SPECS = {
   ["csrc/spool"] = "spool record_clock leaks outbox outbox_disk outbox_clock outbox_small_disk allocations",
   ["lua/thingsboard"] = "loop telemetry error options attribute_updates fleet token_file types adapter_luv outbox",
   ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",
-  ["lua/thingsboard/api"] = "rpc_requests attribute_updates provision derive_token claim",
+  ["lua/thingsboard/api"] = "options rpc_requests attribute_updates provision derive_token claim",
   ["lua/thingsboard/command"] = "command types", ["lua/thingsboard/collector"] = "collector",
   ["lua/thingsboard/service"] = "service_parts service service_scripts service_reload service_outage "
     .. "service_blocking command",
   ["lua/thingsboard/http"] = "long_poll backoff answer error rpc_requests attribute_updates lies options provision"
     .. " rpc_requests_window",
-  ["lua/thingsboard/json"] = "decode telemetry numbers body", ["lua/thingsboard/loop"] = "loop process fleet",
-  ["lua/thingsboard/ota"] = "download updater updater_limits",
-  ["lua/thingsboard/outbox"] = "outbox outbox_bisect outbox_clock outbox_sending outbox_disk outbox_migration "
+  ["lua/thingsboard/json"] = "decode options telemetry numbers body", ["lua/thingsboard/loop"] = "loop process fleet",
+  ["lua/thingsboard/ota"] = "options download updater updater_limits",
+  ["lua/thingsboard/outbox"] = "options outbox_bisect outbox outbox_clock outbox_sending outbox_disk outbox_migration "
     .. "outbox_answers outbox_trials outbox_confirm outbox_small_disk",
 }
 for _, names in pairs(SPECS) do

@@ -101,17 +101,18 @@ describe("each descriptor", function()
   it("of a reactor is readable for as long as there is something to do, and no longer", function()
     local fd = { pollfd = reactor:pollfd(), events = "r" }
     local function readable() return cqueues.poll(fd, 0) == fd end
+    local function soon_readable() return cqueues.poll(fd, 20) == fd end -- the kernel's timer may be a moment late
     assert.is_false(readable())
     reactor:wake_at(core.monotonic() - 1)
-    assert.is_true(readable())
+    assert.is_true(soon_readable())
     assert.is_nil(reactor:step())
-    assert.is_true(readable()) -- the time is still due
+    assert.is_true(soon_readable()) -- the time is still due
     reactor:wake_at(nil)
     assert.is_false(readable())
     for _ = 1, 2 do client:start("GET", "/attributes", nil, 10000) end
     client:close()
     for n = 1, 2 do
-      assert.is_true(readable())
+      assert.is_true(soon_readable())
       assert.equal(0, reactor:timeout())
       local exchange, more = reactor:step()
       assert.is_true(exchange:done())
@@ -119,6 +120,13 @@ describe("each descriptor", function()
     end
     assert.is_false(readable())
     assert.is_true(reactor:timeout() == nil or reactor:timeout() > 1) -- for idle connections
+  end)
+
+  it("of a reactor is readable at a time that was set before it was asked for", function()
+    reactor:wake_at(core.monotonic() + 0.05)
+    local fd = { pollfd = reactor:pollfd(), events = "r" }
+    assert.equal(fd, cqueues.poll(fd, 10))
+    assert.equal(0, reactor:timeout())
   end)
 
   it("that a reactor watches ends its step when it is readable", function()

@@ -119,6 +119,8 @@ describe("the core", function()
         assert.truthy(used.file and used.checksum)
         assert.equal(200, (finish(exchange)))
       end
+      collect()
+      assert.same({}, used) -- though the client keeps the exchange for its next call
       do
         local body = core.body():value { a = 1 }
         used.body = body
@@ -127,6 +129,8 @@ describe("the core", function()
         collect()
         assert.equal(200, (finish(exchange)))
       end
+      collect()
+      assert.same({}, used)
       used.exchange = client:start("GET", "/attributes", nil, 10000) -- not used again: it was not left by its scope
       collect()
       assert.truthy(used.exchange)

@@ -416,6 +416,8 @@ describe("the outbox's store", function()
     local first = assert(store:put(1, { text = ("x"):rep(100000) }))
     assert.equal("TOOBIG", select(3, store:sync()))
     assert.equal("TOOBIG", select(3, store:reserve(100000)))
+    assert.equal("TOOBIG", code_of("INSERT INTO counters VALUES (1, ?, 1)", ("x"):rep(100000)))
+    assert.same({}, store:query("SELECT 1 WHERE ? = 0", ("x"):rep(100000))) -- which takes no room
     assert.equal(1, (store:counts(1)))
     assert.equal(1, store:discard_pending(1, first, first))
     local ok, code
@@ -424,6 +426,9 @@ describe("the outbox's store", function()
       ok, code = store:sync(), select(3, store:sync())
     until not ok or store:counts(1) > 1000
     assert.equal("FULL", code)
+    assert(store:query "INSERT INTO counters VALUES (1, 'x', 1)") -- that little goes all the same
+    assert.equal("FULL", select(3, store:reserve(4097)))
+    assert(store:reserve(4096)) -- a page
   end)
 
   it("says what is wrong with its file", function()
@@ -470,7 +475,7 @@ describe("the outbox's store", function()
     assert.equal(blocks // 2 * size, store:half_of_disk())
     assert(store:open())
     assert.equal(blocks // 2 * size, store:half_of_disk())
-    for _, name in ipairs { "no-such-file", "/nowhere/x" } do
+    for _, name in ipairs { "no-such-outbox", "/nowhere/x" } do
       local none <close> = spool.spool(name)
       assert.is_nil(none:half_of_disk())
     end
@@ -484,6 +489,8 @@ describe("the outbox's store", function()
     assert.equal(here .. "/no-such-file", real "no-such-file")
     assert.equal(here .. "/Makefile", real "./Makefile")
     assert.matches("^/+no%-such%-file$", real "/no-such-file")
+    os.remove "no-such-file" -- it was made
+    os.remove "/no-such-file"
     assert.same({ nil, "Makefile/x: Not a directory" }, { real "Makefile/x" })
     assert.matches("No such file", select(2, real "/nowhere/x"))
   end)

@@ -1,3 +1,4 @@
+local backoff = require "thingsboard.http.backoff"
 local cjson = require "cjson"
 local emulator = require "spec.support.emulator"
 local scratch = require "spec.support.scratch"
@@ -386,7 +387,6 @@ describe("updates", function()
   end)
 
   it("go on when another call shows that the server is there again, however long they would wait", function()
-    local backoff = require "thingsboard.http.backoff"
     local new, random = backoff.new, math.random
     finally(function() backoff.new, math.random = new, random end) -- luacheck: ignore 122
     backoff.new = function() return new(200, 200) end -- luacheck: ignore 122
@@ -877,6 +877,28 @@ describe("updates", function()
       directory = directory .. "/none", apply = print }
     assert.is_nil(ok)
     assert.equal("file", err.kind)
+  end)
+
+  it("leave no task behind, whatever they are at when their device is closed", function()
+    local loop = require "thingsboard.loop".default()
+    stub(backoff, "new", { next = function() return 60 end, reset = function() end })
+    finally(function() backoff.new:revert() end)
+    for _, at in ipairs { "nothing", "an attribute that is missing", "a download" } do
+      local task = run()
+      if at == "a download" then
+        e:fault { path = "/firmware", how = "status", status = 503 }
+        assign()
+        await(function() return states():find "DOWNLOADING" end)
+        tb.sleep(0.3) -- it waits for the next try
+      else
+        if at ~= "nothing" then e:set_shared(e.token, '{"fw_title":"fw"}') end
+        tb.sleep(0.5)
+      end
+      dev:close()
+      assert.is_true((task:join()))
+      assert.is_false(loop:working(), at)
+      dev = tb.device { url = e.url, token = e.token }
+    end
   end)
 
   it("check their options", function()

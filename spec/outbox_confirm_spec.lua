@@ -603,6 +603,21 @@ describe("an outbox confirms", function()
     end)
   end
 
+  it("as it did without only once the server has said that it takes the posts, however often it is asked", function()
+    confirm.marker_timeout = 0.3
+    e:set { keeps_attributes = false }
+    local outbox <close> = open()
+    fill(outbox, 1, 5)
+    local miss <const> = outbox.confirm.miss
+    function outbox.confirm.miss(self)
+      miss(self)
+      if self.suspicion then e:fault { path = token .. "/telemetry$", how = "close", count = 2 } end
+    end
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.truthy(outbox:stats().confirm:find "does not keep client attributes")
+    assert.equal(3, select(2, letters():gsub("p", "")), letters())
+  end)
+
   it("nothing where somebody else answers all posts with an empty 200", function()
     confirm.marker_timeout = 0.1
     local outbox <close> = open()

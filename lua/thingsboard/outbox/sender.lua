@@ -141,7 +141,7 @@ local function prove(outbox, deadline)
     return true
   end
   outbox.err = err
-  outbox.confirm:go_on()
+  if err.kind == "answer" then outbox.confirm:go_on() end -- else nobody has said anything, and it is tried again
   if answers.action(err) == "ended" then return false, err end
   outbox.retry_at = core.monotonic() + outbox.pause:next()
   return true

@@ -764,6 +764,19 @@ describe("the chain of exchanges", function()
     assert.equal(0, self:count())
   end)
 
+  it("posts the second marker after as long again as the first one took, if that was over 2 seconds", function()
+    for _, took in ipairs { 2, 3, 100 } do
+      self = confirm.new(true)
+      send(1)
+      self:next_value()
+      self:marked(0, self.breaks)
+      self:read(took, self.outstanding)
+      local pause = took > 2 and math.min(took, 60) or 0
+      if pause > 0 then assert.same({ "wait", took + pause }, { self:next(took, "final") }) end
+      assert.equal("mark", self:next(took + pause, "final"))
+    end
+  end)
+
   it("has markers that no other process has had, though the script seeds the random numbers", function()
     math.randomseed(1)
     local other = confirm.new(true)

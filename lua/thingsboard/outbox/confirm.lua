@@ -38,6 +38,9 @@ local FIRST_READ, LONGEST_READ = 0.05, 1 -- seconds between two reads for one ma
 -- it has not. Each wait for the next marker is twice as long, up to a minute: 4 minutes, and 15 seconds, together.
 local REFUSALS_KEPT, REFUSALS, LONGEST_WAIT = 9, 4, 60
 local ACCIDENTS = 3 -- refusals without words, of a marker and nothing else, before what is sent goes again
+-- Seconds for which the server's queue waits for its database before it goes on, and markers overtake records. So after
+-- a marker that took longer, the second one waits for as long again, in which the database catches up.
+local QUEUE_WAITS = 2
 local OVERWRITES = 3 -- of somebody's, before that is said: markers of an earlier process may come late
 local TIMES_KEPT, TIMES = 31, 2 -- times `marker_timeout` without a marker that comes back, before there are none, alike
 -- Why there are none.
@@ -300,6 +303,8 @@ function confirm:read(now, value)
   end
   self.outstanding, self.seen, self.waited, self.missed, self.problem = nil, value, 0, 0, nil
   self.contests = 0
+  local took = now - self.posted_at
+  if took > QUEUE_WAITS then self.mark_at = now + math.min(took, LONGEST_WAIT) end
   while self.behind[1] and self.behind[1].marker < first do
     for _, item in ipairs(table.remove(self.behind, 1).items) do add(confirmed, item) end
   end

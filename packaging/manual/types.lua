@@ -139,8 +139,9 @@ local names = {
 -- A type of an option as LuaCATS writes it; see thingsboard.check.
 local option_types = {
   ["non-empty string"] = "string", text = "string", ["text or false"] = "string|false",
-  ["positive integer"] = "integer", ["non-negative integer"] = "integer", ["positive number"] = "number", age = "number", ["function"] = "function",
-  string = "string", boolean = "boolean", table = "table", integer = "integer",
+  ["positive integer"] = "integer", ["non-negative integer"] = "integer", ["positive number"] = "number",
+  age = "number", ["function"] = "function", string = "string", boolean = "boolean", table = "table",
+  integer = "integer",
 }
 
 local function option_type(wanted)

@@ -35,7 +35,7 @@ answers.rows = {
   { said = "the file is damaged, or was removed",
     becomes = "a damaged file is renamed to `...damaged-` and the time; a new file is begun, with what is in memory",
     counter = "`lost.damaged` (files)" },
-  { said = "the outbox is full",
+  { said = "the outbox is full, or its file may get no longer (`ulimit -f`)",
     becomes = "the oldest is dropped; with `when_full = \"refuse\"` `put` fails",
     counter = "`lost.full`, `lost.refused`; `lost.unconfirmed` if it was sent and not confirmed" },
   { said = "it is too large for the room that the file could have",

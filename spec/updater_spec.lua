@@ -873,10 +873,12 @@ describe("updates", function()
       apply = print }
     assert.is_nil(ok)
     assert.equal(401, err.status)
+    local asked = false
     ok, err = dev:updates { kind = "firmware", current = { title = "fw", version = "1" },
-      directory = directory .. "/none", apply = print }
+      directory = directory .. "/none", apply = print, attribute_updates = function() asked = true end }
     assert.is_nil(ok)
     assert.equal("file", err.kind)
+    assert.is_false(asked) -- the service takes that for a sign that the state can be kept
   end)
 
   it("leave no task behind, whatever they are at when their device is closed", function()

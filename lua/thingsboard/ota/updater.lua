@@ -353,11 +353,11 @@ function updater.run(device, client, given)
   }
   self.save = function() save(self) end
   load(self)
-  local keys = attributes.keys(self.prefix)
-  self.updates = given.attribute_updates and given.attribute_updates(keys) or device:attribute_updates(keys)
   local ok, err = pcall(function()
     conclude(self)
     save(self) -- fails now if the directory is not writable
+    local keys = attributes.keys(self.prefix)
+    self.updates = given.attribute_updates and given.attribute_updates(keys) or device:attribute_updates(keys)
     local teller, waiting = spawn(self, tell), nil
     local _ <close> = setmetatable({}, { __close = function()
       teller:cancel()
@@ -380,7 +380,7 @@ function updater.run(device, client, given)
       end
     end
   end)
-  self.updates:close()
+  if self.updates then self.updates:close() end
   err = self.failure or (not ok and err) or self.updates.error
   if err and not errors.is(err) then error(err, 0) end
   return nil, err

@@ -227,9 +227,9 @@ describe("a server that lies:", function()
         local liar <close> = emulator.start { certificate = fault }
         local expected = { all = { "tls", "PEER_FAILED_VERIFICATION", false, words } }
         local ca_file = fault == "self_signed" and e.ca_file or liar.ca_file
-        try(expected, { url = liar.tls_url, ca_file = ca_file, timeout = 30, connect_timeout = 30 }, 0, 10)
+        try(expected, { url = liar.tls_url, ca_file = ca_file, timeout = 60, connect_timeout = 60 }, 0, 60)
         if fault == "self_signed" then -- reading the system's authorities takes memory that is not the lie's
-          call_all(expected, { url = liar.tls_url, timeout = 30, connect_timeout = 30 }, 0, 10)
+          call_all(expected, { url = liar.tls_url, timeout = 60, connect_timeout = 60 }, 0, 60)
         end
         assert.equal(0, #liar:requests())
       end)
@@ -240,7 +240,7 @@ describe("a server that lies:", function()
       local _, port = listener:getsockname()
       listener:close()
       try({ all = { "network", "COULDNT_CONNECT", true, "check the url's host and port" } },
-        { url = "http://127.0.0.1:" .. port }, 0, 5)
+        { url = "http://127.0.0.1:" .. port }, 0, 15)
     end)
 
     -- Takes no connection; its queue of them has room for two, and all but the first two are dropped.
@@ -260,21 +260,21 @@ describe("a server that lies:", function()
         queued[n]:settimeout(0.05)
         queued[n]:connect("127.0.0.1", port)
       end
-      try(late, { url = "http://127.0.0.1:" .. port, timeout = 20, connect_timeout = 0.5 }, 0.45, 5)
-      try(late, { url = "http://127.0.0.1:" .. port, timeout = 0.5, connect_timeout = 1 }, 0.45, 5)
+      try(late, { url = "http://127.0.0.1:" .. port, timeout = 20, connect_timeout = 0.5 }, 0.45, 15)
+      try(late, { url = "http://127.0.0.1:" .. port, timeout = 0.5, connect_timeout = 1 }, 0.45, 15)
       for _, one in ipairs(queued) do one:close() end
       listener:close()
     end)
 
     it("its handshake stalls", function()
       local listener, port = busy_listener()
-      try(late, { url = "https://127.0.0.1:" .. port, timeout = 20, connect_timeout = 0.5 }, 0.45, 5)
+      try(late, { url = "https://127.0.0.1:" .. port, timeout = 20, connect_timeout = 0.5 }, 0.45, 15)
       listener:close()
     end)
 
     it("its name does not resolve", function() -- its first part is too long: no name server is asked
       try({ all = { "network", "COULDNT_RESOLVE_HOST", true, "check the url's host name" } },
-        { url = ("http://%s.invalid"):format(("x"):rep(64)) }, 0, 5)
+        { url = ("http://%s.invalid"):format(("x"):rep(64)) }, 0, 15)
     end)
   end)
 end)

@@ -126,7 +126,7 @@ function client.new(what, given, path, secrets, renewed)
     timeout = milliseconds(given.timeout),
     max_response = given.max_response,
     shared = shared_options(given),
-    server = server.of(on, base:match "^%a+://[^/]+"),
+    server = server.of(on, base),
     renewal = renewed and new_renewal(on, given, base, proxy_secret, renewed) or nil,
   }, client)
   on.clients[self] = true

@@ -12,12 +12,12 @@ local by_loop = setmetatable({}, { __mode = "k" }) -- tables of servers, by addr
 
 --- The server of an address, shared by all clients of this loop that have the same address.
 -- @tparam table loop
--- @tparam string base scheme, host and port
+-- @tparam string url of which scheme, host and port count
 -- @treturn server
-function server.of(loop, base)
+function server.of(loop, url)
   local known = by_loop[loop] or setmetatable({}, { __mode = "v" })
   by_loop[loop] = known
-  base = base:lower()
+  local base = url:match("^%a+://[^/]+"):lower()
   local found = known[base] or setmetatable({
     loop = loop,
     base = base,

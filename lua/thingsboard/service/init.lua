@@ -44,7 +44,7 @@ function service.new(values)
   if values.clock_file then tb.clock(values.clock_file) end -- which a hook of the NTP client makes
   local mistake = client.mistake("device", self.connection)
   if mistake then error(mistake, 0) end
-  self.server = server.of(self.loop, self.connection.url:match "^%a+://[^/]+")
+  self.server = server.of(self.loop, self.connection.url)
   self.waiting_for_device, self.waiting_for_handler = {}, {} -- sets of signals
   self.rpc, self.attributes = rpc.new(self), attributes.new(self)
   self.scripts = scripts.new(self, values.scripts)

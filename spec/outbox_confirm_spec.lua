@@ -638,6 +638,36 @@ describe("an outbox confirms", function()
     assert.equal(5, #place:arrived(5))
   end)
 
+  for what, fault in pairs {
+    ["with a type"] = { how = "status", status = 200, headers = { ["Content-Type"] = "text/plain" } },
+    ["without a date"] = { how = "raw", raw = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" },
+  } do
+    it("nothing that somebody else has answered by an empty 200 " .. what .. ", though the markers pass", function()
+      fault.method, fault.path, fault.count = "POST", token .. "/telemetry$", 2
+      e:fault(fault)
+      local outbox <close> = open { batch_records = 1 }
+      fill(outbox, 1, 5)
+      assert.is_true(outbox:drain { deadline = 20 })
+      assert.same({ 1, 2, 3, 4, 5 }, place:arrived(5))
+      assert.equal(5, outbox:stats().sent.confirmed)
+    end)
+  end
+
+  it("what a proxy changes the 200s of, if it does so to all", function()
+    e:fault { method = "POST", path = token .. "/telemetry$", how = "status", status = 200, handled = true,
+      headers = { ["Content-Type"] = "text/plain" } }
+    local outbox <close> = open()
+    fill(outbox, 1, 5)
+    assert.is_true(outbox:drain { deadline = 20 })
+    local again <const> = outbox:stats().sent.again
+    assert.is_true(again >= 5 and again <= 50, again)
+    fill(outbox, 6, 10)
+    assert.is_true(outbox:drain { deadline = 20 })
+    assert.equal(10, outbox:stats().sent.confirmed)
+    assert.is_true(outbox:stats().sent.again <= again + 5)
+    assert.is_true(outbox:stats().confirm)
+  end)
+
   it("as it did without, where the server keeps no more client attributes and shows the last it has kept", function()
     confirm.marker_timeout = 0.1
     local outbox <close> = open { batch_records = 1 }

@@ -63,8 +63,10 @@ static void keep_header(struct tb_exchange *exchange, const char *line, size_t l
     if (strncasecmp(line, "Connection: close", 17) == 0) exchange->closes = true;
     return;
   case sizeof "Content-Type":
-    if (strncasecmp(line, "Content-Type", 12) == 0)
+    if (strncasecmp(line, "Content-Type", 12) == 0) {
+      exchange->typed = true;
       exchange->html = strncasecmp(value + strspn(value, " \t"), "text/html", 9) == 0;
+    }
     return;
   case sizeof "Content-Range":
     if (strncasecmp(line, "Content-Range: ", 15) == 0) keep_value(exchange->range, sizeof exchange->range, line + 15);
@@ -204,8 +206,8 @@ static bool hit_end_of_connection(const struct tb_exchange *exchange, CURLcode c
 static void forget_answer(struct tb_exchange *exchange) {
   exchange->header_bytes = 0;
   exchange->date[0] = exchange->range[0] = '\0';
-  exchange->challenged = exchange->encoded = exchange->html = exchange->attachment = exchange->has_header =
-      exchange->headed = false; /* the status line sets the others */
+  exchange->challenged = exchange->encoded = exchange->typed = exchange->html = exchange->attachment =
+      exchange->has_header = exchange->headed = false; /* the status line sets the others */
   exchange->body.length = 0;
   exchange->received = 0;
   exchange->status = 0;
@@ -468,7 +470,7 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
 @function exchange:result
 @treturn[1] integer the status
 @treturn[1] string the body, empty when it went to a file
-@treturn[1] ?boolean true when the answer says that it is a page: it has a header `Content-Type: text/html`
+@treturn[1] ?boolean true when the header `Content-Type` says `text/html`, a page; nil when there is none
 @treturn[2] nil
 @treturn[2] string curl's name of the error without `CURLE_`, or `CLOSED`, `BODY_TOO_LARGE`, `HEADERS_TOO_LARGE`,
 `FILE_FAILED`
@@ -483,8 +485,8 @@ static int exchange_result(lua_State *L) {
   }
   lua_pushinteger(L, exchange->status);
   lua_pushlstring(L, exchange->body.data, exchange->body.length);
-  if (!exchange->html) return 2;
-  lua_pushboolean(L, true);
+  if (!exchange->typed) return 2;
+  lua_pushboolean(L, exchange->html);
   return 3;
 }
 

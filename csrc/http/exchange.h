@@ -45,6 +45,7 @@ struct tb_exchange {
   bool has_header;                  /* a header came after the status line */
   bool closes;                      /* the server closes the connection after this answer */
   bool encoded;                     /* a header says that the body is compressed, or the like */
+  bool typed;                       /* a header says what the body is */
   bool html;                        /* a header says that the body is a page */
   bool attachment;                  /* a header says that the body is a file to be kept */
   bool interim;                     /* the current headers belong to a 1xx answer */

@@ -21,6 +21,9 @@
 -- before the older one's marker has been read. When records trickle, markers and reads are a tenth of the posts; but
 -- what was sent before a pause is confirmed within a quarter of an hour.
 --
+-- Somebody else may answer posts with an empty 200 for a while, and then markers pass that are the server's. So the 200
+-- for a marker that has come back shows which headers the server's have: a stretch in which one differs is sent again.
+--
 -- Where markers do not come back though posts pass, they are given up, but only once it is proved that the server takes
 -- the posts. Somebody else may answer all of them with an empty 200, and keeps no markers either.
 -- @module thingsboard.outbox.confirm
@@ -41,6 +44,9 @@ local ACCIDENTS = 3 -- refusals without words, of a marker and nothing else, bef
 -- Seconds for which the server's queue waits for its database before it goes on, and markers overtake records. So after
 -- a marker that took longer, the second one waits for as long again, in which the database catches up.
 local QUEUE_WAITS = 2
+-- So many stretches that differ, with nothing confirmed between them, are the way of a proxy, by the path perhaps. Then
+-- only the first after a confirmation is sent again.
+local DIFFERENT = 5
 local OVERWRITES = 3 -- of somebody's, before that is said: markers of an earlier process may come late
 local TIMES_KEPT, TIMES = 31, 2 -- times `marker_timeout` without a marker that comes back, before there are none, alike
 -- Why there are none.
@@ -59,7 +65,7 @@ confirm.try_after, confirm.try_soon = 3600, 300
 confirm.idle_after, confirm.idle_every = 5, 900
 
 local function stretch()
-  return { marker = nil, items = {}, posts = 0, bytes = 0 }
+  return { marker = nil, items = {}, posts = 0, bytes = 0, form = nil } -- of all the 200s; false where they differ
 end
 
 --- @tparam boolean on whether markers are used
@@ -87,6 +93,8 @@ function confirm.new(on)
     at_once = false, -- these are to be sent again at once
     chain = chain.new(),
     breaks = 0, -- how often the chain broke
+    form = nil, -- of the 200 for the last marker
+    different = 0, -- stretches that were sent again for their form, since a confirmation
     credit = 0, -- requests that markers and reads may take, when records trickle
     in_row = 0, -- posts since nothing was left to send
     passed_at = 0, marked_at = -confirm.idle_every, -- the last post, and the last marker
@@ -129,8 +137,10 @@ end
 -- @tparam table item `first`, `last` and `records`, or `versions` and `attributes`
 -- @tparam integer bytes of the post
 -- @tparam number now seconds of the monotonic clock
-function confirm:passed(item, bytes, now)
+-- @tparam ?string form of the 200: which headers it has
+function confirm:passed(item, bytes, now, form)
   local open = self.open
+  if open.posts == 0 then open.form = form elseif open.form ~= form then open.form = false end
   self.passed_at = now
   add(open.items, item)
   open.posts, open.bytes = open.posts + 1, open.bytes + bytes
@@ -249,10 +259,12 @@ end
 --- The marker that has the last value has been answered 200.
 -- @tparam number now seconds of the monotonic clock
 -- @tparam integer breaks what `breaks` was when it was posted
-function confirm:marked(now, breaks)
+-- @tparam ?string form of the 200
+function confirm:marked(now, breaks, form)
   self.credit, self.marked_at = self.credit - 1, now
   if self.breaks ~= breaks then return end
   self.read_at, self.read_pause, self.looked_at, self.overwritten = now, FIRST_READ, nil, false
+  self.form = form
   if self.outstanding then return end -- it was posted once more: the first value still stands for it
   self.outstanding, self.posted_at = self.value, now
   if self.open.items[1] and not self.second_only then
@@ -306,9 +318,17 @@ function confirm:read(now, value)
   local took = now - self.posted_at
   if took > QUEUE_WAITS then self.mark_at = now + math.min(took, LONGEST_WAIT) end
   while self.behind[1] and self.behind[1].marker < first do
+    if self.behind[1].form ~= self.form and self.different < DIFFERENT then
+      self.different = self.different + 1
+      self:broke(true)
+      break
+    end
     for _, item in ipairs(table.remove(self.behind, 1).items) do add(confirmed, item) end
   end
-  if confirmed[1] then self.chain:confirmed() end
+  if confirmed[1] then
+    self.chain:confirmed()
+    self.different = self.different < DIFFERENT and 0 or DIFFERENT - 1
+  end
   return confirmed
 end
 

@@ -87,7 +87,7 @@ end
 
 local function item_passed(outbox, item, post, now)
   if outbox.confirm.on then
-    outbox.confirm:passed(item, post.bytes, now)
+    outbox.confirm:passed(item, post.bytes, now, post.form)
     if outbox.confirm.breaks ~= post.breaks then outbox.confirm:broke(true) end -- while it was in flight
   else
     finish(outbox, { item })
@@ -207,7 +207,7 @@ function outcome.passed(outbox, post, now)
   elseif post.kind == "attributes" then
     attributes_passed(outbox, post, now)
   elseif post.kind == "marker" then
-    outbox.confirm:marked(now, post.breaks)
+    outbox.confirm:marked(now, post.breaks, post.form)
   end
 end
 

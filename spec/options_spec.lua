@@ -57,6 +57,8 @@ describe("options", function()
     end
     local many = {}
     for n = 1, 2000 do many[n] = "key" .. n end
+    local handlers = { wrong = 5 } -- seldom the first of those that are looked at
+    for n = 1, 20 do handlers["right" .. n] = print end
     for _, case in ipairs {
       { "device: a table of options expected, got number", tb.device, 5 },
       { "device: the token cannot be a path", device, { token = ".." } },
@@ -83,6 +85,7 @@ describe("options", function()
       { "attribute_updates: too many keys for one request: ask in parts", dev.attribute_updates, dev, many },
       { "serve_rpc: a table of handlers expected, got number", dev.serve_rpc, dev, 5 },
       { "serve_rpc: handler 'm' must be a function, got number", dev.serve_rpc, dev, { m = 5 } },
+      { "serve_rpc: handler 'wrong' must be a function, got number", dev.serve_rpc, dev, handlers },
       { "rpc_requests: the device's requests are being iterated over already", dev.rpc_requests, dev },
       { "send_rpc: method must be a non-empty string, got string", dev.send_rpc, dev, "" },
       { "reply_rpc: id must be an integer, got string", dev.reply_rpc, dev, "1" },

@@ -72,7 +72,12 @@ describe("whose answer it is:", function()
     } do
       assert.is_true(is_own(answer.nothing, case[1], case[2], false), case[2])
     end
+    for _, status in ipairs { 401, 408, 429, 500, 502, 503, 504 } do
+      assert.is_true(is_own(answer.nothing, status, "", false), status .. " without a body")
+      assert.is_true(is_own(answer.package(), status, "", false), status .. " without a body, of a package")
+    end
     assert.is_true(is_own(answer.package(), 400, "", false))
+    assert.is_true(is_own(answer.package(), 404, "", false))
   end)
 
   it("nobody else's is, whatever its status", function()

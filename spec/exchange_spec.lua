@@ -221,6 +221,16 @@ describe("the core", function()
       secure:close()
     end)
 
+    it("goes out again after a late 408 that ends the connection with somebody else's words, after no other", function()
+      for body, times in pairs { ["-"] = 2, ["<html>"] = 2, [""] = 1, ["{}"] = 1 } do
+        assert.equal(200, (get "/attributes"))
+        e:clear()
+        e:fault { path = "/attributes", how = "status", status = 408, body = body, count = 1, seconds = 0.1 }
+        assert.equal(times == 2 and 200 or 408, (get "/attributes"))
+        assert.equal(times, #e:requests())
+      end
+    end)
+
     it("that is sent again has nothing of the first answer", function()
       assert.equal(200, (get "/attributes")) -- the connection that a proxy ends is one that was kept
       local padding <const> = ("X-Padding: %s\r\n"):format(("x"):rep(20000))

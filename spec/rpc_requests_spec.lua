@@ -109,6 +109,13 @@ describe("RPC", function()
       end
     end)
 
+    it("come however many were taken up before, though few may wait", function()
+      local small <close> = tb.device { url = e.url, token = e.token, max_response = 600 }
+      local requests <close> = small:rpc_requests()
+      for n = 1, 20 do ask("m", tostring(n), { oneway = true }) end
+      for n = 1, 20 do assert.equal(n, next_of(requests).params) end
+    end)
+
     it("do not spin while one is unanswered, nor block the rest for ever", function()
       local requests <close> = dev:rpc_requests()
       ask("forgotten", "{}", { timeout = 6000 })

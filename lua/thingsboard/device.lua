@@ -160,7 +160,8 @@ end
 -- @treturn iterator of requests; its `error` says why it ended by itself
 function device:rpc_requests(given)
   given = check.read("rpc_requests", given or {}, options.rpc_requests)
-  return require("thingsboard.api.rpc_requests").new(self, client_of(self), given.period)
+  local requests = require("thingsboard.api.rpc_requests").new("rpc_requests", self, client_of(self), given.period)
+  return requests, nil, nil, requests
 end
 
 --- Answers an RPC request of the server (device API, "rpc/{id}").
@@ -171,11 +172,12 @@ end
 -- @treturn[2] table the error
 function device:reply_rpc(id, value)
   check.argument("reply_rpc", "id", id, "integer")
+  local known = client_of(self)
   if value == nil then value = json.null end
   local body, err = payload.value("reply_rpc", value)
   local ok
   ok, err = post(self, "reply_rpc", ("/rpc/%d"):format(id), body, err)
-  if ok then require("thingsboard.api.rpc_requests").answered(client_of(self), id) end
+  if ok then require("thingsboard.api.rpc_requests").answered(known, id) end
   return ok, err
 end
 
@@ -195,7 +197,8 @@ function device:serve_rpc(handlers, given)
   for method, handler in next, handlers do
     check.argument("serve_rpc", ("handler '%s'"):format(method), handler, "function")
   end
-  local requests = self:rpc_requests(given)
+  given = check.read("serve_rpc", given or {}, options.rpc_requests)
+  local requests = require("thingsboard.api.rpc_requests").new("serve_rpc", self, client_of(self), given.period)
   for asked in requests, nil, nil, requests do
     require("thingsboard.api.rpc_answer").by(client_of(self).loop, asked, handlers[asked.method])
   end

@@ -228,12 +228,13 @@ local function next_request(state)
 end
 
 --- The requests of the server, as they come.
+-- @tparam string what the method, for the error
 -- @tparam table device whose `reply_rpc` answers them
 -- @tparam table client
 -- @tparam number period seconds from the end of a poll to its next end
 -- @treturn iterator
-function rpc_requests.new(device, client, period)
-  if client.rpc then error("rpc_requests: the device's requests are being iterated over already", 3) end
+function rpc_requests.new(what, device, client, period)
+  if client.rpc then error(what .. ": the device's requests are being iterated over already", 3) end
   local loop = client.loop
   local state = {
     device = device, client = client, period = period,
@@ -260,10 +261,10 @@ function rpc_requests.new(device, client, period)
       which:close()
     end
   end) -- before the tasks: if one cannot be started, this ends the other
-  if client.closed then return it, nil, nil, it end
+  if client.closed then return it end
   client.rpc = state
   for _, which in ipairs(state.polls) do which.task = loop:spawn_background(which.run) end
-  return it, nil, nil, it
+  return it
 end
 
 --- Says that a request has been answered.

@@ -695,6 +695,8 @@ describe("thingsboard", function()
         assert.same({ FILE, "thingsboard: " .. words[1] .. ": the standard input is empty\n" }, { code, err })
       end
     end
+    local code, _, err = run("provision", "--key", "k", "--store", directory .. "/store", "--secret-file", directory)
+    assert.same({ FILE, "thingsboard: provision: " .. directory .. " is a directory\n" }, { code, err })
     assert.equal(0, #e:requests())
   end)
 

@@ -255,7 +255,7 @@ describe("the core, misused,", function()
           for name, method in pairs(methods_of(object)) do
             local ok, message = pcall(method, stranger)
             assert.is_false(ok, kind .. "." .. name .. " took a " .. other)
-            assert.truthy(message:find("expected", 1, true), message)
+            assert.matches(("thingsboard.%s expected, got thingsboard.%s"):format(kind, other), message, 1, true)
           end
           stranger:close()
         end

@@ -477,7 +477,8 @@ static int spool_remove_leftovers(lua_State *L) {
 @function spool:set_limit
 @tparam integer bytes */
 static int spool_set_limit(lua_State *L) {
-  tb_room_set_limit(check_spool(L), check_number(L, 2));
+  struct tb_spool *spool = check_spool(L);
+  tb_room_set_limit(spool, check_number(L, 2));
   return 0;
 }
 

@@ -71,6 +71,25 @@ describe("when memory runs out, the core", function()
     ]])
   end)
 
+  it("starts a task that begins later, or says that it does not", function()
+    run [[
+      local loop = require "thingsboard.loop"
+      local on, signal, begun
+      assert(try(function()
+        on, begun = loop.new(), false
+        signal = on:signal()
+        return setmetatable({}, { __close = function() on:close() end })
+      end, function()
+        return on:spawn_later(signal, nil, { signal = on:signal(), run = function() begun = true end })
+      end, function(_, well)
+        signal:raise()
+        for _ = 1, 3 do on:step(0) end
+        assert(begun == well)
+      end) > 0)
+      print "well"
+    ]]
+  end)
+
   it("appends to a body, or leaves it", function()
     run(prelude .. [[
       assert(try(function()

@@ -114,6 +114,33 @@ describe("thingsboard service", function()
       assert.falsy(s:log():find("failed", 1, true), s:log())
     end)
 
+    it("code from files and functions, in its own globals, and errors at its own line", function()
+      command.write(s.directory .. "/code.lua", "chunk = (chunk or 0) + 1 return 'code', chunk, ...", "644")
+      command.write(s.directory .. "/wrong.lua", "this is no Lua", "644")
+      s:write("a.lua", ([[
+        local directory = %q
+        package.path = directory .. "/?.lua"
+        package.preload.made = function(...) return { select("#", ...), ... } end
+        print("dofile", dofile(directory .. "/code.lua"))
+        print("loadfile", loadfile(directory .. "/code.lua")(5))
+        print("elsewhere", loadfile(directory .. "/code.lua", "t", {})())
+        print("no text", loadfile(directory .. "/code.lua", "b"))
+        print("made", require "made"[2], require "code", chunk)
+        print(pcall(function() dofile(directory .. "/none.lua") return 1 end))
+        print(pcall(function() require "wrong" return 1 end))
+        print(pcall(function() require "none.such" return 1 end))
+      ]]):format(s.directory))
+      s:start()
+      local none = s.directory .. "/none.lua"
+      for _, line in ipairs {
+        "dofile\tcode\t1\n", "loadfile\tcode\t2\t5\n", "elsewhere\tcode\t1\n",
+        "no text\tnil\tattempt to load a text chunk (mode is 'b')\n",
+        "made\tmade\tcode\t3\n", "a.lua:9: cannot open " .. none,
+        "a.lua:10: error loading module 'wrong' from file '" .. s.directory .. "/wrong.lua':\n",
+        "a.lua:11: module 'none.such' not found:\n",
+      } do s:wait_for_log(line) end
+    end)
+
     it("an error, at its own line, for what would reach beyond it, and for its mistakes", function()
       s:write("a.lua", [[
         local tb, device = ...

@@ -76,13 +76,14 @@ local function own_chunks(own)
   end
 end
 
--- Finds and loads a module in Lua for the script alone.
+-- Finds and loads a module in Lua for the script alone. `require` is gone when it runs, as its last call: an error's
+-- level 2 is the script.
 local function load_module(own, name, path)
   local chunk = own.package.preload[name]
   if not chunk then
     local reason
     chunk, reason = loadfile(path, "bt", own)
-    if not chunk then error(("error loading module '%s' from file '%s':\n\t%s"):format(name, path, reason), 3) end
+    if not chunk then error(("error loading module '%s' from file '%s':\n\t%s"):format(name, path, reason), 2) end
   end
   local loaded = own.package.loaded
   local value = chunk(name, path)
@@ -90,13 +91,13 @@ local function load_module(own, name, path)
   return loaded[name], path
 end
 
--- A module that all scripts share.
+-- A module that all scripts share; `require` is gone here, too.
 local function require_shared(own, name)
   local before = package.cpath
   package.cpath = own.package.cpath
   local result = table.pack(pcall(require, name))
   package.cpath = before
-  if not result[1] then error(errors.text_of(result[2]), 3) end
+  if not result[1] then error(errors.text_of(result[2]), 2) end
   own.package.loaded[name] = result[2]
   return table.unpack(result, 2, result.n)
 end

@@ -262,6 +262,7 @@ describe("thingsboard service", function()
         local tb, device = ...
         local last <close> = setmetatable({}, { __close = function()
           print("claims", pcall(device.on_rpc, device, "late", print))
+          print("starts", pcall(tb.spawn, print))
         end })
         device:on_rpc("blink", function() return "a" end)
         tb.sleep(60)
@@ -275,7 +276,8 @@ describe("thingsboard service", function()
       s:wait_for_log "b.lua failed"
       s:write("a.lua", "local tb, device = ... error 'fails'")
       s:signal "HUP"
-      s:wait_for_log "claims\tfalse\t"
+      s:wait_for_log "claims\tfalse\tthe script has been stopped\n"
+      s:wait_for_log "starts\tfalse\tthe script has been stopped\n"
       s:wait_for_polls()
       s:wait(function() return s:ask "blink" == "b" and s:ask "late" == "b" end)
       s:stop()

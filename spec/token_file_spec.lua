@@ -49,6 +49,11 @@ describe("token_file", function()
     write " \n"
     _, err = tb.device { url = e.url, token_file = path }
     assert.truthy(err.message:find("is empty", 1, true))
+    for _, kept in ipairs { "{}", '{"token":true}', '{"token":5,"credentials_type":"ACCESS_TOKEN"}', '{"token":' } do
+      write(kept)
+      _, err = tb.device { url = e.url, token_file = path }
+      assert.same({ "file", "device: there is no access token in " .. path }, { err.kind, err.message })
+    end
     write "two/parts"
     _, err = tb.device { url = e.url, token_file = path }
     assert.equal("file", err.kind)

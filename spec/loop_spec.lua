@@ -1,3 +1,4 @@
+local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
 local tb = require "thingsboard"
 
@@ -174,8 +175,8 @@ describe("tasks", function()
       local line = debug.getinfo(1, "l").currentline + 1
       task = tb.spawn(function() task:cancel() end)
       tb.run()
-      assert.truthy(failures[1]:find(("loop_spec.lua:%d: a task that is running cannot be cancelled"):format(line), 1,
-        true))
+      assert.truthy(failures[1]:find(("loop_spec.lua:%d: a task that is running cannot be cancelled: let it return\n")
+        :format(line), 1, true))
     end)
   end)
 
@@ -207,13 +208,41 @@ describe("tasks", function()
     local itself
     itself = tb.spawn(function() itself:join() end)
     tb.spawn(function() tb.run() end)
-    tb.spawn(function() coroutine.wrap(tb.run)() end)
+    tb.spawn(function() coroutine.wrap(function() tb.run() end)() end)
     tb.run()
     assert.equal(4, #failures)
     local said = table.concat(failures, "\n")
     assert.truthy(said:find("loop_spec.lua:%d+: join: a task cannot wait for its own end"))
     assert.truthy(said:find("loop_spec.lua:%d+: join: another waits for this task's end already"))
-    assert.equal(2, select(2, said:gsub("run: cannot be called from a task", "")))
+    assert.equal(2, select(2, said:gsub("loop_spec.lua:%d+: run: cannot be called from a task", "")))
+  end)
+
+  it("may not wait for the same thing, nor iterate over it", function()
+    local own = require "thingsboard.loop".new()
+    local signal, said = own:signal(), nil
+    own:spawn(function() own:wait(signal) end)
+    own:spawn(function()
+      said = select(2, pcall(function() own:wait(signal) return end))
+      signal:raise()
+    end)
+    own:run()
+    own:close()
+    assert.matches("^[^:]*loop_spec.lua:%d+: another task waits for the same thing already$", said)
+    for _, method in ipairs { "rpc_requests", "attribute_updates" } do
+      local values <close> = dev[method](dev)
+      local first = tb.spawn(function() while true do values() end end)
+      tb.sleep(0)
+      local ok
+      tb.spawn(function() ok, said = pcall(function() while true do values() end end) end):join()
+      assert.is_false(ok or first:done())
+      first:cancel()
+      assert.matches("^[^:]*loop_spec.lua:%d+: another task iterates over this already$", said)
+    end
+  end)
+
+  it("that fail are told of on the standard error, where nobody else hears of it", function()
+    local said = child.run "local tb = require 'thingsboard' tb.spawn(function() error 'wrong' end) tb.run()"
+    assert.matches("^thingsboard: a task failed: %(command line%):1: wrong\nstack traceback:\n", said)
   end)
 
   it("that fail with what cannot be shown are told of, and closed, all the same", function()

@@ -157,7 +157,7 @@ function hosts.behaves(host)
     end)
 
     it("runs tasks, and lets coroutines wait for them", function()
-      local answer, late
+      local answer, late, waits, said
       go(function()
         local task = tb.spawn(function()
           tb.sleep(0.05)
@@ -166,11 +166,17 @@ function hosts.behaves(host)
         answer = select(2, task:join())
       end)
       go(function()
-        local task = tb.spawn(tb.sleep, 0.1)
+        local task = tb.spawn(function() while not said do tb.sleep(0.02) end end)
+        waits = true
         tb.run()
         late = task:done()
       end)
+      go(function()
+        while not waits do host.tick() end
+        said = select(2, pcall(function() tb.run() return end))
+      end)
       assert.equal(0, run())
+      assert.matches("^[^:]*hosts.lua:%d+: run: another waits for the end of all tasks already$", said)
       assert.equal("done", answer)
       assert.is_true(late)
     end)

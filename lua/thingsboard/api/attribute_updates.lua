@@ -190,7 +190,7 @@ local function next_change(state)
     local values, deleted = difference(state)
     if values then return values, deleted end
     if state.ended then return nil, state.err end
-    loop:wait(state.changed)
+    iterator.wait(loop, state.changed)
   end
 end
 

@@ -223,7 +223,7 @@ local function next_request(state)
     end
     iterator.lower(state.arrived, finish, state)
     if state.ended then return nil, state.err end
-    state.client.loop:wait(state.arrived)
+    iterator.wait(state.client.loop, state.arrived)
   end
 end
 

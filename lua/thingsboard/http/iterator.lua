@@ -76,6 +76,13 @@ function M.lower(signal, finish, state)
   signal:lower()
 end
 
+--- Waits for the signal of an iterator, in the function that returns its next values, which `next_values` calls last:
+-- so level 4 is the script.
+function M.wait(loop, signal)
+  if loop.waiting[signal] then error("another task iterates over this already", 4) end
+  loop:wait(signal)
+end
+
 --- Ends a task of an iterator. The task that is running is left alone: the collector ran there, and
 -- the task notices by itself that the iterator has ended.
 function M.stop(task)

@@ -265,6 +265,21 @@ describe("attributes", function()
       tb.run()
     end)
 
+    it("are asked for about once a second while they keep changing", function()
+      local updates <close> = dev:attribute_updates { "n" }
+      assert(updates())
+      e:clear()
+      for n = 1, 12 do
+        e:set_shared(e.token, ('{"n":%d}'):format(n))
+        tb.sleep(0.25)
+      end
+      local asked = 0
+      for _, request in ipairs(e:requests()) do
+        if request.target:find("/attributes?", 1, true) then asked = asked + 1 end
+      end
+      assert.is_true(asked <= 8, asked) -- a hot loop makes hundreds
+    end)
+
     it("end their poll when the loop is left", function()
       for _ in dev:attribute_updates() do break end -- luacheck: ignore 512
       local requests <close> = dev:attribute_updates()

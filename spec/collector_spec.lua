@@ -97,6 +97,8 @@ describe("collectors", function()
     assert.same({ 60000 * 1024, 20000 * 1024 }, { last "memory_total", last "memory_available" })
     write("/proc/meminfo", "MemTotal:  60000 kB\nMemFree:  1000 kB\nBuffers: 20 kB\nCached:   300 kB\n")
     until_true(function() return last "memory_available" == 1320 * 1024 end)
+    write("/proc/meminfo", "MemTotal:  60000 kB\nMemFree:  1000 kB\n")
+    until_true(function() return last "memory_available" == 1000 * 1024 end)
   end)
 
   it("tell what room there is", function()

@@ -1,5 +1,6 @@
 local child = require "spec.support.child"
 local emulator = require "spec.support.emulator"
+local loop = require "thingsboard.loop"
 local tb = require "thingsboard"
 
 describe("tasks", function()
@@ -243,6 +244,36 @@ describe("tasks", function()
   it("that fail are told of on the standard error, where nobody else hears of it", function()
     local said = child.run "local tb = require 'thingsboard' tb.spawn(function() error 'wrong' end) tb.run()"
     assert.matches("^thingsboard: a task failed: %(command line%):1: wrong\nstack traceback:\n", said)
+  end)
+
+  it("tell a mistake with a loop at its line", function()
+    local own = loop.new()
+    local signal, told = own:signal(), {}
+    local function try(call)
+      local ok, said = pcall(function()
+        call()
+        return nil -- or this function would be gone, and with it the line
+      end)
+      assert.is_false(ok)
+      told[#told + 1] = said:gsub("^.*(loop_spec%.lua):%d+: ", "%1: ")
+    end
+    own:spawn(function() own:wait(signal) end)
+    own:spawn(function()
+      try(function() own:wait(signal) end)
+      try(function() own:run() end)
+      try(function() own:close() end)
+    end)
+    own:step(0)
+    own:close()
+    try(function() own:spawn(print) end)
+    try(function() own:wait(signal) end)
+    try(function() own:spawn_later(signal, nil, {}) end)
+    local AT <const> = "loop_spec.lua: "
+    assert.same({
+      AT .. "another task waits for the same thing already", AT .. "run: cannot be called from a task",
+      AT .. "a task cannot close its loop", AT .. "the loop is closed", AT .. "the loop is closed",
+      AT .. "the loop is closed",
+    }, told)
   end)
 
   it("that fail with what cannot be shown are told of, and closed, all the same", function()

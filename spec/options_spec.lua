@@ -109,6 +109,8 @@ describe("options", function()
       { "provision: option 'store' is missing beside 'anew'", tb.provision,
         { url = "http://h", key = "k", secret = "s", anew = true } },
       { "firmware: option 'checksum_algorithm' is missing beside 'checksum'", package, { checksum = "00" } },
+      { "firmware: option 'checksum_algorithm': one of MD5, SHA256, SHA384, SHA512, CRC32, MURMUR3_32, MURMUR3_128 "
+        .. "expected", package, { checksum = "00", checksum_algorithm = "SHA1" } },
       { "firmware: option 'checksum' is missing beside 'checksum_algorithm'", package, { checksum_algorithm = "MD5" } },
       { "firmware: option 'size' is missing beside 'chunk_size': only by it a short chunk is told from the last",
         package, { chunk_size = 1 } },

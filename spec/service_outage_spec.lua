@@ -134,6 +134,11 @@ describe("thingsboard service", function()
     it("registration: it provisions once it may, and keeps the credentials", function()
       local store, secret = s.directory .. "/store", command.write(s.directory .. "/secret", "profile-secret")
       s:write("a.lua", putting)
+      s:write("b.lua", [[
+        local _, device = ...
+        device:on_rpc("m", function() return 5 end)
+        device:on_attribute("x", print)
+      ]])
       s:start { token_file = cjson.null, provision = { key = "later", secret_file = secret, store = store,
         device_name = "service" } }
       s:wait_for_log "identity: "
@@ -141,8 +146,11 @@ describe("thingsboard service", function()
       s:wait(function() return io.open(store) end, 30)
       s.token_file = command.write(s.directory .. "/token", cjson.decode(io.open(store):read "a").token)
       s:wait(function() return #s:values "n" > 20 end, 30)
+      assert.equal(5, s:ask "m")
       local text = s:log()
-      for _, word in ipairs { "profile%-secret", s:token() } do assert.falsy(text:find(word)) end
+      for _, words in ipairs { "profile%-secret", s:token(), "RPC requests: ", "shared attributes: " } do
+        assert.falsy(text:find(words))
+      end
       s:stop()
     end)
 

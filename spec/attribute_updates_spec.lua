@@ -265,6 +265,28 @@ describe("attributes", function()
       tb.run()
     end)
 
+    it("are not taken for deleted because the server says so for a moment", function()
+      e:set_shared(e.token, '{"n":1}')
+      local updates <close> = dev:attribute_updates()
+      assert.same({ n = 1 }, updates())
+      e:fault { path = "/attributes$", how = "status", status = 200, body = "{}" }
+      local function asked()
+        local count = 0
+        for _, request in ipairs(e:requests()) do
+          if request.target:find "/attributes$" then count = count + 1 end
+        end
+        return count
+      end
+      local before = asked()
+      until_true(function() return asked() > before end) -- behind the poll, once more
+      tb.sleep(0.3)
+      e:clear_faults()
+      until_true(function() return asked() > before + 1 end)
+      e:set_shared(e.token, '{"n":3}')
+      local values, deleted = updates()
+      assert.same({ { n = 3 }, {} }, { values, deleted })
+    end)
+
     it("are asked for about once a second while they keep changing", function()
       local updates <close> = dev:attribute_updates { "n" }
       assert(updates())

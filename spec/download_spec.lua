@@ -76,7 +76,8 @@ describe("a package", function()
     return list
   end
 
-  -- The download fails; a file that stands at the path stands there still, alone.
+  -- The download fails, with these words, which may be the whole message; a file that stands at the path stands there
+  -- still, alone.
   local function fails(kind, words, more, by)
     local given = { path = path }
     for name, value in pairs(more or {}) do given[name] = value or nil end
@@ -86,6 +87,7 @@ describe("a package", function()
     assert.equal(kind, err.kind)
     assert.truthy(tostring(err):find(words, 1, true), tostring(err))
     assert.equal("firmware: ", tostring(err):sub(1, 10))
+    if words:sub(1, 10) == "firmware: " then assert.equal(words, err.message) end
     assert.same({ "package" }, names())
     assert.equal("old", read(path))
     return err
@@ -151,13 +153,15 @@ describe("a package", function()
 
   it("of another size than expected is refused", function()
     assign(bytes_of(100))
-    local err = fails("package", "has 100 bytes where 101 were expected", { size = 101 })
+    local err = fails("package", "firmware: the package has 100 bytes where 101 were expected", { size = 101 })
     assert.is_false(err.retryable)
-    fails("package", "more bytes than the 99 expected", { size = 99 })
-    fails("package", "more bytes than the 0 expected", { size = 0 })
-    fails("package", "more bytes than the 99 expected", { size = 99, path = false })
-    fails("package", "has 100 bytes where 101 were expected", { size = 101, path = false })
-    fails("package", "chunk 3 has 10 bytes where 11 were expected", { size = 101, chunk_size = 30 })
+    fails("package", "firmware: the package has more bytes than the 99 expected", { size = 99 })
+    fails("package", "firmware: the package has more bytes than the 0 expected", { size = 0 })
+    fails("package", "firmware: the package has more bytes than the 99 expected", { size = 99, path = false })
+    fails("package", "firmware: the package has 100 bytes where 101 were expected", { size = 101, path = false })
+    err = fails("package", "firmware: chunk 3 has 10 bytes where 11 were expected; ask again, and check the size",
+      { size = 101, chunk_size = 30 })
+    assert.is_true(err.retryable)
     fails("package", "chunk 3 has 10 bytes where 9 were expected", { size = 99, chunk_size = 30 })
     fails("package", "chunk 3 has 10 bytes where 30 were expected", { size = 150, chunk_size = 30 })
     fails("package", "chunk 0 has 30 bytes where 0 were expected", { size = 0, chunk_size = 30 })
@@ -331,12 +335,13 @@ describe("a package", function()
 
   describe("is not there,", function()
     it("for none is assigned", function()
-      local err = fails("http", "the server has no firmware for this device")
+      local words = "%s: the server has no %s for this device; if the shared attribute %s_url is set, it lies there "
+        .. "(status 404)"
+      local err = fails("http", words:format("firmware", "firmware", "fw"))
       assert.equal(404, err.status)
       assert.is_false(err.retryable)
-      assert.truthy(err.message:find("fw_url", 1, true))
       local _, other = dev:software { title = "t", version = "1" }
-      assert.truthy(other.message:find("^software: the server has no software.*sw_url"))
+      assert.equal(words:format("software", "software", "sw"), other.message)
     end)
 
     it("for it lies elsewhere", function()
@@ -461,7 +466,8 @@ describe("a package", function()
     end)
 
     it("comes not as a string; the error says what to do", function()
-      local words = "more than the 1000 bytes of max_response; give a path"
+      local words = "firmware: the package has more than the 1000 bytes of max_response; give a path, and it goes to a "
+        .. "file"
       assert.is_false(fails("answer", words, { path = false }, small).retryable)
       e:clear()
       fails("answer", words, { path = false, size = 1001 }, small)
@@ -474,11 +480,13 @@ describe("a package", function()
 
     it("without an end fills no disk", function()
       e:fault { how = "endless_body", count = 1 }
-      fails("answer", "more than 1000 bytes", nil, small)
+      local words = "firmware: the answer has more than 1000 bytes and does not say its length; give the package's size"
+      local err = fails("answer", words, nil, small)
+      assert.same({ false, "BODY_TOO_LARGE" }, { err.retryable, err.code })
       e:fault { how = "endless_chunked", count = 1 }
-      fails("answer", "does not say its length; give the package's size", nil, small)
+      fails("answer", words, nil, small)
       e:fault { how = "endless_chunked", count = 1 }
-      fails("package", "more bytes than the 5000 expected", { size = 5000 }, small)
+      fails("package", "firmware: the package has more bytes than the 5000 expected", { size = 5000 }, small)
       e:fault { how = "endless_body", count = 1 }
       fails("answer", "more than 1000 bytes", { chunk_size = 500, size = 5000 }, small)
     end)
@@ -498,9 +506,11 @@ describe("a package", function()
     end
     for _, target in ipairs { path, false } do
       answer "gzip"
-      fails("package", "it came compressed, which was not asked for", { path = target, size = 300 })
+      fails("package", "firmware: the package has 200 bytes where 300 were expected; it came compressed, which was not "
+        .. "asked for: serve it as it is", { path = target, size = 300 })
       answer "gzip"
-      fails("package", "it came compressed", { path = target, checksum = "00000000", checksum_algorithm = "CRC32" })
+      fails("package", " where 00000000 was expected; it came compressed, ", { path = target, checksum = "00000000",
+        checksum_algorithm = "CRC32" })
       answer "identity"
       local err = fails("package", "", { path = target, size = 300 })
       assert.is_nil(err.message:find("compressed", 1, true))

@@ -58,10 +58,12 @@ describe("an outbox", function()
   describe("that a finalizer uses in the midst of another call", function()
     -- Calls something, and another in its midst: how often that was refused.
     local function nest(work, nested)
-      local refused = 0
+      local refused, source = 0, debug.getinfo(nested, "S")
       for _, result in ipairs(finalizers.at_every(function() assert(work()) end, function() assert(nested()) end)) do
         if not result[1] then
-          assert.truthy(tostring(result[2]):find "in use", tostring(result[2]))
+          local line, words = result[2]:match "^[^:]*outbox_spec%.lua:(%d+): (.*)$"
+          assert.equal("the outbox is in use: a finalizer has called it in the midst of another call", words, result[2])
+          assert.is_true(tonumber(line) >= source.linedefined and tonumber(line) <= source.lastlinedefined, result[2])
           refused = refused + 1
         end
       end
@@ -200,6 +202,30 @@ describe("an outbox", function()
     assert.equal("value", err.kind)
     assert.equal(0, outbox:stats().records)
     assert.equal(0, outbox:stats().attributes)
+  end)
+
+  it("is sent by one call at a time", function()
+    local outbox <close> = assert(dev:outbox { path = path })
+    local sending = tb.spawn(function() outbox:run() end)
+    tb.sleep(0)
+    for _, name in ipairs { "run", "drain" } do
+      local ok, said = pcall(function() outbox[name](outbox) return end)
+      assert.is_false(ok)
+      assert.matches("^[^:]*outbox_spec%.lua:%d+: this outbox is being sent already$", said)
+    end
+    assert.is_false(sending:done())
+  end)
+
+  it("that is closed ends a drain with an error", function()
+    local outbox <close> = assert(dev:outbox { path = path })
+    e:fault { path = "/telemetry", how = "delay", seconds = 0.2, count = 1 }
+    assert(outbox:put { n = 1 })
+    local err
+    local sending = tb.spawn(function() err = select(2, outbox:drain { deadline = 60 }) end)
+    tb.sleep(0)
+    outbox:close()
+    assert.is_true(sending:join())
+    assert.same({ "closed", "drain: the outbox is closed", false }, { err.kind, err.message, err.retryable })
   end)
 
   it("raises for the script's mistakes, at the script's line", function()

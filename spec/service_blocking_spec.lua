@@ -1,7 +1,5 @@
 -- Scripts of the service that let nobody else go on, in every way that Lua has: they are ended and named; and SIGTERM
 -- ends the service whatever they do.
-local command = require "spec.support.command"
-local library = require "spec.support.library"
 local service = require "spec.support.service"
 
 -- Each loops without end; `pcall` alone would catch an error that is raised once.
@@ -25,15 +23,9 @@ local loops = {
 describe("thingsboard service", function()
   local s = service.specs()
 
-  -- Its seconds are so much shorter than the machine's.
-  local function start_in_haste(times)
-    local haste = command.write(s.directory .. "/haste", tostring(times), "644")
-    s:start(nil, { LD_PRELOAD = library.preload "haste", HASTE = haste })
-  end
-
   it("ends scripts that loop, whatever they catch, and names them; the others go on", function()
     s:write("good.lua", "local tb, device = ... for n = 1, 1e9 do device:put { good = n } tb.sleep(1) end")
-    start_in_haste(20)
+    s:start_in_haste(20)
     s:wait_for_values("good", 1)
     for name, text in pairs(loops) do
       s:write("bad.lua", "local tb = ...\ntb.sleep(0.1)\n" .. text)
@@ -51,7 +43,7 @@ describe("thingsboard service", function()
   it("runs finalizers of scripts that have ended, and ends those that loop", function()
     s:write("a.lua", "kept = setmetatable({}, { __gc = function() print 'finalized' end }) error 'once'")
     s:write("b.lua", "kept = setmetatable({}, { __gc = function() print 'loops' while true do end end }) print 'b'")
-    start_in_haste(20)
+    s:start_in_haste(20)
     s:wait_for_log "b.lua: b"
     s:wait_for_log "a.lua failed"
     s:stop()
@@ -67,7 +59,7 @@ describe("thingsboard service", function()
       device:on_rpc("loop", function() while true do pcall(function() while true do end end) end end)
       device:on_rpc("well", function() return 1 end)
     ]])
-    start_in_haste(20)
+    s:start_in_haste(20)
     for _, method in ipairs { "text", "loop" } do
       s:wait_for_polls()
       s:ask(method)
@@ -78,7 +70,7 @@ describe("thingsboard service", function()
 
   it("ends by SIGTERM while a script loops", function()
     s:write("bad.lua", "local tb = ... print 'loops' while true do pcall(function() while true do end end) end")
-    start_in_haste(10)
+    s:start_in_haste(10)
     s:wait_for_log "loops"
     s:stop()
   end)
@@ -107,7 +99,7 @@ describe("thingsboard service", function()
       print "naps"
       tb.sleep(1000)
     ]])
-    start_in_haste(20)
+    s:start_in_haste(20)
     s:wait_for_log "waits"
     s:wait_for_log "naps"
     os.remove(s.scripts .. "/nap.lua")
@@ -118,7 +110,7 @@ describe("thingsboard service", function()
 
   it("takes no wait within a coroutine for blocking", function()
     s:write("a.lua", "local tb = ... for n = 1, 3 do coroutine.wrap(tb.sleep)(15) print('slept', n) end")
-    start_in_haste(10)
+    s:start_in_haste(10)
     s:wait_for_log "slept\t3"
     assert.falsy(s:log():find("blocked", 1, true), s:log())
     s:stop()
@@ -127,7 +119,9 @@ describe("thingsboard service", function()
   it("names what blocks in C once it returns", function()
     s:write("slow.lua", "local tb = ... os.execute 'sleep 1.5'")
     s:start()
-    s:wait_for_log "slow.lua: it blocked everything for 1"
+    s:wait_for_log "slow.lua: it blocked everything for "
+    assert.matches("warning: slow%.lua: it blocked everything for %d+%.%d s; use tb%.sleep, and start programs in the "
+      .. "background\n", s:log())
     s:stop()
   end)
 end)

@@ -9,10 +9,9 @@ describe("thingsboard service never ends for want of", function()
   local s = service.specs()
 
   it("the time: it says so once, and when it is known", function()
-    local haste = command.write(s.directory .. "/haste", "20", "644")
     s:write("a.lua", "local tb, device = ... while true do device:put { n = 1 } tb.sleep(1) end")
     s.e:fault { path = "/", how = "close" }
-    s:start(nil, { LD_PRELOAD = library.preload "haste", HASTE = haste })
+    s:start_in_haste(20)
     s:wait_for_log "the time is not known; records wait for it"
     s.e:clear_faults()
     s:wait_for_log "the time is known"

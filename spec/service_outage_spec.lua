@@ -131,6 +131,22 @@ describe("thingsboard service", function()
       assert.equal(1, s:count_in_log "it is full", s:log())
     end)
 
+    it("room for a while: it says when there is some again, and what is lost", function()
+      s:write("a.lua", [[
+        local tb, device = ...
+        for n = 1, 12 do device:put { n = n } end
+        device:send_attributes { a = 1 }
+        print "there is none yet"
+        tb.sleep(61)
+        device:put { n = 13 }
+      ]])
+      s:start_in_haste(100, { outbox = { path = s.directory .. "/outbox", max_records = 5 } })
+      s:wait_for_log "info: outbox: it has room again; 7 records were dropped since its file was made\n"
+      assert.equal(1, s:count_in_log "outbox: it is full", s:log())
+      assert.matches("there is none yet\n.*has room again", s:log())
+      s:stop()
+    end)
+
     it("registration: it provisions once it may, and keeps the credentials", function()
       local store, secret = s.directory .. "/store", command.write(s.directory .. "/secret", "profile-secret")
       s:write("a.lua", putting)
@@ -189,7 +205,8 @@ describe("thingsboard service", function()
       assert(held:put { other = 1 })
       s:write("a.lua", putting)
       s:start()
-      s:wait_for_log "records wait in memory"
+      s:wait_for_log "records wait in memory\n"
+      assert.matches("warning: outbox: [^\n]*/outbox: [^\n]+; records wait in memory\n", s:log())
       tb.sleep(1)
       held:close()
       s:wait_for_log "outbox: the disk works again"
@@ -208,14 +225,17 @@ describe("thingsboard service", function()
     end)
 
     it("a disk: it records once there is one", function()
-      s:write("a.lua", "local tb, device = ... for n = 1, 1e9 do device:put { n = n } tb.sleep(0.05) end")
+      s:write("a.lua", "local tb, device = ... print(device:put { n = 0 }) print(device:send_attributes { a = 1 })\n"
+        .. "for n = 1, 1e9 do device:put { n = n } tb.sleep(0.05) end")
       s:start { outbox = { path = s.directory .. "/missing/outbox" } }
       tb.sleep(1)
-      s:wait_for_log("outbox: " .. s.directory .. "/missing/outbox: No such file or directory")
+      local why = "outbox: " .. s.directory .. "/missing/outbox: No such file or directory"
+      s:wait_for_log("warning: outbox: " .. why .. "; it is tried again\n")
+      assert.equal(2, s:count_in_log("a.lua: nil\t" .. why .. "\n"), s:log())
       os.execute("mkdir " .. s.directory .. "/missing")
       s:wait(function() return #s:values "n" > 20 end, 30)
       s:wait_for_log "outbox: works again"
-      assert.same({ 1, 1 }, { s:count_in_log "No such file", s:count_in_log "works again" }, s:log())
+      assert.same({ 1, 1 }, { s:count_in_log "it is tried again", s:count_in_log "works again" }, s:log())
       s:stop()
     end)
 

@@ -327,8 +327,9 @@ describe("thingsboard service", function()
       s:write("b.lua", "local tb, device = ... device:on_rpc('well', function() return 1 end)")
       s:start()
       s:wait_for_polls()
-      for _ = 1, 70 do s.e:rpc(s:token(), { method = "never", params = "{}", oneway = true }) end
+      for _ = 1, 64 + 1000 do s.e:rpc(s:token(), { method = "never", params = "{}", oneway = true }) end
       s:wait_for_values("held", 64)
+      assert.same({ error = "too many requests wait for this script" }, s:ask "never")
       assert.equal(1, s:ask "well")
       os.remove(s.scripts .. "/a.lua")
       s:signal "HUP"

@@ -188,7 +188,6 @@ local function ask_time(outbox, deadline)
     answer.attributes)
   done()
   if outbox.closed or not must_ask(outbox) then return true end
-  err = err or errors.new("clock", "outbox: the server's answer does not tell the time", { retryable = true })
   if answers.action(err) == "ended" then
     outbox.err = err
     return false, err

@@ -2,7 +2,6 @@
 -- @module thingsboard.service.outbox
 local config = require "thingsboard.command.config"
 local core = require "thingsboard.core"
-local errors = require "thingsboard.error"
 local outage = require "thingsboard.service.outage"
 local tb = require "thingsboard"
 
@@ -99,13 +98,13 @@ end
 --- As `put` of an outbox.
 function outbox:put(values, in_order)
   if self.open then return outcome(self, self.open:put(values, in_order)) end
-  return nil, self.err or errors.new("file", "put: the outbox is not open", { retryable = true })
+  return nil, self.err
 end
 
 --- As `attributes` of an outbox.
 function outbox:attributes(values)
   if self.open then return outcome(self, self.open:attributes(values)) end
-  return nil, self.err or errors.new("file", "attributes: the outbox is not open", { retryable = true })
+  return nil, self.err
 end
 
 --- As `stats` of an outbox; nil while it is not open.

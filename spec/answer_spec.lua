@@ -222,7 +222,8 @@ describe("whose answer it is:", function()
           local ok, err = dev[call](dev, values)
           assert.is_nil(ok, call)
           assert.same({ "answer", status, true }, { err.kind, err.status, err.retryable }, call)
-          assert.truthy(err.message:find("an empty page", 1, true), err.message)
+          assert.equal(("%s: the answer is an empty page; check the url, and any proxy, firewall or portal on the way: "
+            .. "this is no answer of ThingsBoard's (status %d)"):format(call, status), err.message)
         end
         e:clear_faults()
       end

@@ -95,6 +95,15 @@ describe("json.decode", function()
     end
   end)
 
+  it("says where a text is no JSON that lua-cjson might let pass", function()
+    for text, said in pairs {
+      ['{"a":[],[ ]:1}'] = "an array for a key at character 9", ['[[],"a",01]'] = "invalid number at character 9",
+      ['{"a":[],"b":{ 2 :3}}'] = "a number for a key at character 15", ["[1,2]\0"] = "a NUL character",
+    } do
+      assert.same({ nil, said }, { json.decode(text) })
+    end
+  end)
+
   it("reads back what the writer writes, whatever it is", function()
     math.randomseed(20)
     local function any(depth)

@@ -52,7 +52,14 @@ describe("a derived token", function()
     write("fleet", "short\n")
     code, _, said = command.run { "send", "--config", directory .. "/config.lua", "derived=true" }
     assert.equal(6, code)
-    assert.matches("fleet: the secret must have at least 16 bytes", said, 1, true)
+    assert.equal(("thingsboard: %s/fleet: the secret must have at least 16 bytes\n"):format(directory), said)
+    write("address", "\n94:83:c4:00:00:01\n")
+    code, _, said = command.run { "send", "--config", directory .. "/config.lua", "derived=true" }
+    assert.same({ 6, ("thingsboard: %s/address: it holds no hardware id\n"):format(directory) }, { code, said })
+    os.remove(directory .. "/address")
+    code, _, said = command.run { "send", "--config", directory .. "/config.lua", "derived=true" }
+    assert.equal(6, code)
+    assert.matches("/address: No such file or directory\n$", said)
     scratch.remove(directory)
   end)
 

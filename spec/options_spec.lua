@@ -171,6 +171,8 @@ describe("options", function()
     raises("updates: option 'current' must have", with { current = { title = "t" } })
     raises("updates: option 'chunk_size' is above", with { chunk_size = 1 << 40 })
     raises("updates: option 'unverified' must be 'https'", with { unverified = "yes" })
+    raises("updates: url_options: option 'proxy' must be false or a non-empty string without control characters",
+      with { url_options = { proxy = "" } })
   end)
 
   local bad = {

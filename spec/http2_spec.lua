@@ -272,7 +272,7 @@ describe("connections", function()
       start()
       local dev = new_device()
       assert(dev:send_telemetry { n = 1 })
-      e:fault { path = "/attributes$", how = "wrong_length", count = 1 }
+      e:fault { path = "/attributes%?", how = "wrong_length", count = 1 }
       local got, err = dev:request_attributes()
       assert.is_nil(got)
       assert.equal("network", err.kind)
@@ -423,7 +423,7 @@ describe("connections", function()
     it("make a call wait no longer than its time-out", function()
       start()
       tb.max_connections(1)
-      e:fault { path = "/attributes$", how = "stall" }
+      e:fault { path = "/attributes%?", how = "stall" }
       local dev = new_device()
       local other <close> = tb.device { url = e.url, token = e.token, timeout = 0.5 }
       local first_ended = false

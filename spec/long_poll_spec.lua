@@ -2,6 +2,7 @@
 local socket = require "socket"
 local client = require "thingsboard.http.client"
 local emulator = require "spec.support.emulator"
+local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
 
 describe("a poll", function()
@@ -47,6 +48,48 @@ describe("a poll", function()
     collectgarbage("setstepmul", step)
     assert.is_true(begun)
     assert.is_nil(next(loop.tasks))
+  end)
+
+  it("has an address that no other request has, so that no cache knows it; likewise who asks for attributes", function()
+    local e <close> = emulator.start()
+    local directory = scratch.new()
+    local dev <close> = tb.device { url = e.url, token = e.token }
+    local outbox <close> = assert(dev:outbox { path = directory .. "/outbox" })
+    for _ = 1, 2 do assert(dev:request_attributes()) end
+    for _ = 1, 2 do assert(dev:request_attributes { shared = { "a" } }) end
+    assert(outbox:put { a = 1 })
+    tb.spawn(function() for _ in dev:rpc_requests { period = 0.02 } do end end)
+    tb.spawn(function() for _ in dev:attribute_updates(nil, { period = 0.02 }) do end end)
+    local seen, twice, enough
+    local function look()
+      local count = {}
+      seen, twice, enough = {}, nil, 0
+      for _, request in ipairs(e:requests()) do
+        if request.method == "GET" then
+          local before = seen[request.target]
+          if before and before ~= 408 then twice = request.target end -- curl itself repeats a request that got 408
+          seen[request.target] = request.status or 0
+          local what = request.target:find "outbox" and "marker" or request.target:match "(%w+)[^/]*$"
+          count[what] = (count[what] or 0) + 1
+          if count[what] == 2 then enough = enough + 1 end
+        end
+      end
+    end
+    local drained
+    tb.spawn(function()
+      drained = outbox:drain { deadline = 20 }
+      local deadline = tb.now() + 20000
+      repeat
+        tb.sleep(0.02)
+        look()
+      until enough == 4 or tb.now() > deadline
+      dev:close()
+    end)
+    tb.run()
+    assert.is_true(drained)
+    assert.equal(4, enough) -- attributes, markers, polls of both kinds
+    assert.is_nil(twice)
+    scratch.remove(directory)
   end)
 
   it("waits ever longer when there is no connection to be had", function()

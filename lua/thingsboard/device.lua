@@ -126,7 +126,7 @@ local function attributes_path(what, keys)
 end
 
 local function request(self, what, path)
-  return client_of(self):call(what, "GET", path, nil, nil, answer.attributes)
+  return client_of(self):call(what, "GET", client.uncached(path), nil, nil, answer.attributes)
 end
 
 --- Requests attributes (device API, "attributes").

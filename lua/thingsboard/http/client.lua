@@ -143,6 +143,16 @@ local function is_renewed(self, exchange)
   return true
 end
 
+local asked = core.now()
+
+--- A path whose answer no cache has. Some keep answers though the server forbids it, and would bring a request of RPC
+-- twice, or an attribute's old value after a new one. So each path has a number of its own, which the server ignores,
+-- and which no earlier process has used.
+function client.uncached(path)
+  asked = asked + 1
+  return ("%s%sn=%d"):format(path, path:find("?", 1, true) and "&" or "?", asked)
+end
+
 --- Starts a request without waiting for it.
 -- @tparam ?number timeout seconds; the device's when absent
 -- @tparam ?table download of a package: see `start` of the core's client

@@ -53,7 +53,7 @@ end
 -- @treturn[2] table the error
 function long_poll:send(seconds)
   local path = ("%s?timeout=%d"):format(self.kind.path, math.ceil(seconds * 1000))
-  local exchange, err = self.client:start("GET", path, nil, seconds + GRACE)
+  local exchange, err = self.client:start("GET", self.client.uncached(path), nil, seconds + GRACE)
   if not exchange then return nil, err end
   self.exchange = exchange
   self.opened_at = core.monotonic()

@@ -110,8 +110,8 @@ end
 
 -- Reads the marker. Returns as `send` does.
 local function read_marker(outbox, deadline)
-  local values, err = exchange_with(outbox, "GET", outbox.marker_path, nil, 0, answer.attributes, deadline,
-    READ_TIMEOUT)
+  local values, err = exchange_with(outbox, "GET", outbox.client.uncached(outbox.marker_path), nil, 0,
+    answer.attributes, deadline, READ_TIMEOUT)
   local now = core.monotonic()
   if outbox.closed then return false end
   if values then
@@ -184,8 +184,8 @@ end
 -- Asks for nothing but the answer's date, of which the outbox hears as of any other: see `listen`.
 local function ask_time(outbox, deadline)
   local done <const> = outbox.messages:spend(1)
-  local _, err = outbox.client:call("outbox", "GET", "/attributes?clientKeys=time", nil, (time_for(outbox, deadline)),
-    answer.attributes)
+  local path = outbox.client.uncached "/attributes?clientKeys=time"
+  local _, err = outbox.client:call("outbox", "GET", path, nil, (time_for(outbox, deadline)), answer.attributes)
   done()
   if outbox.closed or not must_ask(outbox) then return true end
   if answers.action(err) == "ended" then

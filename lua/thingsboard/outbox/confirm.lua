@@ -21,8 +21,8 @@
 -- before the older one's marker has been read. When records trickle, markers and reads are a tenth of the posts; but
 -- what was sent before a pause is confirmed within a quarter of an hour.
 --
--- Somebody else may answer posts with an empty 200 for a while, and then markers pass that are the server's. So the 200
--- for a marker that has come back shows which headers the server's have: a stretch in which one differs is sent again.
+-- Somebody else may answer posts with an empty 200 now and then, while markers pass. So the 200 for a marker that has
+-- come back shows which headers the server's have: what was answered by another one is sent again.
 --
 -- Where markers do not come back though posts pass, they are given up, but only once it is proved that the server takes
 -- the posts. Somebody else may answer all of them with an empty 200, and keeps no markers either.
@@ -44,8 +44,7 @@ local ACCIDENTS = 3 -- refusals without words, of a marker and nothing else, bef
 -- Seconds for which the server's queue waits for its database before it goes on, and markers overtake records. So after
 -- a marker that took longer, the second one waits for as long again, in which the database catches up.
 local QUEUE_WAITS = 2
--- So many stretches that differ, with nothing confirmed between them, are the way of a proxy, by the path perhaps. Then
--- only the first after a confirmation is sent again.
+-- So many stretches in a row in which the 200s for all records differ are the way of a proxy, and are confirmed.
 local DIFFERENT = 5
 local OVERWRITES = 3 -- of somebody's, before that is said: markers of an earlier process may come late
 local TIMES_KEPT, TIMES = 31, 2 -- times `marker_timeout` without a marker that comes back, before there are none, alike
@@ -65,7 +64,7 @@ confirm.try_after, confirm.try_soon = 3600, 300
 confirm.idle_after, confirm.idle_every = 5, 900
 
 local function stretch()
-  return { marker = nil, items = {}, posts = 0, bytes = 0, form = nil } -- of all the 200s; false where they differ
+  return { marker = nil, items = {}, posts = 0, bytes = 0 }
 end
 
 --- @tparam boolean on whether markers are used
@@ -94,7 +93,7 @@ function confirm.new(on)
     chain = chain.new(),
     breaks = 0, -- how often the chain broke
     form = nil, -- of the 200 for the last marker
-    different = 0, -- stretches that were sent again for their form, since a confirmation
+    different = 0, -- stretches in a row in which the 200s for all records have another
     credit = 0, -- requests that markers and reads may take, when records trickle
     in_row = 0, -- posts since nothing was left to send
     passed_at = 0, marked_at = -confirm.idle_every, -- the last post, and the last marker
@@ -111,7 +110,7 @@ end
 -- Adds an item to a list: a range of records behind the last one becomes a part of that.
 local function add(items, item)
   local last = items[#items]
-  if last and item.first and last.last and last.last + 1 == item.first then
+  if last and item.first and last.last and last.last + 1 == item.first and last.form == item.form then
     last.last, last.records = item.last, last.records + item.records
   else
     items[#items + 1] = item
@@ -134,13 +133,12 @@ function confirm:failed()
 end
 
 --- A post has been answered 200.
--- @tparam table item `first`, `last` and `records`, or `versions` and `attributes`
+-- @tparam table item `first`, `last` and `records`, or `versions` and `attributes`; and the `form` of the 200, which
+-- tells what headers it has
 -- @tparam integer bytes of the post
 -- @tparam number now seconds of the monotonic clock
--- @tparam ?string form of the 200: which headers it has
-function confirm:passed(item, bytes, now, form)
+function confirm:passed(item, bytes, now)
   local open = self.open
-  if open.posts == 0 then open.form = form elseif open.form ~= form then open.form = false end
   self.passed_at = now
   add(open.items, item)
   open.posts, open.bytes = open.posts + 1, open.bytes + bytes
@@ -292,6 +290,25 @@ local function look(self, value, now)
   return self.overwrites == OVERWRITES
 end
 
+-- Confirms what is stored by the word of the marker that was read, except for what somebody else has answered.
+local function take_own(self, items, confirmed)
+  local records, own = false, false
+  for _, item in ipairs(items) do
+    records = records or item.first ~= nil
+    own = own or item.first ~= nil and item.form == self.form
+  end
+  local any = not own and self.different >= DIFFERENT
+  for _, item in ipairs(items) do
+    if item.form == self.form or any and item.first then
+      add(confirmed, item)
+    else
+      add(self.stale, item)
+      self.at_once = true
+    end
+  end
+  if own then self.different = 0 elseif records and not any then self.different = self.different + 1 end
+end
+
 --- What the server shows as marker.
 -- @tparam number now seconds of the monotonic clock
 -- @param value as read; nil when the server has none
@@ -318,17 +335,9 @@ function confirm:read(now, value)
   local took = now - self.posted_at
   if took > QUEUE_WAITS then self.mark_at = now + math.min(took, LONGEST_WAIT) end
   while self.behind[1] and self.behind[1].marker < first do
-    if self.behind[1].form ~= self.form and self.different < DIFFERENT then
-      self.different = self.different + 1
-      self:broke(true)
-      break
-    end
-    for _, item in ipairs(table.remove(self.behind, 1).items) do add(confirmed, item) end
+    take_own(self, table.remove(self.behind, 1).items, confirmed)
   end
-  if confirmed[1] then
-    self.chain:confirmed()
-    self.different = self.different < DIFFERENT and 0 or DIFFERENT - 1
-  end
+  if confirmed[1] then self.chain:confirmed() end
   return confirmed
 end
 

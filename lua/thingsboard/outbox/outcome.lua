@@ -87,7 +87,8 @@ end
 
 local function item_passed(outbox, item, post, now)
   if outbox.confirm.on then
-    outbox.confirm:passed(item, post.bytes, now, post.form)
+    item.form = post.form
+    outbox.confirm:passed(item, post.bytes, now)
     if outbox.confirm.breaks ~= post.breaks then outbox.confirm:broke(true) end -- while it was in flight
   else
     finish(outbox, { item })

@@ -641,7 +641,8 @@ describe("an outbox confirms", function()
 
   for what, fault in pairs {
     ["with a type"] = { how = "status", status = 200, headers = { ["Content-Type"] = "text/plain" } },
-    ["without a date"] = { how = "raw", raw = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" },
+    ["of a proxy's"] = { how = "raw", raw = "HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: " ..
+      "Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" },
   } do
     it("nothing that somebody else has answered by an empty 200 " .. what .. ", though the markers pass", function()
       fault.method, fault.path, fault.count = "POST", token .. "/telemetry$", 2

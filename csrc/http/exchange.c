@@ -59,14 +59,13 @@ static void keep_header(struct tb_exchange *exchange, const char *line, size_t l
     if (exchange->date[0] == '\0' && strncasecmp(line, "Date: ", 6) == 0)
       keep_value(exchange->date, sizeof exchange->date, line + 6);
     return;
-  case sizeof "Connection":
+  case sizeof "Connection": /* and Keep-Alive: the last answer on a connection has others of these */
+    exchange->header_count--;
     if (strncasecmp(line, "Connection: close", 17) == 0) exchange->closes = true;
     return;
   case sizeof "Content-Type":
-    if (strncasecmp(line, "Content-Type", 12) == 0) {
-      exchange->typed = true;
+    if (strncasecmp(line, "Content-Type", 12) == 0)
       exchange->html = strncasecmp(value + strspn(value, " \t"), "text/html", 9) == 0;
-    }
     return;
   case sizeof "Content-Range":
     if (strncasecmp(line, "Content-Range: ", 15) == 0) keep_value(exchange->range, sizeof exchange->range, line + 15);
@@ -98,6 +97,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
     /* 101 counts as the final answer: curl takes what follows for its body. */
     exchange->interim = status != NULL && status[1] == '1' && strncmp(status, " 101", 4) != 0;
     exchange->closes = length > 8 && memcmp(bytes, "HTTP/1.0", 8) == 0;
+    exchange->header_count = 0;
   } else if (*bytes == '\r' || *bytes == '\n') {
     exchange->headed = !exchange->interim;
     if (exchange->headed && exchange->closes) {
@@ -105,7 +105,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
       tb_connection_expect_end(poller, tb_connection_of(handle->easy, poller, handle->socket));
     }
   } else {
-    exchange->has_header = true;
+    exchange->header_count++;
     keep_header(exchange, bytes, length);
   }
   return length;
@@ -135,7 +135,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
   struct tb_exchange *exchange = ((struct tb_handle *)data)->exchange;
   size_t length = size * count;
   if (has_stale_headers && !exchange->headed) {
-    if (exchange->has_header || (*bytes != ' ' && *bytes != '\t')) return length;
+    if (exchange->header_count != 0 || (*bytes != ' ' && *bytes != '\t')) return length;
     exchange->failure = TB_BLANK_HEADER;
     return 0;
   }
@@ -206,8 +206,8 @@ static bool hit_end_of_connection(const struct tb_exchange *exchange, CURLcode c
 static void forget_answer(struct tb_exchange *exchange) {
   exchange->header_bytes = 0;
   exchange->date[0] = exchange->range[0] = '\0';
-  exchange->challenged = exchange->encoded = exchange->typed = exchange->html = exchange->attachment =
-      exchange->has_header = exchange->headed = false; /* the status line sets the others */
+  exchange->challenged = exchange->encoded = exchange->html = exchange->attachment = exchange->headed =
+      false; /* the status line sets the others */
   exchange->body.length = 0;
   exchange->received = 0;
   exchange->status = 0;
@@ -470,7 +470,8 @@ static void push_failure(lua_State *L, const struct tb_exchange *exchange) {
 @function exchange:result
 @treturn[1] integer the status
 @treturn[1] string the body, empty when it went to a file
-@treturn[1] ?boolean true when the header `Content-Type` says `text/html`, a page; nil when there is none
+@treturn[1] boolean whether the answer says that it is a page: it has a header `Content-Type: text/html`
+@treturn[1] integer how many headers it has, without `Connection` and `Keep-Alive`: a mark of who has answered
 @treturn[2] nil
 @treturn[2] string curl's name of the error without `CURLE_`, or `CLOSED`, `BODY_TOO_LARGE`, `HEADERS_TOO_LARGE`,
 `FILE_FAILED`
@@ -485,9 +486,9 @@ static int exchange_result(lua_State *L) {
   }
   lua_pushinteger(L, exchange->status);
   lua_pushlstring(L, exchange->body.data, exchange->body.length);
-  if (!exchange->typed) return 2;
   lua_pushboolean(L, exchange->html);
-  return 3;
+  lua_pushinteger(L, exchange->header_count);
+  return 4;
 }
 
 static int push_value(lua_State *L, const char *value) {

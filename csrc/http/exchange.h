@@ -36,16 +36,15 @@ struct tb_exchange {
   struct tb_exchange *next, **link; /* in the client's list while in flight, then in the poller's queue */
   struct tb_poller *queue;          /* whose queue of finished exchanges it is in, or NULL */
   struct tb_handle *handle;         /* while in flight */
+  int header_count;                 /* of the answer, without those of the connection */
   char date[32];                    /* the answer's header `Date`; empty without one */
   char range[64];                   /* the answer's header `Content-Range`; likewise */
   size_t header_bytes;              /* received, with those of interim answers */
   bool challenged;                  /* a header asks for credentials */
   bool new_connection;              /* it was made for this exchange; known once it has ended */
   unsigned lost_connections;        /* of the poller when the exchange ended */
-  bool has_header;                  /* a header came after the status line */
   bool closes;                      /* the server closes the connection after this answer */
   bool encoded;                     /* a header says that the body is compressed, or the like */
-  bool typed;                       /* a header says what the body is */
   bool html;                        /* a header says that the body is a page */
   bool attachment;                  /* a header says that the body is a file to be kept */
   bool interim;                     /* the current headers belong to a 1xx answer */

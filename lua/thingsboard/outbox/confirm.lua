@@ -22,7 +22,7 @@
 -- what was sent before a pause is confirmed within a quarter of an hour.
 --
 -- Somebody else may answer posts with an empty 200 now and then, while markers pass. So the 200 for a marker that has
--- come back shows which headers the server's have: what was answered by another one is sent again.
+-- come back shows how many headers the server's have: what was answered with another number is sent again.
 --
 -- Where markers do not come back though posts pass, they are given up, but only once it is proved that the server takes
 -- the posts. Somebody else may answer all of them with an empty 200, and keeps no markers either.
@@ -92,8 +92,8 @@ function confirm.new(on)
     at_once = false, -- these are to be sent again at once
     chain = chain.new(),
     breaks = 0, -- how often the chain broke
-    form = nil, -- of the 200 for the last marker
-    different = 0, -- stretches in a row in which the 200s for all records have another
+    headers = nil, -- how many the 200 for the last marker had
+    different = 0, -- stretches in a row in which the 200s for all records had another number
     credit = 0, -- requests that markers and reads may take, when records trickle
     in_row = 0, -- posts since nothing was left to send
     passed_at = 0, marked_at = -confirm.idle_every, -- the last post, and the last marker
@@ -110,7 +110,7 @@ end
 -- Adds an item to a list: a range of records behind the last one becomes a part of that.
 local function add(items, item)
   local last = items[#items]
-  if last and item.first and last.last and last.last + 1 == item.first and last.form == item.form then
+  if last and item.first and last.last and last.last + 1 == item.first and last.headers == item.headers then
     last.last, last.records = item.last, last.records + item.records
   else
     items[#items + 1] = item
@@ -133,8 +133,8 @@ function confirm:failed()
 end
 
 --- A post has been answered 200.
--- @tparam table item `first`, `last` and `records`, or `versions` and `attributes`; and the `form` of the 200, which
--- tells what headers it has
+-- @tparam table item `first`, `last` and `records`, or `versions` and `attributes`; and the number of
+-- `headers` of the 200
 -- @tparam integer bytes of the post
 -- @tparam number now seconds of the monotonic clock
 function confirm:passed(item, bytes, now)
@@ -257,12 +257,12 @@ end
 --- The marker that has the last value has been answered 200.
 -- @tparam number now seconds of the monotonic clock
 -- @tparam integer breaks what `breaks` was when it was posted
--- @tparam ?string form of the 200
-function confirm:marked(now, breaks, form)
+-- @tparam ?integer headers of the 200
+function confirm:marked(now, breaks, headers)
   self.credit, self.marked_at = self.credit - 1, now
   if self.breaks ~= breaks then return end
   self.read_at, self.read_pause, self.looked_at, self.overwritten = now, FIRST_READ, nil, false
-  self.form = form
+  self.headers = headers
   if self.outstanding then return end -- it was posted once more: the first value still stands for it
   self.outstanding, self.posted_at = self.value, now
   if self.open.items[1] and not self.second_only then
@@ -295,11 +295,11 @@ local function take_own(self, items, confirmed)
   local records, own = false, false
   for _, item in ipairs(items) do
     records = records or item.first ~= nil
-    own = own or item.first ~= nil and item.form == self.form
+    own = own or item.first ~= nil and item.headers == self.headers
   end
   local any = not own and self.different >= DIFFERENT
   for _, item in ipairs(items) do
-    if item.form == self.form or any and item.first then
+    if item.headers == self.headers or any and item.first then
       add(confirmed, item)
     else
       add(self.stale, item)

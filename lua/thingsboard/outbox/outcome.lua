@@ -87,7 +87,7 @@ end
 
 local function item_passed(outbox, item, post, now)
   if outbox.confirm.on then
-    item.form = post.form
+    item.headers = post.headers
     outbox.confirm:passed(item, post.bytes, now)
     if outbox.confirm.breaks ~= post.breaks then outbox.confirm:broke(true) end -- while it was in flight
   else
@@ -208,7 +208,7 @@ function outcome.passed(outbox, post, now)
   elseif post.kind == "attributes" then
     attributes_passed(outbox, post, now)
   elseif post.kind == "marker" then
-    outbox.confirm:marked(now, post.breaks, post.form)
+    outbox.confirm:marked(now, post.breaks, post.headers)
   end
 end
 

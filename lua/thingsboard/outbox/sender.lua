@@ -58,13 +58,7 @@ local function deadline_error(outbox)
   return errors.new("timeout", message, { retryable = true })
 end
 
--- Which headers an answer has that somebody else's empty 200 may have or lack: nginx's has a type, which ThingsBoard's
--- has not, and HAProxy's no date.
-local function form_of(exchange)
-  return (select(3, exchange:result()) == nil and "" or "type ") .. (exchange:date() and "date" or "")
-end
-
--- One exchange; in `outbox.posting` while it goes. Returns as `client:outcome` does, and the answer's form.
+-- One exchange; in `outbox.posting` while it goes. Returns as `client:outcome` does, and the number of headers.
 local function exchange_with(outbox, method, path, body, points, expected, deadline, most)
   outbox.posting = true
   local messages_done, points_done = outbox.messages:spend(1), outbox.points:spend(points)
@@ -83,7 +77,7 @@ local function exchange_with(outbox, method, path, body, points, expected, deadl
   result, err = outbox.client:outcome("outbox", exchange, expected)
   -- A time-out that the deadline has cut short says nothing of the server.
   if err and err.kind == "timeout" and is_cut then err = deadline_error(outbox) end
-  return result, err, form_of(exchange)
+  return result, err, (select(4, exchange:result()))
 end
 
 -- Sends a post, and does what its outcome asks for. True, or what ends the sending: false and perhaps an error.
@@ -92,7 +86,7 @@ local function send(outbox, post, deadline)
   post.breaks = outbox.confirm.breaks
   outbox.doubts:posted(post)
   local body, err
-  body, err, post.form = exchange_with(outbox, "POST", post.path, post.body, post.points, answer.nothing, deadline)
+  body, err, post.headers = exchange_with(outbox, "POST", post.path, post.body, post.points, answer.nothing, deadline)
   local action, now = answers.action(not body and err or nil), core.monotonic()
   if outbox.closed or action == "closed" then return false end
   if action == "passed" then

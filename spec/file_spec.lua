@@ -27,6 +27,11 @@ describe("file", function()
     assert.equal("600", io.popen("stat -c %a " .. path()):read "l")
   end)
 
+  it("says why it cannot find the free space of a path that is none", function()
+    assert.same({ nil, ("cannot find the free space of %s: No such file or directory"):format(path()) },
+      { core.free_space(path()) })
+  end)
+
   it("has each byte, however few are written at once", function()
     local file = assert(core.file(path()))
     for byte in ("1234"):gmatch "." do assert.is_true(file:write(byte)) end

@@ -105,7 +105,8 @@ describe("send_telemetry", function()
 
     it("strings of digits that the server would store as another number", function()
       for _, text in ipairs { "12345678901234567890.5", "99999999999999999999.0", "9007199254740993.0" } do
-        refused({ a = 1, serial = text }, "serial: a string of these digits cannot be sent")
+        refused({ a = 1, serial = text }, "serial: a string of these digits cannot be sent: the server would store "
+          .. "another number (fewer digits, or a character that is none, help)")
       end
     end)
 

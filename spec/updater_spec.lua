@@ -1,6 +1,7 @@
 local backoff = require "thingsboard.http.backoff"
 local cjson = require "cjson"
 local emulator = require "spec.support.emulator"
+local resume = require "thingsboard.ota.resume"
 local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
 
@@ -73,6 +74,19 @@ describe("updates", function()
     local last = states():match "%a+$"
     return last == "UPDATED" or last == "FAILED"
   end
+
+  it("take no package that is cut off while it is verified", function()
+    local path <const> = directory .. "/package"
+    local function write(size)
+      local file <close> = assert(io.open(path, "wb"))
+      file:write(("x"):rep(size))
+    end
+    write(1 << 20)
+    local verifying = tb.spawn(resume.verify, { part_path = path, loop = require "thingsboard.loop".default() },
+      { checksum = "00000000", checksum_algorithm = "CRC32" })
+    tb.spawn(write, 1)
+    assert.same({ true, nil, path .. ": it was cut off" }, { verifying:join() })
+  end)
 
   it("download, verify and apply a package, and tell each state", function()
     local size, content

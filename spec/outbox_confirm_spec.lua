@@ -488,6 +488,14 @@ describe("an outbox confirms", function()
     assert.is_true(outbox:drain { deadline = 20 })
     assert.equal("t", letters())
     assert.equal(6, #place:arrived(6))
+    assert.equal("Lua warning: thingsboard: outbox: the server does not keep client attributes, by which it would show "
+      .. "what it has stored; what is sent is not confirmed any more\ntrue\tnil\n", place:run [[
+        warn "@on"
+        require "thingsboard.outbox.confirm".marker_timeout = 0.05
+        local outbox <close> = assert(dev:outbox { path = path .. 2 })
+        assert(outbox:put { m = 1 })
+        print(outbox:drain { deadline = 20 })
+      ]])
   end)
 
   it("by one attribute for two files of a device, drained by two processes at once, and says so", function()

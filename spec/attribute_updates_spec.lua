@@ -287,6 +287,16 @@ describe("attributes", function()
       assert.same({ { n = 3 }, {} }, { values, deleted })
     end)
 
+    it("are asked for no more while nothing changes", function()
+      e:set_shared(e.token, '{"n":1}')
+      local updates <close> = dev:attribute_updates()
+      assert.same({ n = 1 }, updates())
+      tb.sleep(1.5) -- for the request behind the poll
+      e:clear()
+      tb.sleep(2.5)
+      assert.equal(0, #e:requests())
+    end)
+
     it("are asked for about once a second while they keep changing", function()
       local updates <close> = dev:attribute_updates { "n" }
       assert(updates())

@@ -113,6 +113,7 @@ describe("RPC", function()
       local small <close> = tb.device { url = e.url, token = e.token, max_response = 600 }
       local requests <close> = small:rpc_requests()
       for n = 1, 20 do ask("m", tostring(n), { oneway = true }) end
+      tb.sleep(0.3) -- as many come as may wait
       for n = 1, 20 do assert.equal(n, next_of(requests).params) end
     end)
 
@@ -262,6 +263,21 @@ describe("RPC", function()
       requests:close()
       local again <close> = dev:rpc_requests()
       assert.is_function(getmetatable(again).__call)
+    end)
+
+    it("leave both polls open, however quickly they came", function()
+      local requests <close> = dev:rpc_requests()
+      for _ = 1, 5 do
+        for n = 1, 6 do ask("m", tostring(n), { oneway = true }) end
+        for n = 1, 6 do assert.equal(n, next_of(requests).params) end
+        await(function()
+          local open = 0
+          for _, request in ipairs(e:requests()) do
+            if not request.status and not request.given_up then open = open + 1 end
+          end
+          return open == 2
+        end, 5)
+      end
     end)
 
     it("end with the loop, and both polls with them", function()

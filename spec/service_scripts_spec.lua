@@ -91,6 +91,7 @@ describe("thingsboard service", function()
         assert(require "mine" == require "mine" and count == 1)
         assert(require "mine".count == 1 and package.loaded.mine.count == 1 and loaded == 1)
         assert(require "thingsboard" == tb and require "thingsboard.json.decode")
+        assert(package.loaded["thingsboard.json.decode"] == require "thingsboard.json.decode")
         print "a is ready"
       ]]):format(s.directory))
       command.write(s.directory .. "/mine.lua", module, "644")

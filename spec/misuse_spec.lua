@@ -232,8 +232,10 @@ describe("the core, misused,", function()
       busy = true }
     for kind, make in pairs(makers()) do
       local object = make()
+      assert.matches("^thingsboard." .. kind .. " %(.+%)$", tostring(object))
       object:close()
       object:close()
+      assert.matches(kind == "exchange" and "(ended)" or "closed)", tostring(object), 1, true)
       for name, method in pairs(methods_of(object)) do
         local ok, message = pcall(method, object, table.unpack(base[name] or {}, 1, 7))
         if may[name] or may[kind .. ":" .. name] then

@@ -302,12 +302,6 @@ describe("an error", function()
       end
     end)
 
-    it("says that there is no such network interface #host", function() -- emulated processors may not list them
-      local by <close> = tb.device { url = e.url, token = TOKEN, interface = "if!none0" }
-      local err = unanswered("network", "INTERFACE_FAILED", true, by)
-      assert.truthy(err.message:find("check the option interface", 1, true))
-    end)
-
     it("has advice by its code", function()
       for code, advice in pairs {
         BODY_TOO_LARGE = { "answer", false, "raise max_response" }, OUT_OF_MEMORY = { "memory", true },

@@ -18,6 +18,15 @@ describe("attributes", function()
     e:stop()
   end)
 
+  -- How many requests for attributes there were, polls left out.
+  local function attribute_requests()
+    local count = 0
+    for _, request in ipairs(e:requests()) do
+      if request.target:find("/attributes?", 1, true) then count = count + 1 end
+    end
+    return count
+  end
+
   it("are published", function()
     assert(dev:send_attributes { model = "GL", uptime = 73, ratio = 2.0 })
     assert(dev:send_attributes '{"text":true}')
@@ -270,18 +279,11 @@ describe("attributes", function()
       local updates <close> = dev:attribute_updates()
       assert.same({ n = 1 }, updates())
       e:fault { path = "/attributes%?", how = "status", status = 200, body = "{}" }
-      local function asked()
-        local count = 0
-        for _, request in ipairs(e:requests()) do
-          if request.target:find "/attributes%?" then count = count + 1 end
-        end
-        return count
-      end
-      local before = asked()
-      until_true(function() return asked() > before end) -- behind the poll, once more
+      local before = attribute_requests()
+      until_true(function() return attribute_requests() > before end) -- behind the poll, once more
       tb.sleep(0.3)
       e:clear_faults()
-      until_true(function() return asked() > before + 1 end)
+      until_true(function() return attribute_requests() > before + 1 end)
       e:set_shared(e.token, '{"n":3}')
       local values, deleted = updates()
       assert.same({ { n = 3 }, {} }, { values, deleted })
@@ -305,10 +307,7 @@ describe("attributes", function()
         e:set_shared(e.token, ('{"n":%d}'):format(n))
         tb.sleep(0.25)
       end
-      local asked = 0
-      for _, request in ipairs(e:requests()) do
-        if request.target:find("/attributes?", 1, true) then asked = asked + 1 end
-      end
+      local asked = attribute_requests()
       assert.is_true(asked <= 8, asked) -- a hot loop makes hundreds
     end)
 

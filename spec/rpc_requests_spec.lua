@@ -60,6 +60,15 @@ describe("RPC", function()
     return count, last
   end
 
+  -- How many requests are open.
+  local function open()
+    local count = 0
+    for _, request in ipairs(e:requests()) do
+      if not request.status and not request.given_up then count = count + 1 end
+    end
+    return count
+  end
+
   describe("requests of the server", function()
     it("come with id, method and params, the first id being 0", function()
       local requests <close> = dev:rpc_requests()
@@ -278,25 +287,14 @@ describe("RPC", function()
       for _ = 1, 5 do
         for n = 1, 6 do ask("m", tostring(n), { oneway = true }) end
         take(requests, 6)
-        await(function()
-          local open = 0
-          for _, request in ipairs(e:requests()) do
-            if not request.status and not request.given_up then open = open + 1 end
-          end
-          return open == 2
-        end, 5)
+        await(function() return open() == 2 end, 5)
       end
     end)
 
     it("end with the loop, and both polls with them", function()
       ask("m", "{}", { oneway = true })
       for _ in dev:rpc_requests() do break end -- luacheck: ignore 512
-      await(function()
-        for _, request in ipairs(e:requests()) do
-          if not request.status and not request.given_up then return false end
-        end
-        return true
-      end)
+      await(function() return open() == 0 end)
       assert(dev:send_telemetry { a = 1 })
       local count = polls()
       assert(dev:send_telemetry { a = 2 })

@@ -164,6 +164,7 @@ describe("an error", function()
         assert.equal(" ...", said:sub(-4))
       end
       quotes(": " .. ("x"):rep(300), ("x"):rep(300))
+      quotes(": " .. ("x"):rep(299) .. " ...", ("x"):rep(301))
     end)
   end)
 
@@ -364,6 +365,19 @@ describe("an error", function()
         e:fault(fault)
         unanswered("timeout", "OPERATION_TIMEDOUT", true, hasty)
       end
+      e:fault { how = "stall" }
+      local hastiest <close> = tb.device { url = e.url, token = TOKEN, timeout = 1e-9 }
+      unanswered("timeout", "OPERATION_TIMEDOUT", true, hastiest)
+    end)
+
+    it("says that a connection took too long, however long an answer may take", function()
+      local silent = assert(socket.bind("127.0.0.1", 0)) -- the system takes connections for it
+      local by <close> = tb.device { url = "https://127.0.0.1:" .. select(2, silent:getsockname()), token = TOKEN,
+        connect_timeout = 1e-9, timeout = 60 }
+      local from = socket.gettime()
+      unanswered("timeout", "OPERATION_TIMEDOUT", true, by)
+      assert.is_true(socket.gettime() - from < 30)
+      silent:close()
     end)
 
     it("says that the answer makes no sense", function()

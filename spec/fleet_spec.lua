@@ -96,6 +96,23 @@ describe("on one loop", function()
       assert.equal(make(1), make(600)) -- more than two pools hold
     end)
 
+    it("have as many connections as they may", function()
+      e:fault { path = "/telemetry$", how = "delay", seconds = 0.1 }
+      for _, limit in ipairs { 1, false } do
+        tb.max_connections(limit or nil)
+        e:clear()
+        for _ = 1, 3 do
+          local dev = new_device()
+          tb.spawn(function() assert(dev:send_telemetry { a = 1 }) end)
+        end
+        tb.run()
+        local found = {}
+        for _, request in ipairs(connections_of "/telemetry") do found[request.connection] = true end
+        assert.equal(limit == 1, next(found, (next(found))) == nil)
+      end
+      assert.same({}, failures)
+    end)
+
     it("end alone: the others go on", function()
       local doomed, other = new_device(), new_device(e:create_device {})
       local stranger = new_device "nobody"

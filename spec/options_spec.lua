@@ -199,7 +199,8 @@ describe("options", function()
       "http://h", "HTTPS://H.example:443/", "http://127.0.0.1:9/a/b//", "http://[::1]:9", "https://[fe80::1%25eth0]/x",
       "http://[fe80::1%br-lan]:8080", "http://[fe80::1%eth0.1]", "http://[fe80::1%wlan0-1]",
       "http://[fe80::1%25br-lan]:80",
-      "http://my_host-1", "http://münchen.example", "https://h/a%20b",
+      "http://my_host-1", "http://münchen.example", "https://h/a%20b", "http://h:1", "http://h:65535",
+      "http://" .. ("h"):rep(255),
     } do
       tb.device({ url = url, token = "T" }):close()
     end

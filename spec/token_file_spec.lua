@@ -27,18 +27,17 @@ describe("token_file", function()
     assert(dev:send_telemetry { from_file = 1 })
   end)
 
-  it("is refused when others can read or write it, whatever its group may", function()
-    for mode, well in pairs { ["604"] = false, ["602"] = false, ["640"] = true, ["400"] = true } do
+  it("is refused when others can read or write it, or its group can write it", function()
+    local OTHERS <const> = "holds a secret that every user can read or write: chmod o= it, and use another secret"
+    local GROUP <const> = "holds a secret that its group can write: chmod g-w it"
+    for mode, refusal in pairs {
+      ["604"] = OTHERS, ["602"] = OTHERS, ["601"] = OTHERS, ["622"] = OTHERS, ["620"] = GROUP, ["640"] = false,
+      ["400"] = false,
+    } do
       write(e.token, mode)
       local dev, err = tb.device { url = e.url, token_file = path }
-      assert.equal(well, dev ~= nil, mode)
-      if well then
-        dev:close()
-      else
-        assert.equal("file", err.kind)
-        assert.truthy(err.message:find("every user can read", 1, true))
-        assert.falsy(err.message:find(e.token, 1, true))
-      end
+      assert.equal(refusal, not dev and err.message:gsub("^device: " .. path:gsub("%p", "%%%0") .. " ", ""), mode)
+      if dev then dev:close() else assert.same({ "file", false }, { err.kind, err.retryable }) end
     end
   end)
 
@@ -48,7 +47,9 @@ describe("token_file", function()
     assert.truthy(err.message:find(path, 1, true))
     write " \n"
     _, err = tb.device { url = e.url, token_file = path }
-    assert.truthy(err.message:find("is empty", 1, true))
+    assert.same({ "file", true, ("device: %s is empty"):format(path) }, { err.kind, err.retryable, err.message })
+    _, err = tb.device { url = e.url, token_file = directory }
+    assert.equal(("device: %s is a directory"):format(directory), err.message)
     for _, kept in ipairs { "{}", '{"token":true}', '{"token":5,"credentials_type":"ACCESS_TOKEN"}', '{"token":' } do
       write(kept)
       _, err = tb.device { url = e.url, token_file = path }
@@ -96,6 +97,26 @@ describe("token_file", function()
     assert.same({ 401, false }, { err.status, err.retryable })
     assert.equal(2, #e:requests())
     assert.falsy(tostring(err):find "TOKEN")
+  end)
+
+  it("is read again for all calls that are under way, and those of both tokens end with the device", function()
+    local token = e:create_device {}
+    write(token)
+    local dev <close> = tb.device { url = e.url, token_file = path, proxy = e.url:gsub("//", "//some:S3CRET@") }
+    e:fault { path = "/attributes", how = "stall", count = 1 }
+    local ends = {}
+    local stalled = tb.spawn(function() return select(2, dev:request_attributes()) end)
+    e:clear()
+    while not e:requests()[1] do tb.sleep(0.01) end
+    e:change_token(token, "NEXT_TOKEN")
+    write "NEXT_TOKEN"
+    for n = 1, 2 do tb.spawn(function() ends[n] = dev:send_telemetry { n = n } or false end) end
+    while #ends < 2 do tb.sleep(0.01) end
+    e:fault { how = "status", status = 407, body = "some:S3CRET " .. token, count = 1 }
+    assert.matches("%(status 407%): %*%*%* %*%*%*$", select(2, dev:send_telemetry { n = 3 }).message)
+    dev:close()
+    assert.equal("closed", select(2, stalled:join()).kind)
+    assert.same({ true, true }, ends)
   end)
 
   it("is read again by polls: they go on", function()

@@ -68,6 +68,9 @@ describe("a device", function()
       assert.is_nil(err.message:find("S3CRET", 1, true))
     end
     assert.equal(0, #e:requests())
+    e:fault { how = "status", status = 407, body = "who is somebody:S3CRET?", count = 1 }
+    local _, err = post { url = "http://nowhere.invalid", proxy = e.url:gsub("//", "//somebody:S3CRET@") }
+    assert.matches("%(status 407%): who is %*%*%*%?$", err.message)
   end)
 
   it("can demand a public key besides", function()

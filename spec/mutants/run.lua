@@ -14,7 +14,7 @@ local SPECS = {
   ["csrc/http"] = "exchange descriptors leaks system fleet error http2 trust loop misuse allocations lost_connections",
   ["csrc/process"] = "process leaks descriptors system loop collector",
   ["csrc/spool"] = "spool record_clock leaks outbox outbox_disk outbox_clock outbox_small_disk allocations",
-  ["lua/thingsboard"] = "loop telemetry error options attribute_updates fleet token_file types adapter_luv outbox "
+  ["lua/thingsboard"] = "loop telemetry error options claim attribute_updates fleet token_file types adapter_luv outbox "
     .. "rpc_requests process outbox_disk",
   ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",
   ["lua/thingsboard/api"] = "options rpc_requests attribute_updates provision derive_token claim",

@@ -100,6 +100,14 @@ describe("the search for a bad record", function()
     assert.same({ 1, 32, 1 }, { self:next() })
     assert.is_false(self:refused(31, 32, 2)) -- a part of it
     assert.same({ 31, 32, 1 }, { self:next() })
+    self = bisect.new()
+    self:refused(1, 70, 70)
+    self:passed(1, 35, 35)
+    assert.same({ 36, 70, 17 }, { self:next() })
+    self:refused(36, 52, 17)
+    assert.same({ 36, 52, 8 }, { self:next() }) -- no two in a row
+    self:passed(36, 51, 16)
+    assert.same({ 52, 52, 1 }, { self:next() })
   end)
 
   it("has no bound after a batch of 4,096 has passed, where each is twice as large as the one before", function()
@@ -112,6 +120,8 @@ describe("the search for a bad record", function()
     assert.same({ 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, math.huge }, rooms)
     self:refused(1, 1, 1)
     self:passed(1, 4095, 4095)
+    assert.equal(8190, self:room())
+    self:passed(1, 1, 1) -- no more were left
     assert.equal(8190, self:room())
   end)
 end)
@@ -594,10 +604,8 @@ describe("a set of records", function()
         for n = first, last do model[n] = add or nil end
         local from, to = set:gap(0, 100)
         for n = 0, from - 1 do hold(model[n]) end
-        if from <= to then
-          for n = from, to do hold(not model[n]) end
-          hold(to == 100 or model[to + 1])
-        end
+        for n = from, to do hold(not model[n]) end
+        hold(from <= to and (to == 100 or model[to + 1]))
         for n = 0, 80 do
           local free, behind = set:gap(n, n)
           hold((model[n] ~= nil) == (free > behind))
@@ -641,6 +649,11 @@ describe("a rate limit", function()
     assert.equal(3, limit:room())
     for _, band in ipairs(limit) do assert.is_nil(next(band.spent)) end
     assert.equal(0, limit:free_at(3))
+    for _ = 1, 3 do limit:spend(1)() end
+    now = 212 -- all at once
+    assert.equal(1, limit:room())
+    now = 221
+    assert.equal(3, limit:room())
   end)
 
   it("is none without a notation, and has to make sense", function()

@@ -1,5 +1,7 @@
 -- The times that the outbox's store gives to records, as the clock becomes known, is corrected, or lies behind times
--- that were given before. The whole outbox is in spec/outbox_clock_spec.lua.
+-- that were given before; and when it becomes known. The whole outbox is in spec/outbox_clock_spec.lua.
+local clock = require "thingsboard.outbox.record_clock"
+local core = require "thingsboard.core"
 local scratch = require "spec.support.scratch"
 local socket = require "socket"
 local spool = require "thingsboard.spool"
@@ -223,5 +225,165 @@ describe("the times of records", function()
       store:date(OFFSET)
       assert_between(second + OFFSET + 10002, (oldest()), second + OFFSET + 11000)
     end)
+  end)
+end)
+
+describe("the clock of records", function()
+  local monotonic <const> = core.monotonic
+  local directory, hook, store, self, now
+
+  before_each(function()
+    directory = scratch.quick()
+    hook = directory .. "/hook"
+    store = spool.spool(directory .. "/outbox")
+    clock.known(hook) -- which is not there: nobody has said anything
+    self = clock.new(store)
+    now = 0
+    core.monotonic = function() return now end
+  end)
+
+  after_each(function()
+    core.monotonic = monotonic
+    clock.known(true)
+    store:close()
+    scratch.remove(directory)
+  end)
+
+  local function date(seconds) return os.date("!%a, %d %b %Y %H:%M:%S GMT", seconds) end
+
+  local PAST <const> = 1600000000 -- in seconds, no wall clock's time
+  local function offset_of(seconds) return seconds * 1000 + 500 end -- a `Date` leaves out half a second on average
+
+  it("reads a Date by the calendar", function()
+    local function check(text, seconds)
+      local one <const> = clock.new(store)
+      one:hear(text, 1000, 0, true)
+      assert.equal(seconds and offset_of(seconds) - 1000, one.offset, text)
+    end
+    for day = 0, 24000, 7 do check(date(day * 86400 + day % 86400), day * 86400 + day % 86400) end
+    check("Thu, 29 Feb 2024 23:59:59 GMT", 1709251199)
+    check("Sun, 28 Feb 2100 23:59:59 GMT", 4107542399)
+    check("Mon, 01 Mar 2100 00:00:00 GMT", 4107542400) -- that is no leap year
+    for _, none in ipairs {
+      "", "Thu, 29 Foo 2024 23:59:59 GMT", "Thu, 29 anF 2024 23:59:59 GMT", "Thu, 29 Feb 2024 23:59:59 CET",
+      "29 Feb 2024 23:59:59 GMT", "Thu, 29 Feb 2024 23:59:59 GMT+1",
+    } do check(none, nil) end
+  end)
+
+  it("takes no Date that came late, unless three before it did, nor a poll's", function()
+    for _ = 1, 3 do
+      for _ = 1, 9 do self:hear(date(PAST), 0, nil, true) end
+      self:hear(date(PAST), 0, 2001, true)
+      assert.is_nil(self:offset_now())
+    end
+    self:hear(date(PAST), 0, nil, true)
+    assert.is_nil(self:offset_now())
+    self:hear(date(PAST), 0, 2001, true)
+    assert.equal(offset_of(PAST), self:offset_now())
+    self:hear(date(PAST + 100), 0, 2001, true) -- they are counted anew
+    assert.equal(offset_of(PAST), self:offset_now())
+    self:hear(date(PAST + 100), 0, 2000, true)
+    assert.equal(offset_of(PAST + 100), self:offset_now())
+  end)
+
+  it("takes the server's time anew only where that differs by more than the error of a Date", function()
+    self:hear(date(PAST), 0, 0, true)
+    for uptime, offset in pairs { [1500] = 0, [-1500] = 0, [1501] = -1501 } do
+      self.offset = offset_of(PAST)
+      self:hear(date(PAST), uptime, 0, true)
+      assert.equal(offset_of(PAST) + offset, self:offset_now())
+    end
+  end)
+
+  it("is the system's where a Date, however late, differs by less than a minute", function()
+    for _, took in ipairs { 0, 9999, false } do
+      local one <const> = clock.new(store)
+      one:hear(date(os.time() - 50), spool.uptime(), took or nil, false)
+      assert.near(os.time() * 1000 - spool.uptime(), one:offset_now(), 2000)
+      assert.is_false(one.by_server)
+    end
+    clock.known(false) -- it is the script that knows
+    self:hear(date(os.time() - 50), spool.uptime(), 0, false)
+    assert.is_nil(self:offset_now())
+    assert.is_true(self:wants_date())
+    self:hear(date(PAST), 0, 0, true)
+    assert.equal(offset_of(PAST), self:offset_now()) -- the server's, not the system's
+    clock.known(true)
+    assert.near(os.time() * 1000 - spool.uptime(), self:offset_now(), 2000)
+    assert.is_false(self:wants_date())
+  end)
+
+  it("asks a server that it does not believe once, until the clock is set", function()
+    local up <const> = spool.uptime()
+    assert.is_true(self:may_ask(up))
+    self:hear(date(PAST), up, 0, false)
+    assert.is_nil(self:offset_now())
+    assert.is_false(self:may_ask(up))
+    for _, set in ipairs { 50000, -50000 } do assert.is_false(self:may_ask(up + set)) end
+    for _, set in ipairs { 70000, -70000 } do assert.is_true(self:may_ask(up + set)) end
+    self:hear(date(PAST), up, 0, true)
+    assert.is_true(self:may_ask(up))
+  end)
+
+  it("wants a Date until it is known, and then once a minute", function()
+    assert.is_true(self:wants_date())
+    self:hear(date(PAST), 0, 0, false)
+    assert.is_true(self:wants_date())
+    now = 100
+    self:hear(date(PAST), 0, 0, true)
+    now = 159
+    assert.is_false(self:wants_date())
+    now = 160
+    assert.is_true(self:wants_date())
+  end)
+
+  it("is known from another process, unless it is known already", function()
+    self:recall(offset_of(PAST))
+    assert.equal(offset_of(PAST), self:offset_now())
+    self:recall(7)
+    assert.equal(offset_of(PAST), self:offset_now())
+  end)
+
+  it("follows times that it has found before it was known, and says that it is", function()
+    local up <const>, known = spool.uptime(), 0
+    self.on_known = function() known = known + 1 end
+    self:follow(PAST * 1000 + up + 50000)
+    self:follow(PAST * 1000 + up + 70000) -- too far ahead
+    clock.known(hook)
+    assert.same({ 0, nil }, { known, store:ahead() })
+    self:recall(PAST * 1000)
+    assert.equal(1, known)
+    assert.equal(PAST * 1000 + up + 50000, self:ahead())
+    assert.is_nil(next(self.to_follow))
+    self:follow(PAST * 1000 + up + 70000)
+    assert.equal(PAST * 1000 + up + 50000, self:ahead())
+    self:follow(PAST * 1000 + up + 70000, 90000)
+    assert.equal(PAST * 1000 + up + 70000, self:ahead())
+    store:set_clock_policy()
+    self = clock.new(store)
+    self:follow(PAST * 1000 + up + 80000, 90000) -- as far ahead as it may be
+    self:recall(PAST * 1000)
+    assert.equal(PAST * 1000 + up + 80000, self:ahead())
+  end)
+
+  it("is known when the script says so, or its hook's file is there, or a server has said it", function()
+    collectgarbage() -- those of other specs
+    collectgarbage()
+    assert.is_false(clock.known())
+    assert.is_false(self:look())
+    self:recall(PAST * 1000)
+    assert.is_true(clock.known())
+    assert.is_true(self:look())
+    assert.is_false(clock.known(false))
+    assert.is_nil(self:offset_now())
+    assert.is_false(self:look())
+    self.offset = nil
+    assert.is_false(clock.known(hook))
+    assert(io.open(hook, "w")):close()
+    assert.is_true(self:look())
+    assert.near(os.time() * 1000 - spool.uptime(), self:offset_now(), 2000)
+    assert.is_false(clock.known(false))
+    assert.is_false(self:look()) -- though that is there: the script has the last word
+    assert.is_true(clock.known(hook))
   end)
 end)

@@ -176,18 +176,13 @@ function confirm:lost_connections(count)
   if self.chain:lost_connections(count) then self:broke(false) end
 end
 
--- Whether so much was sent that a marker is due, or twice that.
-local function is_long(posts, bytes, times)
-  return posts >= times * EVERY_POSTS or bytes >= times * EVERY_BYTES
-end
-
 -- Whether as much is sent as may be before the marker has come back.
 local function is_full(self)
   local posts, bytes = self.open.posts, self.open.bytes
   for _, one in ipairs(self.behind) do
     if one.marker == self.outstanding then posts, bytes = posts + one.posts, bytes + one.bytes end
   end
-  return is_long(posts, bytes, 2)
+  return posts >= 2 * EVERY_POSTS or bytes >= 2 * EVERY_BYTES
 end
 
 -- Whether the server was given time enough to show that it keeps client attributes, and has not. It may have kept some
@@ -225,15 +220,15 @@ function confirm:next(now, mode)
     if not open.items[1] and not self.stale[1] and not self.behind[1] then return nil end
     return "wait", self.mark_at
   end
+  local is_long = open.bytes >= EVERY_BYTES
   if mode == "more" then
-    if self.in_row >= EVERY_POSTS and is_long(open.posts, 0, 1) or is_long(0, open.bytes, 1) then return "mark" end
-    return nil
+    return (is_long or self.in_row >= EVERY_POSTS and open.posts >= EVERY_POSTS) and "mark" or nil
   end
   self.second_only = mode == "idle"
   if self.behind[1] then return "mark" end
   self.second_only = false
   if not open.items[1] and not self.stale[1] then return nil end
-  if mode == "idle" and self.credit < COST + (self.stale[1] and 1 or 0) and not is_long(0, open.bytes, 1) then
+  if mode == "idle" and self.credit < COST + (self.stale[1] and 1 or 0) and not is_long then
     local at = math.max(self.passed_at + confirm.idle_after, self.marked_at + confirm.idle_every)
     if now < at then return "wait", at end
   end

@@ -28,7 +28,7 @@ static inline void update(struct tb_murmur3 *murmur, const unsigned char *bytes,
   murmur->length += count;
   if (waiting > 0) {
     size_t taken = size - waiting < count ? size - waiting : count;
-    if (taken > 0) memcpy(murmur->block + waiting, bytes, taken);
+    memcpy(murmur->block + waiting, bytes, taken);
     if (waiting + taken < size) return;
     mix(murmur->state, murmur->block);
     bytes += taken;

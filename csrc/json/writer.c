@@ -369,27 +369,19 @@ static bool is_blank(const char *key, size_t length) {
       at++;
       continue;
     }
+    if (byte < 0x80) return false;
     size_t kind = 0, kinds = sizeof BLANKS / sizeof *BLANKS;
-    while (byte >= 0x80 && length - at >= 3 && kind < kinds && memcmp(key + at, BLANKS[kind], 3) != 0) kind++;
-    if (byte < 0x80 || length - at < 3 || kind == kinds) return false;
+    while (kind < kinds && strncmp(key + at, BLANKS[kind], 3) != 0) kind++;
+    if (kind == kinds) return false;
     at += 3;
   }
   return true;
 }
 
-/* Whether the key contains "{{" and then "}}". */
-static bool has_template(const char *key, size_t length) {
-  const char *end = key + length, *at = memchr(key, '{', length);
-  bool opened = false;
-  for (; at != NULL && at + 1 < end; at++) {
-    if (!opened && at[0] == '{' && at[1] == '{') {
-      opened = true;
-      at++;
-    } else if (opened && at[0] == '}' && at[1] == '}') {
-      return true;
-    }
-  }
-  return false;
+/* Whether the key, which has no NUL, contains "{{" and then "}}". */
+static bool has_template(const char *key) {
+  const char *at = strstr(key, "{{");
+  return at != NULL && strstr(at + 2, "}}") != NULL;
 }
 
 /* The UTF-16 units of valid UTF-8. */
@@ -409,7 +401,7 @@ static bool write_record_key(struct writer *w, const struct level *level, const 
   if (is_blank(key, length)) return refuse(w, level, "a blank key cannot be sent: the server would drop the message");
   if (length > MOST_KEY_UNITS && utf16_units(key, length) > MOST_KEY_UNITS)
     return refuse(w, level, "a key of more than 255 characters cannot be sent: the server would drop the message");
-  if (has_template(key, length))
+  if (has_template(key))
     return refuse(w, level, "a key with {{...}} cannot be sent: the server would drop the message");
   return true;
 }
@@ -554,10 +546,8 @@ bool tb_json_write(lua_State *L, int index, struct tb_buffer *out, const struct 
   bool well = call->form == TB_JSON_VALUE    ? write_value(&w, NULL, false)
               : call->form == TB_JSON_RECORD ? write_record(&w)
                                              : write_telemetry(&w);
-  if (!well) return false;
-  lua_settop(L, w.names - 1);
-  out->length = (size_t)(w.at - out->data);
-  return true;
+  if (well) out->length = (size_t)(w.at - out->data);
+  return well;
 }
 
 void tb_json_set_user_values(lua_State *L) {

@@ -90,7 +90,6 @@ static int start(struct tb_child *child, char *const *arguments, const char *dir
   close_one(&output[1]);
   close_one(&failure[1]);
   if (pid > 0) {
-    setpgid(pid, pid); /* in the parent as well, since either may run first */
     ssize_t count;
     do count = read(failure[0], &error, sizeof error);
     while (count < 0 && errno == EINTR);

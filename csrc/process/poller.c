@@ -124,7 +124,7 @@ static int poller_watch(lua_State *L) {
 
 /* Restores the signal's action from before it was caught, unless another poller catches it by now. */
 static void release(const struct tb_poller *poller, size_t i) {
-  if (poller->bell < 0 || caught[i].bell != poller->bell) return;
+  if (caught[i].bell != poller->bell) return;
   sigaction(signal_numbers[i], &caught[i].before, NULL);
   caught[i].bell = 0;
   caught[i].came = 0;
@@ -169,7 +169,7 @@ static int poller_catch(lua_State *L) {
 /* The next signal that has come for this poller; NULL for none. */
 static const char *next_signal(const struct tb_poller *poller) {
   for (size_t i = 0; i < SIGNALS; i++) {
-    if (poller->bell < 0 || caught[i].bell != poller->bell || !caught[i].came) continue;
+    if (caught[i].bell != poller->bell || !caught[i].came) continue;
     caught[i].came = 0;
     return signal_names[i];
   }

@@ -353,10 +353,12 @@ describe("a record", function()
 
   it("is refused for a blank key", function()
     local reason <const> = "a blank key cannot be sent: the server would drop the message"
-    local blanks <const> = { "", " ", "  \t\n\v\f\r", "\28\29\30\31", "\u{1680}", "\u{2000}", "\u{2006}", "\u{2008}",
-      "\u{200A}", "\u{2028}", "\u{2029}", "\u{205F}", "\u{3000} \u{3000}" }
+    local blanks <const> = { "", " ", "  \t\n\v\f\r", "\28\29\30\31", "\u{1680}", "\u{2000}", "\u{2001}",
+      "\u{2002}", "\u{2003}", "\u{2004}", "\u{2005}", "\u{2006}", "\u{2008}", "\u{2009}", "\u{200A}", "\u{2028}",
+      "\u{2029}", "\u{205F}", "\u{3000} \u{3000}" }
     for _, key in ipairs(blanks) do refuses("values", { [key] = 1 }, reason, key) end
-    for _, key in ipairs { "a", " a", "\u{3000}a", "a ", "\u{A0}", "\u{2007}", "\u{202F}", "\u{200B}", "é", "\1" } do
+    for _, key in ipairs { "a", " a", "\u{3000}a", "a ", "\u{A0}", "\u{2007}", "\u{202F}", "\u{200B}", "é", "\1",
+      "\8", "\14", "\27", " \u{2000}é" } do
       assert.truthy(values { [key] = 1 })
     end
   end)

@@ -232,9 +232,11 @@ describe("the core, misused,", function()
       busy = true }
     for kind, make in pairs(makers()) do
       local object = make()
-      assert.matches("^thingsboard." .. kind .. " %(.+%)$", tostring(object))
+      local open <const> = tostring(object)
+      assert.matches("^thingsboard." .. kind .. " %(.+%)$", open)
       object:close()
       object:close()
+      assert.not_equal(open, tostring(object))
       assert.matches(kind == "exchange" and "(ended)" or "closed)", tostring(object), 1, true)
       for name, method in pairs(methods_of(object)) do
         local ok, message = pcall(method, object, table.unpack(base[name] or {}, 1, 7))

@@ -69,6 +69,8 @@ describe("a child process", function()
       until_true(function() return detached == (processes.find("sleep " .. number) ~= nil) end)
     end
     os.execute("kill " .. processes.find "sleep 4714")
+    assert(run { "sh", "-c", "sleep 4715 >/dev/null &", detached = true }) -- nor what it leaves behind
+    os.execute("kill " .. assert(processes.find "sleep 4715"))
   end)
 
   it("lets others go on meanwhile, and many run beside each other", function()
@@ -96,8 +98,9 @@ describe("a child process", function()
     assert.truthy(open and on)
   end)
 
-  it("runs in a process whose signals were blocked, and whose standard descriptors are closed", function()
-    local command <const> = "LUA_PATH='%s' LUA_CPATH='%s' env --block-signal=USR1 lua5.4 -e '%s' 2>&1 <&-"
+  it("runs in a process whose signals were blocked, or ignored, and whose standard descriptors are closed", function()
+    local command <const> = "LUA_PATH='%s' LUA_CPATH='%s' env --block-signal=USR1 --ignore-signal=CHLD lua5.4 "
+      .. "-e '%s' 2>&1 <&-"
     local pipe <close> = io.popen(command:format(package.path, package.cpath, [[
         local process = require "thingsboard.process"
         local function read_all(spawned)
@@ -112,11 +115,21 @@ describe("a child process", function()
         assert(process.write(cat:input(), "said\n", 1) == 5)
         cat:close_input()
         io.write(read_all(cat), read_all(assert(process.spawn { "grep", "SigBlk", "/proc/self/status" })))
+        repeat local how = cat:wait() until how -- the system has waited for it
         local poller = process.poller()
         poller:catch("USR1", true)
         os.execute "kill -USR1 $PPID"
         print((poller:step()))]]))
     assert.matches("^said\nSigBlk:%s*0+\nUSR1\n$", pipe:read "a")
+  end)
+
+  it("that has ended is not sent a signal, which would reach others", function()
+    assert.equal("here\n", spec_child.run [[
+      local spawned = assert(require "thingsboard.process".spawn { "true" })
+      repeat local how = spawned:wait() until how
+      spawned:kill "TERM"
+      print "here"
+    ]])
   end)
 
   it("leaves nothing behind", function()
@@ -196,8 +209,9 @@ describe("a process that does not end by itself", function()
       local pipe = io.popen(("echo $$; LUA_PATH='%s' LUA_CPATH='%s' exec lua5.4 -e '%s' 2>&1"):format(package.path,
         package.cpath, [[
           local tb = require "thingsboard"
-          tb.on_signal("INT", print) tb.on_signal("TERM", print)
+          tb.on_signal("INT", print) tb.on_signal("TERM", print) tb.on_signal("HUP", print)
           require "thingsboard.process".end_within(1, "cut off\n")
+          os.execute "kill -HUP $PPID; sleep 1.1" -- which is no request to end
           setmetatable({}, { __gc = function()
             print "loops" io.stdout:flush()
             while true do end
@@ -415,16 +429,20 @@ describe("of files", function()
   end)
 
   it("it opens standard descriptors that are closed, and no others", function()
-    local said = spec_child.run([[
+    local command <const> = "LUA_PATH='%s' LUA_CPATH='%s' lua5.4 -e '%s' <&- 2>&-"
+    local pipe <close> = io.popen(command:format(package.path, package.cpath, [[
       local process = require "thingsboard.process"
       local function opened() return process.list "/proc/self/fd" end
       process.open_standard()
       local count = #opened()
       process.open_standard()
-      print(#opened() - count, io.popen "readlink /proc/$PPID/fd/0":read "l")
-      print(io.popen "cat /proc/$PPID/fdinfo/0":read "a":match "flags:%s*%d*(%d)\n")
-    ]], {}, "exec 0<&-;")
-    assert.equal("0\t/dev/null\n1\n", said) -- 1: for writing only, so that it cannot be read
+      print(#opened() - count)
+      for fd = 0, 2, 2 do
+        print(io.popen("readlink /proc/$PPID/fd/" .. fd):read "l")
+        print(io.popen("cat /proc/$PPID/fdinfo/" .. fd):read "a":match "flags:%s*%d*(%d)\n")
+      end]]))
+    -- 1 is for writing only, so that it cannot be read; 0 for reading only.
+    assert.equal("0\n/dev/null\n1\n/dev/null\n0\n", pipe:read "a")
   end)
 
   it("a poller that is closed says so, and end_within takes a number of seconds", function()

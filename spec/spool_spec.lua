@@ -408,6 +408,7 @@ describe("the outbox's store", function()
     assert.equal("ERROR", code_of "SELECT")
     assert.equal("ERROR", code_of("SELECT 1", 2)) -- no such question mark
     assert.same({ { "" } }, store:query "SELECT ''")
+    assert.same({ { nil, "x" } }, store:query "SELECT NULL, 'x'")
     assert(store:query "PRAGMA query_only = 1")
     assert.equal("READONLY", code_of "DELETE FROM runs")
     assert.equal("READONLY", select(3, store:device "y"))
@@ -456,11 +457,16 @@ describe("the outbox's store", function()
     assert_fails("this is an outbox of a newer release of this library", "CANTOPEN", store:open())
     assert(os.remove(path))
     local db <close> = new_store()
-    assert(db:open())
-    assert(db:query "PRAGMA application_id = 5")
-    db:shut()
-    assert_fails("this is a database, but no outbox", "CANTOPEN", store:open())
-    assert(os.remove(path))
+    for pragma, what in pairs {
+      ["application_id = 5"] = "a database, but no outbox", ["application_id = 0"] = "a database, but no outbox",
+      ["user_version = -1"] = "an outbox of a newer release of this library",
+    } do
+      assert(db:open())
+      assert(db:query("PRAGMA " .. pragma))
+      db:shut()
+      assert_fails("this is " .. what, "CANTOPEN", store:open())
+      assert(os.remove(path))
+    end
     write(("no database "):rep(1000))
     assert_fails("file is not a database", "NOTADB", store:open())
     assert(os.remove(path))
@@ -516,7 +522,9 @@ describe("the outbox's store", function()
     local one, other = store:device "one", store:device "other"
     local function assert_tells(expected, ...) assert.same(expected, { ... }) end
     assert.is_false(store:oldest(one, false))
+    assert.equal("CANTOPEN", select(3, store:span(0)))
     assert(store:open())
+    assert_tells({ false }, store:span(0))
     for n = 0, 2 do assert(store:put(one, { ts = first + n, values = { n = n } })) end
     assert(store:sync())
     assert.is_false(store:oldest(one, true))
@@ -533,6 +541,8 @@ describe("the outbox's store", function()
     assert.is_false(store:oldest(other, true, 1 << 50)) -- and so nobody knows how old
     assert(store:sync())
     assert_tells({ 3, 3, at, false }, store:newest(one))
+    assert_tells({ first, at }, store:span(0))
+    assert_tells({ false }, store:span(2)) -- there is one period, 1
     assert.is_true(select(4, store:newest(other)))
     assert.is_false(store:oldest(other, false, 1 << 50))
   end)
@@ -640,9 +650,20 @@ describe("the outbox's store", function()
     assert.same({ key5 = 2 }, records(1, 1101)[1].values)
   end)
 
+  it("has SQLite's settings that it relies on", function()
+    assert(store:open())
+    for pragma, value in pairs {
+      locking_mode = "exclusive", journal_mode = "wal", synchronous = 2, secure_delete = 0, cache_size = -256,
+      temp_store = 2, application_id = 0x74626f78, user_version = 3,
+    } do
+      assert.same({ { value } }, store:query("PRAGMA " .. pragma), pragma)
+    end
+  end)
+
   it("is opened once", function()
     local boot <const> = assert(store:open())
-    assert.matches("^[%x%-]*$", boot)
+    local id <close> = io.open "/proc/sys/kernel/random/boot_id"
+    assert.equal(id and id:read "l" or "", boot)
     assert(store:put(store:device "x", { n = 1 }))
     assert.equal(boot, store:open())
     assert.equal(1, (store:counts(1)))

@@ -1,4 +1,5 @@
 local emulator = require "spec.support.emulator"
+local socket = require "socket"
 local tb = require "thingsboard"
 
 describe("send_telemetry", function()
@@ -43,6 +44,9 @@ describe("send_telemetry", function()
   it("takes an envelope with a time of its own", function()
     assert.same({ ts = 1700000000000, a = "LONG 1" }, stored { ts = 1700000000000, values = { a = 1 } })
     assert.same({ ts = 1700000000000, a = "LONG 1" }, stored { ts = 1700000000000.0, values = { a = 1 } })
+    for _, ts in ipairs { 100000000000, 99999999999999 } do -- the first and the last that can be milliseconds
+      assert.same({ ts = ts, a = "LONG 1" }, stored { ts = ts, values = { a = 1 } })
+    end
   end)
 
   it("takes a list that mixes records and envelopes", function()
@@ -95,6 +99,9 @@ describe("send_telemetry", function()
       refused({ ts = tb.now() * 1000, values = { a = 1 } }, "can only be microseconds; it must be milliseconds")
       refused({ { a = 1 }, { ts = tb.now() * 1000000, values = { a = 1 } } }, "record 2: ts = ")
       refused({ ts = math.maxinteger, values = { a = 1 } }, "can only be nanoseconds")
+      refused({ ts = 100000000000000, values = { a = 1 } }, "can only be microseconds")
+      refused({ ts = 99999999999999999, values = { a = 1 } }, "can only be microseconds")
+      refused({ ts = 100000000000000000, values = { a = 1 } }, "can only be nanoseconds")
     end)
 
     it("a time beside values that are in no table of theirs", function()
@@ -139,8 +146,9 @@ describe("send_telemetry", function()
     assert.has_error(function() dev:send_telemetry() end, "send_telemetry: a table or JSON text expected, got nil")
     assert.error_matches(function() dev:send_telemetry { a = print } end, "a: .*function")
     assert.error_matches(function() dev:send_telemetry { { a = 1 }, 5 } end, "record 2: must be a table, got number")
-    assert.error_matches(function() dev:send_telemetry { ts = "now", values = { a = 1 } } end,
-      "ts must be an integer")
+    for _, ts in ipairs { "now", "1700000000000", 1700000000000.5 } do
+      assert.error_matches(function() dev:send_telemetry { ts = ts, values = { a = 1 } } end, "ts must be an integer")
+    end
     assert.error_matches(function() dev:send_telemetry { ts = tb.now(), values = 5 } end, "values must be a table")
     assert.error_matches(function() dev:send_telemetry { ts = tb.now(), values = { a = 1 }, x = 1 } end,
       "key 'x' beside")
@@ -181,6 +189,7 @@ describe("send_telemetry", function()
 
   it("tells tb.now() in milliseconds", function()
     assert.equal("integer", math.type(tb.now()))
-    assert.near(os.time() * 1000, tb.now(), 2000)
+    local before <const>, now <const>, after <const> = socket.gettime(), tb.now(), socket.gettime()
+    assert.is_true(before * 1000 - 1 <= now and now < after * 1000 + 1, now)
   end)
 end)

@@ -8,12 +8,14 @@ sample, seed = math.tointeger(sample), math.tointeger(seed)
 
 -- The specs that touch the files of a folder.
 local SPECS = {
-  ["csrc/base"] = "file exchange loop body spool leaks fork download",
-  ["csrc/core"] = "exchange system file leaks options misuse",
-  ["csrc/digest"] = "checksum leaks download misuse", ["csrc/json"] = "body numbers telemetry misuse",
+  ["csrc/base"] = "file exchange loop body spool leaks fork download system allocations",
+  ["csrc/core"] = "exchange system file leaks options misuse telemetry broken_pipe loop",
+  ["csrc/digest"] = "checksum leaks download misuse system",
+  ["csrc/json"] = "body numbers telemetry misuse allocations",
   ["csrc/http"] = "exchange descriptors leaks system fleet error http2 trust loop misuse allocations lost_connections",
-  ["csrc/process"] = "process leaks descriptors system loop collector",
-  ["csrc/spool"] = "spool record_clock leaks outbox outbox_disk outbox_clock outbox_small_disk allocations",
+  ["csrc/process"] = "process leaks descriptors system loop collector broken_pipe",
+  ["csrc/spool"] = "spool record_clock leaks outbox outbox_disk outbox_clock outbox_small_disk allocations "
+    .. "outbox_migration fork",
   ["lua/thingsboard"] = "loop telemetry error options claim attribute_updates fleet token_file types adapter_luv outbox "
     .. "rpc_requests process outbox_disk",
   ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",

@@ -16,8 +16,8 @@ local SPECS = {
   ["csrc/process"] = "process leaks descriptors system loop collector broken_pipe",
   ["csrc/spool"] = "spool record_clock leaks outbox outbox_disk outbox_clock outbox_small_disk allocations "
     .. "outbox_migration fork",
-  ["lua/thingsboard"] = "loop telemetry error options claim attribute_updates fleet token_file types adapter_luv outbox "
-    .. "rpc_requests process outbox_disk",
+  ["lua/thingsboard"] = "loop telemetry error options claim attribute_updates fleet token_file types adapter_luv "
+    .. "outbox rpc_requests process outbox_disk",
   ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",
   ["lua/thingsboard/api"] = "options rpc_requests attribute_updates provision derive_token claim",
   ["lua/thingsboard/command"] = "command types", ["lua/thingsboard/collector"] = "collector",

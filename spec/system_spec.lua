@@ -182,6 +182,28 @@ describe("when the system refuses", function()
     end)
   end)
 
+  it("libcurl any word of what is wrong, there is one all the same", function()
+    prints("^%d%d\n$", [[
+      local reactor = core.reactor()
+      local client <close> = core.client(reactor, { prefix = URL .. "/api/v1/" .. TOKEN }, 1000)
+      local said, count = { ["libcurl failed"] = true }, 0
+      for number = 1, 99 do
+        refuse("curl_multi_info_read", number)
+        local exchange <close> = client:start("GET", "/attributes", nil, 10000)
+        while not exchange:done() do reactor:step(1) end
+        local _, code, words = exchange:result()
+        if code == "CURLE_" .. number then
+          assert(words == "libcurl failed")
+        else
+          count = count + 1
+          assert(not said[words] and words:find "^%%a[%%w '/,]+%%w$", words)
+          said[words] = true
+        end
+      end
+      print(count)
+    ]])
+  end)
+
   describe("a file", function()
     it("a write in parts or after a signal is one all the same", function()
       for _, number in ipairs { 0, EINTR } do

@@ -12,7 +12,8 @@ local SPECS = {
   ["csrc/core"] = "exchange system file leaks options misuse telemetry broken_pipe loop",
   ["csrc/digest"] = "checksum leaks download misuse system",
   ["csrc/json"] = "body numbers telemetry misuse allocations",
-  ["csrc/http"] = "exchange descriptors leaks system fleet error http2 trust loop misuse allocations lost_connections",
+  ["csrc/http"] = "exchange descriptors leaks system fleet error http2 trust loop misuse allocations lost_connections "
+    .. "body download idle",
   ["csrc/process"] = "process leaks descriptors system loop collector broken_pipe",
   ["csrc/spool"] = "spool record_clock leaks outbox outbox_disk outbox_clock outbox_small_disk allocations "
     .. "outbox_migration fork",

@@ -141,6 +141,13 @@ CURLMcode curl_multi_socket_action(CURLM *multi, curl_socket_t fd, int what, int
   return CURLM_OUT_OF_MEMORY;
 }
 
+/* What has ended, ends with libcurl's error of that number instead. */
+CURLMsg *curl_multi_info_read(CURLM *multi, int *left) {
+  CURLMsg *message = CURLS(curl_multi_info_read)(multi, left);
+  if (message != NULL && is_refused("curl_multi_info_read")) message->data.result = (CURLcode)error_number;
+  return message;
+}
+
 /* refuse(name, error, before): the call after `before` more of that name fails with that errno. */
 static int refuse(lua_State *L) {
   strncpy(refused, luaL_checkstring(L, 1), sizeof refused - 1);

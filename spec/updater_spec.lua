@@ -1,5 +1,6 @@
 local backoff = require "thingsboard.http.backoff"
 local cjson = require "cjson"
+local core = require "thingsboard.core"
 local emulator = require "spec.support.emulator"
 local resume = require "thingsboard.ota.resume"
 local scratch = require "spec.support.scratch"
@@ -90,14 +91,23 @@ describe("updates", function()
 
   it("download, verify and apply a package, and tell each state", function()
     local size, content
-    local progress = {}
+    local progress, synced = {}, nil
+    local sync <const> = core.sync
+    finally(function() core.sync = sync end) -- luacheck: ignore 122
+    core.sync = function(path) -- luacheck: ignore 122
+      synced = resume.size(path)
+      return sync(path)
+    end
     run {
       apply = function(package)
         content = io.open(package.path, "rb"):read "a"
         size = package.size
         return true
       end,
-      progress = function(received, total) progress[#progress + 1] = received .. "/" .. total end,
+      progress = function(received, total)
+        progress[#progress + 1] = received .. "/" .. total
+        assert.equal(received, synced) -- what counts is on the disk
+      end,
     }
     assign()
     await(ended)
@@ -111,7 +121,6 @@ describe("updates", function()
   end)
 
   it("give each state a time of its own, later than the one before, though the clock is set back", function()
-    local core = require "thingsboard.core"
     local now, ahead = core.now, core.now() + 3600000
     finally(function()
       core.now = now
@@ -370,23 +379,43 @@ describe("updates", function()
     assert.equal("DOWNLOADING DOWNLOADED VERIFIED UPDATING UPDATING UPDATED", states())
   end)
 
-  it("go on after an interruption from the last chunk", function()
-    e:fault { path = "chunk=2", how = "stall", count = 1 }
-    local task = run()
-    assign()
-    await(function()
-      for _, request in ipairs(e:requests()) do
-        if request.target:find "chunk=2" then return true end
-      end
-    end)
-    task:cancel()
-    e:clear()
-    run()
-    await(ended)
-    assert.equal(DONE, states())
-    for _, request in ipairs(e:requests()) do
-      assert.is_nil(request.target:find "chunk=[01]$", request.target)
+  -- The numbers of the chunks that were asked for.
+  local function chunks()
+    local list = {}
+    for _, request in ipairs(e:requests()) do list[#list + 1] = request.target:match "chunk=(%d+)$" end
+    return table.concat(list, " ")
+  end
+
+  it("go on after an interruption from the last chunk, or from the first, where that is lost", function()
+    for version, case in ipairs { { "2 3" }, { "0 1 2 3", "" } } do
+      e:clear()
+      e:fault { path = "chunk=2", how = "stall", count = 1 }
+      local task = run { current = { title = "fw", version = "0" } }
+      assign { version = "v" .. version }
+      await(function() return chunks() == "0 1 2" end)
+      task:cancel()
+      if case[2] then io.open(directory .. "/firmware.package", "w"):write(case[2]):close() end
+      e:clear()
+      run { current = { title = "fw", version = "0" } }
+      await(function() return select(2, states():gsub("UPDATED", "")) == version end)
+      assert.equal(case[1], chunks())
+      dev:close()
+      dev = tb.device { url = e.url, token = e.token }
     end
+  end)
+
+  it("ask a few times for what the server says it does not have, and as often behind each that came", function()
+    local random = math.random
+    finally(function() math.random = random end) -- luacheck: ignore 122
+    math.random = function(...) return select("#", ...) == 0 and 0.01 or random(...) end -- luacheck: ignore 122
+    e:fault { path = "chunk=0", how = "status", status = 404, count = 5 }
+    e:fault { path = "chunk=1", how = "status", status = 400, count = 5 }
+    e:fault { path = "chunk=2", how = "status", status = 404 }
+    run()
+    assign()
+    await(ended)
+    assert.equal("DOWNLOADING FAILED", states())
+    assert.equal("0 0 0 0 0 0 1 1 1 1 1 1 2 2 2 2 2 2 2", chunks())
   end)
 
   it("survive a server that answers nothing in the middle, and errors", function()
@@ -576,6 +605,7 @@ describe("updates", function()
     end
 
     it("fail without TLS, or without a checksum", function()
+      io.open(directory .. "/firmware.package.new", "w"):close() -- as a power cut leaves it
       run()
       assign_url(e.url .. "/file.bin")
       await(ended)
@@ -584,6 +614,7 @@ describe("updates", function()
       assign_url(e.tls_url .. "/file.bin", { version = "3" })
       await(function() return select(2, states():gsub("FAILED", "")) == 2 end)
       assert.equal("the package has no checksum; give it one, or allow unverified packages by https", reason())
+      assert.equal("firmware.state\n", io.popen("ls " .. directory):read "a")
     end)
 
     it("fetch them without the token, when they may be unverified", function()
@@ -608,7 +639,7 @@ describe("updates", function()
     end
 
     local function sha256(data)
-      local sum = require("thingsboard.core").checksum "SHA256"
+      local sum = core.checksum "SHA256"
       sum:update(data)
       return sum:hex()
     end
@@ -818,7 +849,7 @@ describe("updates", function()
     it("verify them", function()
       serve "/file.bin"
       run { allow_http = true }
-      local sum = require("thingsboard.core").checksum "SHA256"
+      local sum = core.checksum "SHA256"
       sum:update(("x"):rep(5000))
       assign_url(e.url .. "/file.bin", { checksum = sum:hex(), checksum_algorithm = "SHA256", size = 5000 })
       await(ended)

@@ -10,13 +10,16 @@ describe("the guide", function()
     end
     assert.same(rows, manual.rows("losing-nothing",
       "| the server or the disk says | what becomes of the record | what tells of it |"))
+    local found = {}
     for _, row in ipairs(answers.rows) do
       for _, status in ipairs(row.statuses or {}) do
-        local err = status ~= 200 and { kind = "http", status = status, message = "" } or nil
-        assert.equal(row.action, answers.action(err))
+        found[status] = answers.action { kind = "http", status = status, message = "" }
+        assert.equal(row.action, found[status])
         assert.truthy(row.said:find(tostring(status), 1, true))
       end
     end
+    assert.same({ [400] = "refused", [401] = "ended", [403] = "refused", [404] = "ended", [413] = "too_large",
+      [415] = "refused", [429] = "limited", [500] = "refused" }, found)
   end)
 end)
 
@@ -27,7 +30,7 @@ describe("the sender", function()
   end
 
   it("takes for a limit what speaks of one, and 413 and 429 whoever says them", function()
-    for _, said in ipairs { ": Rate limits reached!", ": Too many requests", ": The Quota is used up" } do
+    for _, said in ipairs { ": Rate limits reached!", ": Too many requests", ": Quota used up" } do
       assert.equal("limited", action("http", 500, said))
       assert.equal("limited", action("http", 400, said))
       assert.equal("outage", action("http", 503, said))

@@ -405,6 +405,15 @@ describe("what is in doubt", function()
     assert.equal("before", (select(2, self:next(now))))
   end)
 
+  it("shares no sample where anything else is posted behind it", function()
+    self:add("records", 9, 1, 20, "refused", now)
+    now = self:due() + 1
+    for _, passes in ipairs { true, false, true } do post(passes) end
+    assert.equal("itself", (select(2, self:next(now))))
+    self:posted { kind = "records" }
+    assert.equal("before", (select(2, self:next(now))))
+  end)
+
   it("shares no sample that was refused", function()
     self:add("records", 9, 1, 20, "refused", now)
     now = self:due() + 1
@@ -419,6 +428,7 @@ describe("what is in doubt", function()
       while not self:next(now) do now = self:due() end
       tries = tries + 1
     until post(false, "alone") ~= "alone" or self.own
+    assert.truthy(self.own)
     assert.is_true(tries > 5 and now > 500 and now < 900, now)
     for _ = 1, 3 do assert.is_nil((trial(true, false, true))) end
     local body, points = self:sample_for(entry)
@@ -463,8 +473,46 @@ describe("what is in doubt", function()
     self:hurry(now)
     assert.equal("alone", post(false))
     assert.is_nil((self:next(now)))
+    for _, what in ipairs { { counted = 1 }, { counted = 0, disturbed = true } } do -- not what was on trial
+      self:remove(self:next(self:due()))
+      if not self:due() then entry = self:add("records", 10, 1, 20, "refused", now) end
+      for _, left in ipairs(self:list()) do
+        for name, value in pairs(what) do left[name] = value end
+      end
+      self:hurry(now)
+      assert.is_nil((self:next(now)))
+    end
     self:keep_sample({ text = '{"n":1}', records = 1, points = 1, bytes = 7 }, now)
     assert.equal("before", (select(2, self:next(now))))
+    for _, left in ipairs(self:list()) do self:remove(left) end
+    self:hurry(now) -- there is none
+    assert.equal(0, self.count)
+  end)
+
+  it("begins its trial anew when the sender does", function()
+    now = self:due()
+    self:begin(now)
+    assert.same({ entry, "before" }, { self:next(now) }) -- none was on
+    post(true)
+    assert.same({ entry, "itself" }, { self:next(now) })
+    self:begin(now)
+    assert.is_nil((self:next(now)))
+    assert.equal(now + 1, self:due())
+    now = self:due()
+    assert.same({ entry, "before" }, { self:next(now) })
+  end)
+
+  it("is listed, and forgotten by its kind", function()
+    local other = self:add("records", 8, 1, 20, "refused", now)
+    local attribute = self:add("attributes", '"a"', 1, 20, "refused", now)
+    self:remove(entry)
+    local kinds = {}
+    for n, one in ipairs(self:list()) do kinds[n] = one.kind end
+    table.sort(kinds)
+    assert.same({ "attributes", "records" }, kinds)
+    self:forget "records"
+    assert.same({ attribute }, self:list())
+    assert.same({ true, false, 1 }, { other.gone, attribute.gone, self.count })
   end)
 end)
 

@@ -2,10 +2,10 @@
 -- @module thingsboard.outbox.answers
 local answers = {}
 
---- Each row: `action`, what the sender does; `statuses`, of answers that are ThingsBoard's own; `said`, `becomes` and
--- `counter`, in the guide's words.
+--- Each row: `said`, `becomes` and `counter`, in the guide's words; where the sender decides it by the status of
+-- ThingsBoard's own answer, `action`, what it does, and the `statuses`.
 answers.rows = {
-  { action = "passed", statuses = { 200 }, said = "200 with an empty body",
+  { said = "200 with an empty body",
     becomes = "it stays in the file until two markers have come back, then it leaves; with `confirm = false` at once",
     counter = "`sent.records`, then `sent.confirmed`" },
   { said = "a marker does not come back, or the server may have been restarted",
@@ -22,8 +22,7 @@ answers.rows = {
     becomes = "it is sent again, more slowly and in smaller posts", counter = "`limits`" },
   { action = "ended", statuses = { 401, 404 }, said = "401, 404",
     becomes = "it waits; `run` and `drain` end with this error", counter = "`err`" },
-  { action = "outage", statuses = {},
-    said = "anything else: no answer, 408, 502 to 504, an answer that is not ThingsBoard's",
+  { said = "anything else: no answer, 408, 502 to 504, an answer that is not ThingsBoard's",
     becomes = "it waits for at most 5 minutes, or until another call of the process to this server succeeds",
     counter = "`err`" },
   { said = "the disk has no room for removing it",

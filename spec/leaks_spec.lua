@@ -299,6 +299,8 @@ describe("nothing is left of", function()
         ["names"] = function()
           assert(spool.real_path "/etc/passwd" == "/etc/passwd" and spool.real_path "/etc/none" == "/etc/none")
           assert(not spool.real_path "/none/none")
+          os.execute(("ln -sf made %s/link && rm -f %s/made"):format(DIRECTORY, DIRECTORY))
+          assert(spool.real_path(DIRECTORY .. "/link") == DIRECTORY .. "/made")
         end,
       }
     ]]

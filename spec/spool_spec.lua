@@ -367,9 +367,10 @@ describe("the outbox's store", function()
         if code then
           assert.is_true(limit - size() - log < 16 * page) -- all that there is was taken
           local before <const> = store:counts(device)
-          assert.is_true(store:remove_oldest(device) > 0)
+          local removed <const> = store:remove_oldest(device)
+          assert.is_true(removed > 0 and removed < before // 2)
           assert.is_true(store:sync())
-          assert.is_true(store:counts(device) < before)
+          assert.equal(before - removed, (store:counts(device)))
           return
         end
         local list = {}
@@ -541,10 +542,12 @@ describe("the outbox's store", function()
     assert.is_false(store:oldest(other, true, 1 << 50)) -- and so nobody knows how old
     assert(store:sync())
     assert_tells({ 3, 3, at, false }, store:newest(one))
-    assert_tells({ first, at }, store:span(0))
-    assert_tells({ false }, store:span(2)) -- there is one period, 1
     assert.is_true(select(4, store:newest(other)))
     assert.is_false(store:oldest(other, false, 1 << 50))
+    assert(store:put(other, { ts = first + 1, values = { n = 2 } }))
+    assert(store:sync())
+    assert_tells({ first, at }, store:span(0)) -- of all devices
+    assert_tells({ false }, store:span(2)) -- there is one period, 1
   end)
 
   it("puts no more into a batch than was asked for, and one record whatever that is", function()
@@ -572,9 +575,11 @@ describe("the outbox's store", function()
         assert.equal(1, (batch(length, little, 10)))
         assert.equal(1, (batch(length, 5, little)))
       end
-      assert(store:open() and store:sync())
+      assert(store:open() and store:put(store:device "y", { n = 1 })) -- which is never meant
+      assert(store:sync())
     end
     assert.equal(5, store:remove(device, 0, math.maxinteger))
+    assert.equal(2, #records(store:device "y"))
     assert.error_matches(function() store:remove(device, -1, 0) end, "negative")
   end)
 
@@ -639,6 +644,8 @@ describe("the outbox's store", function()
     assert.equal(0, store:remove_leftovers()) -- nothing has been removed since
     assert.equal(1100, store:remove(device, 0, 1099))
     assert.equal(1024, store:remove_leftovers())
+    reopen() -- another process may have removed records
+    assert.equal(device, store:device "x")
     assert.equal(76, store:remove_leftovers())
     assert.equal(0, store:remove_leftovers())
     assert.same({ { 1 } }, store:query "SELECT count(*) FROM shapes")
@@ -689,10 +696,16 @@ describe("the outbox's store", function()
     assert.same({ 0, 1 }, { first, last })
   end)
 
-  it("takes no body that is closed", function()
+  it("takes no body that is closed, no device that it does not have, and no name that is none", function()
     local body = core.body()
     body:close()
     assert.error_matches(function() store:batch(store:device "x", 0, 1, 1, 1, 1, body) end, "the body was closed")
+    for _, device in ipairs { 0, 2, -1, math.mininteger } do
+      assert.error_matches(function() store:counts(device) end, "#1 .*no such device")
+    end
+    for _, name in ipairs { "", "a\0b" } do
+      assert.error_matches(function() spool.spool(name) end, "#1 .*not a file name")
+    end
   end)
 
   describe("does what a plain list would do", function()

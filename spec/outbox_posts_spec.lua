@@ -165,8 +165,16 @@ describe("an outbox", function()
       outbox.pace.in_row = 6
       assert.same({ kind = "sample", path = "/telemetry", body = '{"n":1}', bytes = 7, points = 3 },
         batches.next(outbox))
-      outbox.backlog_end = 0
-      assert.equal("records", batches.next(outbox).kind) -- there is nothing that was refused
+      outbox.doubts.object, outbox.doubts.records = nil, nil
+      outbox.backlog_end = 1
+      for _ = 1, 20 do
+        outbox.turn = 1
+        local post = batches.next(outbox)
+        assert.same({ 0, 0, 1 }, range(post))
+        assert.is_nil(post.recurs)
+      end
+      outbox.backlog_end, outbox.turn = 0, 1
+      assert.equal(100, batches.next(outbox).records) -- there is nothing that was refused
     end)
 
     it("of what the search for a bad record asks for, until that is gone", function()

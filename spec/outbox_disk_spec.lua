@@ -319,6 +319,8 @@ describe("an outbox", function()
       local last = place:arrived(3)
       assert.equal(5003, last[#last])
       assert(outbox:close())
+      local names = scratch.files(directory)
+      assert.equal(names[3] .. "-wal", names[4])
     end)
 
     it("cannot be written, though it is not full, keeps in memory what it would refuse if it were", function()

@@ -132,10 +132,12 @@ describe("an outbox", function()
     end)
 
     it("of attributes that wait, as many as fit", function()
-      open { batch_bytes = 28 }
+      open { batch_bytes = 22 }
       assert(outbox:attributes { aa = 1111, bb = 2222, cc = 3333, dd = 4444 })
       local function points() return batches.next(outbox).points end
-      assert.equal(2, points()) -- in brackets and with a comma 21 bytes; of three there would be 31
+      assert.equal(2, points()) -- ten bytes each, in brackets
+      outbox.batch.bytes = 21
+      assert.equal(1, points())
       outbox.batch.bytes = 1000
       assert.equal(4, points())
       outbox.pace.bytes = 10

@@ -122,11 +122,14 @@ describe("an outbox", function()
     local outbox = assert(dev:outbox { path = path })
     assert(outbox:attributes { a = 1 })
     local sqlite = outbox.spool
-    for table in pairs { attributes = true, counters = true } do
+    for _, table in ipairs { "attributes", "counters", "doubts" } do
       assert(sqlite:query(("ALTER TABLE %s RENAME TO hidden"):format(table)))
-      local other, err = dev:outbox { path = path, name = "other" } -- the file is open already
-      assert.is_nil(other)
-      assert.equal("file", err.kind)
+      for _, on_trouble in ipairs { "error", "memory" } do -- nor are records kept for it in memory
+        local other, err = dev:outbox { path = path, name = "other", on_trouble = on_trouble } -- it is open already
+        assert.is_nil(other)
+        assert.same({ "file", true }, { err.kind, err.retryable })
+        assert.truthy(err.message:find("^outbox: .*" .. table), err.message)
+      end
       assert(sqlite:query(("ALTER TABLE hidden RENAME TO %s"):format(table)))
     end
     assert(sqlite:query "ALTER TABLE attributes RENAME TO hidden")

@@ -28,7 +28,7 @@ local SPECS = {
     .. " rpc_requests_window",
   ["lua/thingsboard/json"] = "decode options telemetry numbers body", ["lua/thingsboard/loop"] = "loop process fleet",
   ["lua/thingsboard/ota"] = "options download updater updater_limits",
-  ["lua/thingsboard/outbox"] = "options outbox_bisect outbox_posts record_clock outbox outbox_clock "
+  ["lua/thingsboard/outbox"] = "options outbox_bisect outbox_posts outbox_file record_clock outbox outbox_clock "
     .. "outbox_clock_restarts outbox_sending outbox_disk outbox_migration outbox_answers outbox_trials outbox_confirm "
     .. "outbox_small_disk",
 }

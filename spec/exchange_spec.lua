@@ -783,4 +783,10 @@ describe("the core", function()
       assert.is_true(count() <= before) -- fewer, when what others left was collected meanwhile
     end)
   end)
+
+  it("is unloaded by Lua without libcurl, a thread of which may still resolve a name #host", function()
+    local said <const> = child.run('require "thingsboard.core"', { LD_DEBUG = "files" })
+    assert.truthy(said:find "core%.so[^\n]*destroying link map")
+    assert.is_nil(said:find "libcurl[^\n]*destroying link map")
+  end)
 end)

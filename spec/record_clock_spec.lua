@@ -111,6 +111,13 @@ describe("the times of records", function()
     assert_between(given + 1, ts, given + math.max(1, (after - followed) // 2))
   end)
 
+  it("follow a time though none has been given before", function()
+    store:set_clock_policy("fixed", OFFSET)
+    local given <const> = OFFSET + spool.uptime() + 5000
+    store:follow(given, 6000)
+    assert.is_true((put()) > given)
+  end)
+
   it("are uptimes again when nobody knows the time any more", function()
     store:set_clock_policy("fixed", 100000)
     put()

@@ -270,6 +270,7 @@ describe("the core", function()
           .. "HTTP/1.1 200 OK\r\nX-A: final\r\nContent-Length: 2\r\n\r\n{}" }
       local exchange = client:start("GET", "/attributes", nil, 10000)
       assert.same({ 200, "{}" }, { finish(exchange) })
+      assert.equal(2, (select(4, exchange:result())))
     end)
 
     -- On a handle that was used before, libcurl 7.83 to 8.0 write to freed memory there. MALLOC_PERTURB_ makes it show.

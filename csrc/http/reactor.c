@@ -221,9 +221,9 @@ static enum turn turn(struct tb_poller *poller, int64_t now, int64_t until) {
       next = RETURN;
       continue;
     }
-    int what = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
-               (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
-               (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
+    /* For 0, which is an error or an end alone, curl asks the socket itself. */
+    int what =
+        (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0);
     work(poller->pools[pool], fd, what);
   }
   return next;

@@ -161,10 +161,10 @@ local function check_together(what, given, max_response)
   if not given.size then
     error(what .. ": option 'size' is missing beside 'chunk_size': only by it a short chunk is told from the last", 3)
   end
-  if given.size > LARGEST_CHUNKED then
-    error(what .. ": the server cuts no package of 2 GiB or more into chunks", 3)
+  if math.max(given.size, given.chunk_size) > LARGEST_CHUNKED then
+    error(what .. ": the server cuts no package of 2 GiB or more into chunks, nor into such", 3)
   end
-  if given.chunk_size > math.min(max_response, LARGEST_CHUNKED) then
+  if given.chunk_size > max_response then
     error(("%s: option 'chunk_size' is above the %d bytes of max_response"):format(what, max_response), 3)
   end
 end

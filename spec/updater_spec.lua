@@ -686,11 +686,10 @@ describe("updates", function()
       end
 
       -- What is asked for until the package is here.
-      local function asked(size)
-        run { url_options = { ca_file = e.ca_file } }
-        assign_url(url, { checksum = sha256(data), checksum_algorithm = "SHA256", size = size })
-        await(ended)
-        assert.equal(DONE, states())
+      local function asked(size, version)
+        if not version then run { url_options = { ca_file = e.ca_file } } end
+        assign_url(url, { checksum = sha256(data), checksum_algorithm = "SHA256", size = size, version = version })
+        await(function() return ended() and states():sub(-#DONE) == DONE and applied[version and 2 or 1] end)
         local list = {}
         for _, request in ipairs(e:requests()) do
           if request.target:find(other, 1, true) then
@@ -722,6 +721,23 @@ describe("updates", function()
         answers(206, "bytes 0-999/3500", first)
         answers(416, "bytes */3500", "")
         assert.equal("0 1000 all", asked(nil))
+      end)
+
+      it("fetch them whole where it denies the bytes that were announced, or any", function()
+        answers(206, "bytes 0-999/3500", first)
+        answers(416, nil, "")
+        assert.equal("0 1000 all", asked(#data))
+        e:clear()
+        answers(416, nil, "")
+        assert.equal("0 all", asked(nil, "again"))
+      end)
+
+      it("find the end where it does not tell the size", function()
+        for from = 0, 3000, 1000 do
+          local piece = data:sub(from + 1, from + 1000)
+          answers(206, ("bytes %d-%d/*"):format(from, from + #piece - 1), piece)
+        end
+        assert.equal("0 1000 2000 3000", asked(nil))
       end)
 
       it("go on behind what it gives, where that is less than they asked for", function()

@@ -711,6 +711,26 @@ describe("an outbox confirms", function()
     assert.equal(0, outbox:stats().sent.again)
   end)
 
+  it("nothing more where the server does not know the device any more, and says so", function()
+    local outbox <close> = open()
+    fill(outbox, 1, 1)
+    for _, path in ipairs { "/attributes$", "clientKeys=outbox", "/telemetry$" } do
+      e:fault { path = path, how = "status", status = 401 }
+      if path == "/telemetry$" then outbox.confirm.suspicion = "as where markers do not come back" end
+      local ok, err = outbox:drain { deadline = 10 }
+      assert.same({ nil, 401 }, { ok, err.status })
+      assert.equal(err, outbox:stats().err)
+      e:clear_faults()
+    end
+    local refused = 0
+    for _, request in ipairs(e:requests()) do refused = refused + (request.status == 401 and 1 or 0) end
+    assert.equal(3, refused) -- each of them once
+    outbox.confirm.suspicion = nil
+    assert.is_true(outbox:drain { deadline = 10 })
+    assert.is_nil(outbox:stats().err)
+    assert.equal(1, outbox:stats().sent.confirmed)
+  end)
+
   -- Records, attributes and restarts in an order that the seed decides. The server stores with a delay that changes.
   local function crash(seed)
     local polls = seed % 4 == 0

@@ -1,5 +1,6 @@
 -- How an outbox sends: batches, budgets, and what it does about each way in which a post can fail.
 local cjson = require "cjson"
+local core = require "thingsboard.core"
 local doubts = require "thingsboard.outbox.doubts"
 local emulator = require "spec.support.emulator"
 local recording = require "spec.support.recording"
@@ -152,6 +153,40 @@ describe("an outbox sends", function()
     local ok, said = pcall(dev.outbox, dev, { path = place.path .. "2", plan = "gold" })
     assert.is_false(ok)
     assert.truthy(said:find("option 'plan' must be 'cloud-free'", 1, true), said)
+  end)
+
+  it("within budgets that are free again after each answer, be it one to a question for the time", function()
+    local outbox <close> = open { messages = "9:1", points = "9:1" }
+    tb.clock(place.directory .. "/none") -- nobody has said that it is known
+    fill(outbox, 1, 1)
+    local outcome = { outbox:drain { deadline = 10 } }
+    tb.clock(true)
+    assert.is_true(outcome[1])
+    assert.truthy(e:requests()[1].target:find("clientKeys=time", 1, true))
+    for _, name in ipairs { "messages", "points" } do
+      local now, counted = core.monotonic(), 0
+      for _, entry in pairs(outbox[name][1].spent) do
+        counted = counted + 1
+        assert.is_true(entry.at <= now)
+      end
+      assert.is_true(counted > 0)
+    end
+  end)
+
+  it("on while the disk fails, and has the file in order again by itself", function()
+    local outbox = open { on_trouble = "memory" }
+    local sending = tb.spawn(function() outbox:run() end)
+    assert(outbox.spool:query "PRAGMA query_only = 1")
+    fill(outbox, 1, 3)
+    local deadline = tb.now() + 10000
+    while outbox:stats().sent.records < 3 and tb.now() < deadline do tb.sleep(0.01) end
+    assert.truthy(outbox:stats().trouble)
+    assert(outbox.spool:query "PRAGMA query_only = 0")
+    while outbox:stats().trouble and tb.now() < deadline do tb.sleep(0.01) end
+    assert.is_nil(outbox:stats().trouble)
+    outbox:close()
+    sending:join()
+    assert_arrived(3)
   end)
 
   it("a record of more points than a budget ever holds", function()

@@ -34,7 +34,7 @@ describe("the file of an outbox", function()
   end
 
   it("is written by sync_every, but at once for many attributes", function()
-    local outbox <close> = open { sync_every = 3600 }
+    local outbox = open { sync_every = 3600 }
     local function is_written(key) return outbox.pending['"' .. key .. '"'].on_disk end
     assert(outbox:attributes { a = ("x"):rep(4091) }) -- 4,096 bytes, with the quotes
     assert.is_false(is_written "a")
@@ -44,6 +44,10 @@ describe("the file of an outbox", function()
     assert.is_false(is_written "c")
     assert.is_true(outbox:sync())
     assert.is_true(is_written "c")
+    assert(outbox:attributes { d = 1, e = 2, f = 3 })
+    assert(outbox:close())
+    local again <close> = open()
+    assert.equal(6, again:stats().attributes)
   end)
 
   it("is written again after a second where that has failed, though nothing more is put", function()
@@ -238,7 +242,7 @@ describe("the file of an outbox", function()
   end)
 
   it("that is replaced has none of what was known of the old one's records", function()
-    local outbox <close> = open()
+    local outbox = open()
     fill(outbox, 0, 9)
     assert(outbox:attributes { a = 1 })
     outbox.confirm:passed({ first = 0, last = 1, records = 2 }, 30, 0)
@@ -250,6 +254,9 @@ describe("the file of an outbox", function()
     local stats = outbox:stats()
     assert.same({ 1, 0, 1, { damaged = 1 } }, { stats.records, stats.unconfirmed, stats.attributes, stats.lost })
     assert.same({ nil, 1, nil }, { outbox.bisect.first, outbox.backlog_end, outbox.confirm.stale[1] })
+    assert(outbox:close())
+    local again <close> = open()
+    assert.equal("1", again.pending['"a"'].value)
   end)
 
   it("drops nothing for its age while nobody knows the time", function()

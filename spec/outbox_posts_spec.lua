@@ -140,6 +140,7 @@ describe("an outbox", function()
       assert.equal(1, points())
       outbox.batch.bytes = 1000
       assert.equal(4, points())
+      assert.equal(2 + 4 * 9 + 3, batches.next(outbox).bytes)
       outbox.pace.bytes = 10
       assert.equal(1, points())
       outbox.pace.bytes, outbox.pace.points = math.huge, 3
@@ -377,7 +378,7 @@ describe("an outbox", function()
       assert.same({ 0, 0, 1 }, range(fail(nil, 413)))
       local entry = outbox.doubts:list()[1]
       assert.same({ 0, 0, 0 }, { entry.id, entry.points, entry.bytes })
-      assert.equal(0, outbox.retry_at)
+      assert.is_nil(outbox.retry_at)
       assert.same({ 1, 1, 1 }, range(fail(nil, 413, "", "answer"))) -- somebody else's
       assert.equal(1, outbox.doubts.count)
       assert.is_true(outbox.retry_at > now)
@@ -521,8 +522,8 @@ describe("an outbox", function()
           fail({ kind = "marker", points = 1, bytes = 30 }, status, "", kind)
           assert.equal(most > 0 and n >= most, outbox.confirm.stale[1] ~= nil, kind .. status .. n)
         end
-        assert.equal(most == 0, outbox.retry_at > 0)
-        outbox.retry_at, outbox.pace.rate = 0, rate
+        assert.equal(most == 0, outbox.retry_at ~= nil)
+        outbox.retry_at, outbox.pace.rate = nil, rate
       end
     end
     assert.same({ math.huge, 0, 0 }, { outbox.pace.points, outbox.doubts.count, outbox.stuck })

@@ -101,8 +101,8 @@ function outbox.new(client, given)
     marker_key = payload.value("outbox", option.confirm_key), -- as JSON
     marker_path = "/attributes?clientKeys=" .. client.escape(option.confirm_key),
     pause = backoff.new(sender.first_pause, sender.longest_pause), -- between tries while the server is out of reach
-    retry_at = 0, -- when the next of these is due
-    expire_at = 0, -- when the old are to be dropped again
+    retry_at = nil, -- when the next of these is due
+    expire_at = nil, -- when the old are to be dropped again
     note_doubts_at = 0, -- when what is in doubt is to be noted again
     -- The first record of the last post that failed for a limit or by somebody else's answer, or `attributes`.
     stuck_at = nil,

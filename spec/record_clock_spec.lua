@@ -227,6 +227,7 @@ describe("the times of records", function()
 
     it("come behind it by as much as those that another process has put", function()
       store:follow_uptimes(first - 30000, first)
+      store:follow_uptimes(first - 1000, first) -- of which none is earlier
       store:set_clock_policy("fixed", OFFSET)
       store:follow(first + OFFSET - 20000, 1 << 50)
       store:date(OFFSET)

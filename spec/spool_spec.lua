@@ -550,6 +550,19 @@ describe("the outbox's store", function()
     assert_tells({ false }, store:span(2)) -- there is one period, 1
   end)
 
+  it("dates what waits for a date, and nothing that is put later", function()
+    assert(store:open())
+    local device <const> = store:device "x"
+    store:set_clock_policy()
+    for n = 1, 2 do
+      assert(store:put(device, { n = n }) and store:sync())
+      assert.is_true((select(4, store:newest(device))))
+      assert(store:date(1700000000000))
+      assert.is_false((select(4, store:newest(device))))
+    end
+    assert.same({ { 2 } }, store:query "SELECT count(*) FROM periods")
+  end)
+
   it("puts no more into a batch than was asked for, and one record whatever that is", function()
     local device <const> = store:device "x"
     for n = 1, 5 do assert(store:put(device, { n = n, m = n })) end

@@ -32,7 +32,7 @@ void tb_record_clock_became_known(struct tb_record_clock *clock, int64_t offset)
 }
 
 int64_t tb_record_clock_next(struct tb_record_clock *clock, int64_t up) {
-  int64_t offset = 0;
+  int64_t offset;
   bool dated = tb_record_clock_offset(clock, up, &offset);
   int64_t now = dated ? up + offset : up;
   if (dated && clock->undated) {

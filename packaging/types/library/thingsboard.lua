@@ -135,7 +135,7 @@ local thingsboard = {}
 ---@field client_key? string PEM file of its key
 ---@field client_key_password? string the key's pass phrase, if it has one
 ---@field proxy? string like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored
----@field interface? string name or address of the network interface to send from
+---@field interface? string name or address of the network interface to send from; without libcurl's `if!` or `host!`, with which some releases (8.14) use connections of other devices
 ---@field max_response? integer the largest answer that is kept in memory, in bytes; default: 4194304
 ---@field user_agent? string the value of the header `User-Agent`; default: "thingsboard-lua"
 
@@ -150,7 +150,7 @@ local thingsboard = {}
 ---@field client_key? string PEM file of its key
 ---@field client_key_password? string the key's pass phrase, if it has one
 ---@field proxy? string|false like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored
----@field interface? string|false name or address of the network interface to send from
+---@field interface? string|false name or address of the network interface to send from; without libcurl's `if!` or `host!`, with which some releases (8.14) use connections of other devices
 ---@field max_response? integer the largest answer that is kept in memory, in bytes; default: 4194304
 ---@field user_agent? string the value of the header `User-Agent`; default: "thingsboard-lua"
 
@@ -207,7 +207,7 @@ local thingsboard = {}
 ---@field client_key? string PEM file of its key
 ---@field client_key_password? string the key's pass phrase, if it has one
 ---@field proxy? string like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored
----@field interface? string name or address of the network interface to send from
+---@field interface? string name or address of the network interface to send from; without libcurl's `if!` or `host!`, with which some releases (8.14) use connections of other devices
 ---@field max_response? integer the largest answer that is kept in memory, in bytes; default: 4194304
 ---@field user_agent? string the value of the header `User-Agent`; default: "thingsboard-lua"
 

@@ -7,7 +7,6 @@
 local core = require "thingsboard.core"
 local answer = require "thingsboard.http.answer"
 local answers = require "thingsboard.outbox.answers"
-local backoff = require "thingsboard.http.backoff"
 local batches = require "thingsboard.outbox.batches"
 local errors = require "thingsboard.error"
 local outcome = require "thingsboard.outbox.outcome"
@@ -300,7 +299,7 @@ end
 function sender.run(outbox, deadline)
   if outbox.running then error("this outbox is being sent already", 3) end
   outbox.running = true
-  outbox.pause = backoff.new(sender.first_pause, sender.longest_pause)
+  outbox.pause:reset()
   outbox.retry_at, outbox.expire_at = 0, 0
   outbox.backlog_end = select(3, outbox.spool:counts(outbox.number))
   local _ <close> = setmetatable({}, { __close = function() outbox.running = false end })

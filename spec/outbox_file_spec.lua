@@ -210,6 +210,24 @@ describe("the file of an outbox", function()
     assert.near(tb.now(), last, 60000)
   end)
 
+  it("has times reserved that lie ahead of the clock, so that no later process gives them again", function()
+    local outbox <close> = open()
+    local ahead = tb.now() + 50000
+    outbox.file.clock:follow(ahead)
+    fill(outbox, 1, 1)
+    local last = outbox.file.clock:ahead()
+    assert.is_true(last > ahead)
+    assert(outbox.spool:remove(outbox.number, 0, 0)) -- it has been sent
+    -- As where this process is killed.
+    assert(os.execute(("cp '%s' '%s-copy' && cp '%s-wal' '%s-copy-wal'"):format(path, path, path, path)))
+    local other <close> = assert(dev:outbox { path = path .. "-copy" })
+    local reserved = other.file.clock:ahead()
+    assert.is_true(reserved > last and reserved < last + 1000)
+    assert(outbox:close()) -- in order: what was not given is free again
+    local again <close> = open()
+    assert.equal(last, again.file.clock:ahead())
+  end)
+
   it("has counts of what is lost, to which each process adds", function()
     for n = 1, 3 do
       local outbox <close> = open()

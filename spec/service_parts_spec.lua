@@ -1,14 +1,21 @@
--- Parts of the service, each without a process of its own: what it logs of the server, how it tries again, and what it
--- makes of an executable that installs updates.
+-- Parts of the service, each without a process of its own: what it logs of the server, how it tries again, what it
+-- makes of an executable that installs updates, what surrounds a script, and how shared attributes reach it.
+local attributes = require "thingsboard.service.attributes"
+local child = require "thingsboard.loop.child"
 local command = require "spec.support.command"
 local core = require "thingsboard.core"
+local emulator = require "spec.support.emulator"
+local environment = require "thingsboard.service.environment"
 local errors = require "thingsboard.error"
+local guard = require "thingsboard.service.guard"
 local handler = require "thingsboard.service.handler"
 local link = require "thingsboard.service.link"
 local log = require "thingsboard.service.log"
 local loop = require "thingsboard.loop"
 local patience = require "thingsboard.service.patience"
 local scratch = require "spec.support.scratch"
+local tb = require "thingsboard"
+local updates = require "thingsboard.service.updates"
 
 local monotonic <const>, stderr <const> = core.monotonic, io.stderr
 
@@ -170,5 +177,172 @@ describe("an executable that installs updates", function()
       assert.same({ nil, said }, { one:apply(PACKAGE) })
       assert.equal(30, #slept)
     end
+  end)
+
+  it("has half a minute to tell what runs, ten minutes to look at a package, and an hour to install it", function()
+    local run, given = child.run, {}
+    finally(function() child.run = run end)
+    function child.run(on, what)
+      given[#given + 1] = { what[2], what.timeout, what.detached }
+      what.timeout = 0.01
+      return run(on, what)
+    end
+    local one = installer { version = "sleep 100", verify = "sleep 100" }
+    assert.equal(directory .. "/installer version: it took too long", select(2, one:current()).message)
+    assert.same({ nil, "verify took too long" }, { one:apply(PACKAGE) })
+    function child.run(_, what)
+      given[#given + 1] = { what[2], what.timeout, what.detached }
+      return { code = 0, output = "fw\n2" }
+    end
+    assert.is_true(one:apply(PACKAGE))
+    assert.same({ { "version", 30 }, { "verify", 600, true }, { "verify", 600, true }, { "apply", 3600, true },
+      { "version", 30 } }, given)
+  end)
+end)
+
+describe("the updates of the configuration", function()
+  -- What the last one is called, the error that ended it, and what was given to `device:updates`.
+  local function start(wanted, outbox)
+    local name, err, given
+    local device = { updates = function(_, options)
+      given = options
+      return nil, "ended"
+    end }
+    updates.start({ outbox = outbox, keep = function(_, what, body)
+      name, err = what, select(2, body(device, function() end))
+    end }, wanted)
+    return name, err, given
+  end
+
+  it("have no option that is the service's, and must say what runs where no executable does", function()
+    for name, value in pairs { outbox = {}, progress = print, attribute_updates = print } do
+      assert.error_matches(function()
+        start { kind = "firmware", directory = "/d", apply = "/bin/true", [name] = value }
+      end, "updates: unknown option '" .. name .. "'")
+    end
+    assert.error_matches(function() start { kind = "firmware", directory = "/d" } end,
+      "updates: option 'current' is missing")
+    assert.error_matches(function() start { kind = "firmware", directory = "/d", apply = print } end,
+      "updates: option 'apply' must be a non%-empty string")
+  end)
+
+  it("ask the executable what runs, unless the configuration says so", function()
+    local current, outbox = { title = "fw", version = "1" }, {}
+    local what, err, given = start({ kind = "firmware", directory = "/d", apply = "/none", current = current }, outbox)
+    assert.same({ "updates of firmware", "ended" }, { what, err })
+    assert.same({ "firmware", "/d", current }, { given.kind, given.directory, given.current })
+    assert.equal(outbox, given.outbox)
+    what, err, given = start { { kind = "software", directory = "/d", apply = "/none" } }
+    assert.same({ "updates of software", "file" }, { what, err.kind })
+    assert.is_nil(given)
+  end)
+end)
+
+describe("what surrounds a script", function()
+  local directory, own
+
+  before_each(function()
+    directory = scratch.new()
+    own = environment.new({}, guard.new(loop.default()), print)
+    own.package.path = directory .. "/?.lua"
+  end)
+
+  after_each(function() scratch.remove(directory) end)
+
+  it("is its own, and found by require; the library's modules are shared", function()
+    for _, name in ipairs { "string", "table", "math", "io", "os", "debug", "coroutine", "utf8", "package" } do
+      assert.equal(own[name], own.require(name), name)
+      assert.not_equal(_G[name], own[name], name)
+    end
+    assert.equal(own, own.require "_G")
+    for _, name in ipairs { "print", "arg" } do assert.is_false(pcall(own.require, name), name) end
+    for _, name in ipairs { "config", "searchpath", "loadlib" } do
+      assert.equal(package[name], own.package[name], name)
+    end
+    local path = own.package.path
+    own.package.path = package.path
+    assert.equal(errors, own.require "thingsboard.error")
+    own.package.path = path
+  end)
+
+  it("takes a module for what it returns, or what it puts into package.loaded, or for true", function()
+    for name, module in pairs {
+      quiet = { "", true }, itself = { "package.loaded[...] = 5", 5 }, returns = { "return select('#', ...)", 2 },
+    } do
+      local path = command.write(directory .. "/" .. name .. ".lua", module[1])
+      assert.same({ module[2], path }, { own.require(name) })
+      assert.same({ module[2] }, { own.require(name) })
+    end
+  end)
+
+  it("looks for modules in C along the script's own path, which no other script gets", function()
+    local before = package.cpath
+    own.package.cpath = "/nowhere/?.so"
+    assert.matches("no file '/nowhere/none/such.so'", select(2, pcall(own.require, "none.such")))
+    assert.equal(before, package.cpath)
+  end)
+
+  it("names a text that is loaded as Lua does", function()
+    for message, chunk in pairs {
+      ["^%[string \"error 'x'\"%]:1: x$"] = own.load "error 'x'", ["^name:1: x$"] = own.load("error 'x'", "=name"),
+      ["^%?:1: x$"] = own.load(coroutine.wrap(function() coroutine.yield "error 'x'" end), "=?"),
+    } do assert.matches(message, select(2, pcall(chunk))) end
+  end)
+
+  it("finalizes many objects of one metatable", function()
+    local count = 0
+    local meta = { __gc = function() count = count + 1 end }
+    for _ = 1, 1000 do own.setmetatable({}, meta) end
+    collectgarbage()
+    assert.equal(1000, count)
+  end)
+end)
+
+describe("shared attributes for scripts", function()
+  local e, token, device, shared
+
+  setup(function() e = emulator.start() end)
+  teardown(function() e:stop() end)
+
+  before_each(function()
+    token = e:create_device {}
+    device = tb.device { url = e.url, token = token }
+    shared = attributes.new { loop = loop.default(), keep = function(_, _, body)
+      tb.spawn(body, device, function() end)
+    end }
+  end)
+
+  after_each(function() device:close() end)
+
+  it("are waited for, two seconds from when the first script asks", function()
+    local on, deadlines = loop.default(), {}
+    finally(function() on.wait = nil end)
+    function on.wait(_, _, deadline) deadlines[#deadlines + 1] = deadline end
+    function shared.service.keep() end -- there is no server
+    for _ = 1, 2 do assert.is_nil(shared:view().interval) end
+    assert.same({ shared.started + 2, shared.started + 2 }, deadlines)
+  end)
+
+  it("come by an iterator as the device's own: all, changes, and what was deleted, until it is closed", function()
+    e:set_shared(token, '{"a":1,"b":2,"c":3}')
+    local changes, none = shared:updates { "a", "b" }, shared:updates { "z" }
+    local seen, without = {}, {}
+    local task = tb.spawn(function()
+      for values, deleted in changes, nil, nil, changes do
+        seen[#seen + 1] = { values, deleted }
+        if #seen == 1 then e:delete_shared(token, { "b" }) end
+        if #seen == 2 then e:set_shared(token, '{"b":4}') end
+        if #seen == 3 then break end
+      end
+      assert.is_nil(changes())
+      none.close()
+    end)
+    local other = tb.spawn(function()
+      for values, deleted in none do without[#without + 1] = { values, deleted } end
+    end)
+    task:join()
+    other:join()
+    assert.same({ { { a = 1, b = 2 }, {} }, { {}, { "b" } }, { { b = 4 }, {} } }, seen)
+    assert.same({ { {}, {} } }, without)
   end)
 end)

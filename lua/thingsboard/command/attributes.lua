@@ -60,8 +60,7 @@ local function watch(self, keys)
   end
   local well, raised
   local watching = tb.spawn(function() well, raised = pcall(print_all) end)
-  local on, deadline = require("thingsboard.loop").default(), self:deadline()
-  if not on:wait(watching, deadline < math.huge and deadline or nil) then
+  if not require("thingsboard.loop").default():wait(watching, self:deadline()) then
     watching:cancel()
     return (self.given.count or not came) and context.codes.nothing or context.codes.done
   end

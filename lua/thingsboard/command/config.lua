@@ -84,14 +84,11 @@ end
 function config.read(path)
   local about, reason = process.stat(path)
   if not about then return nil, errors.new("file", reason) end
-  local file
-  file, reason = io.open(path, "rb")
-  if not file then return nil, errors.new("file", reason) end
-  local text = file:read(LONGEST) or ""
-  file:close()
+  local file <close>, why = io.open(path, "rb")
+  if not file then return nil, errors.new("file", why) end
   local chunk
-  chunk, reason = load(text, "@" .. path, "t", {})
-  if not chunk then return nil, errors.new("file", reason) end
+  chunk, why = load(file:read(LONGEST) or "", "@" .. path, "t", {})
+  if not chunk then return nil, errors.new("file", why) end
   local ok, values = evaluate(chunk)
   if not ok then return refuse(path, errors.text_of(values)) end
   if type(values) ~= "table" then return refuse(path, "it returns no table: begin it with 'return {'") end
@@ -126,9 +123,8 @@ local token_of_environment = from_environment(process.take_variable "THINGSBOARD
 local function derive(path, wanted)
   local well, message = pcall(check.options, path .. ": derive", wanted, { id_file = "text!", secret_file = "text!" })
   if not well then return nil, errors.new("file", message) end
-  local file, reason = io.open(wanted.id_file, "rb")
+  local file <close>, reason = io.open(wanted.id_file, "rb")
   local id = file and file:read "l"
-  if file then file:close() end
   if not id or id == "" then return refuse(wanted.id_file, reason or "it holds no hardware id") end
   local secret, err = secret_file.read("derive", wanted.secret_file)
   if not secret then return nil, err end

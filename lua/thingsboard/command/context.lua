@@ -197,9 +197,9 @@ function context.telemetry_of(arguments, ts)
   return values
 end
 
---- The seconds of `-W` as a moment of the monotonic clock.
+--- The seconds of `-W` as a moment of the monotonic clock; nil if absent.
 function context:deadline()
-  return self.given.wait and core.monotonic() + self.given.wait or math.huge
+  return self.given.wait and core.monotonic() + self.given.wait or nil
 end
 
 --- Reads what is available from the standard input; waits, while other tasks go on, until there is something.

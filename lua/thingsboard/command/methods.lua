@@ -9,7 +9,6 @@ local process = require "thingsboard.process"
 
 local BY_OTHERS <const>, BY_ANYONE_TO_RUN <const> = 2, 73 -- permission bits: o=w, and a=x
 local TIMEOUT <const>, MOST_OUTPUT <const> = 9, 65536 -- seconds, bytes
-local LONGEST_NAME <const> = 255
 
 local methods = {}
 methods.__index = methods
@@ -25,14 +24,13 @@ function methods.open(directory, given)
   if about and about.mode & BY_OTHERS ~= 0 then reason = directory .. ": every user can write to it; chmod o-w it" end
   if reason then return nil, errors.new("file", "rpc serve: " .. reason) end
   return setmetatable({
-    directory = directory:find "^/" and directory or "./" .. directory,
-    timeout = given.timeout or TIMEOUT, max_output = given["max-output"] or MOST_OUTPUT,
+    directory = directory, timeout = given.timeout or TIMEOUT, max_output = given["max-output"] or MOST_OUTPUT,
   }, methods)
 end
 
 -- The method's file; nil when there is none that may be run. A name is never a path, and a link leads nowhere.
 local function find(self, method)
-  if #method > LONGEST_NAME or method:find "^[.-]" or method:find "[/%c]" or method == "" then return nil end
+  if method:find "^[.-]" or method:find "[/%c]" then return nil end
   local path = self.directory .. "/" .. method
   local about = process.stat(path, true)
   if not about or about.type ~= "file" or about.mode & BY_ANYONE_TO_RUN == 0 then return nil end

@@ -19,11 +19,9 @@ send    sends what waits, until nothing does, or until SECONDS have passed.]],
 
 -- What the service has written, while it has the outbox.
 local function print_state(path, err)
-  local file = path and io.open(path, "rb")
+  local file <close> = path and io.open(path, "rb")
   if not file then return context.fail(err) end
-  local text = file:read "a"
-  file:close()
-  context.write(text)
+  context.write(file:read "a")
 end
 
 local function status(self)

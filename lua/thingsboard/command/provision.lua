@@ -32,7 +32,6 @@ function provision.ask(connection, wanted)
   for name, value in next, connection do given[name] = value end
   for name, value in next, wanted do given[name] = value end
   given.secret_file = nil
-  given.max_response = connection.max_response
   if wanted.secret_file then
     local secret, err = secret_file.read("provision", wanted.secret_file)
     if not secret then return nil, err end

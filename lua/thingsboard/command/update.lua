@@ -26,10 +26,8 @@ that the update goes on after a restart.]],
 }
 
 local function read_state(path)
-  local file = io.open(path, "rb")
-  local text = file and file:read "a"
-  if file then file:close() end
-  local state = text and json.decode(text)
+  local file <close> = io.open(path, "rb")
+  local state = file and json.decode(file:read "a" or "")
   return type(state) == "table" and state or {}
 end
 
@@ -70,7 +68,7 @@ function update.run(self, arguments)
       return state.phase == "updated" and context.codes.done or context.codes.other
     end
     local busy = state.phase == "updating" or state.phase == "downloading"
-    if core.monotonic() >= deadline and not busy then return context.codes.nothing end
+    if deadline and core.monotonic() >= deadline and not busy then return context.codes.nothing end
   end
   local ok, _, failure = updating:join()
   if not ok then error(_, 0) end

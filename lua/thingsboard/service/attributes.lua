@@ -13,7 +13,7 @@ function attributes.new(service)
     service = service,
     values = {}, -- as the server has them
     known = false, -- whether they have come
-    watchers = {}, -- the set of signals that a change raises
+    watchers = setmetatable({}, { __mode = "k" }), -- the set of signals that a change raises, while somebody has them
     started = false,
   }, attributes)
 end
@@ -44,9 +44,7 @@ end
 local function wait_for_values(self)
   local changed = self.service.loop:signal()
   self.watchers[changed] = true
-  local _ <close> = setmetatable({}, { __close = function() self.watchers[changed] = nil end })
-  local deadline = self.started + FIRST_WAIT
-  if not self.known and core.monotonic() < deadline then self.service.loop:wait(changed, deadline) end
+  self.service.loop:wait(changed, self.started + FIRST_WAIT)
 end
 
 --- What a script sees as `device.attributes`.
@@ -74,7 +72,6 @@ function attributes:watch(script, key, call)
   script:spawn(function()
     local changed, seen = self.service.loop:signal(), nil
     self.watchers[changed] = true
-    local _ <close> = setmetatable({}, { __close = function() self.watchers[changed] = nil end })
     while true do
       changed:lower()
       local value = self.values[key]

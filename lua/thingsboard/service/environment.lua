@@ -62,7 +62,7 @@ local function own_chunks(own)
   function own.load(chunk, name, mode, ...)
     local in_place = own
     if select("#", ...) > 0 then in_place = ... end
-    return load(chunk, name or type(chunk) == "string" and chunk or nil, mode, in_place)
+    return load(chunk, name, mode, in_place)
   end
   function own.loadfile(path, mode, ...)
     local in_place = own

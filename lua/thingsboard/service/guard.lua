@@ -20,8 +20,8 @@ function guard.new(loop)
   local self = setmetatable({
     watcher = watcher.of(loop),
     threads = setmetatable({}, { __mode = "k" }), -- the set of the script's
-    began = 0, -- when the loop gave control to the script
-    steps = 0, -- of the loop until then: a script that steps the loop within a coroutine of its own blocks nobody
+    began = nil, -- when the loop gave control to the script
+    steps = nil, -- of the loop until then: a script that steps the loop within a coroutine of its own blocks nobody
     why = nil, -- it is being ended
   }, guard)
   self.hook = function() self:look() end
@@ -30,9 +30,7 @@ end
 
 --- A guard for what runs after the script has been ended: finalizers.
 function guard:afresh()
-  local new = guard.new(self.watcher.loop)
-  new:begin_turn()
-  return new
+  return guard.new(self.watcher.loop)
 end
 
 --- The loop has given control to the script.

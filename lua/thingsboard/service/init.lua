@@ -45,7 +45,8 @@ function service.new(values)
   local mistake = client.mistake("device", self.connection)
   if mistake then error(mistake, 0) end
   self.server = server.of(self.loop, self.connection.url)
-  self.waiting_for_device, self.waiting_for_handler = {}, {} -- sets of signals
+  local weak = { __mode = "k" }
+  self.waiting_for_device, self.waiting_for_handler = setmetatable({}, weak), setmetatable({}, weak) -- sets of signals
   self.rpc, self.attributes = rpc.new(self), attributes.new(self)
   self.scripts = scripts.new(self, values.scripts)
   if values.outbox then self.outbox = outbox.new(self, values.outbox) end
@@ -90,7 +91,6 @@ end
 local function wait_among(self, waiting)
   local ready = self.loop:signal()
   waiting[ready] = true
-  local _ <close> = setmetatable({}, { __close = function() waiting[ready] = nil end })
   self.loop:wait(ready)
 end
 
@@ -208,18 +208,16 @@ local function on_error(self)
   end
 end
 
-local function on_signals(self)
-  return {
-    tb.on_signal("HUP", function()
-      self.log:info "reload"
-      if self.values.clock_file and not self.clock_told and tb.clock() then -- the hook sends this signal
-        self.clock_told = true
-        self.log:info "the clock is known"
-      end
-      self.scripts:reload()
-    end),
-    tb.on_signal("USR1", function() state.write(self, true) end),
-  }
+local function listen_to_signals(self)
+  tb.on_signal("HUP", function()
+    self.log:info "reload"
+    if self.values.clock_file and not self.clock_told and tb.clock() then -- the hook sends this signal
+      self.clock_told = true
+      self.log:info "the clock is known"
+    end
+    self.scripts:reload()
+  end)
+  tb.on_signal("USR1", function() state.write(self, true) end)
 end
 
 -- Lets the scripts finish: runs their handlers of the signal.
@@ -240,7 +238,7 @@ end
 function service:run()
   local values = self.values
   self.loop.on_error = on_error(self)
-  local handles = on_signals(self)
+  listen_to_signals(self)
   self.log:info("version %s starts", tb.version)
   identify(self)
   self.scripts:reload()
@@ -253,7 +251,6 @@ function service:run()
   if values.state then state.write(self) end
   if self.outbox then self.outbox:close() end
   if self.device then self.device:close() end
-  for _, handle in ipairs(handles) do handle:close() end
 end
 
 return service

@@ -9,10 +9,8 @@ local measure = {}
 -- @tparam string path
 -- @treturn ?string nil when it cannot be read
 function measure.read(path)
-  local file = io.open(path, "rb")
-  local text = file and file:read "a"
-  if file then file:close() end
-  return text
+  local file <close> = io.open(path, "rb")
+  return file and file:read "a"
 end
 
 --- A name as a part of a key.

@@ -76,9 +76,10 @@ end
 -- @tparam table wanted options by name
 function scripts:start_collectors(wanted)
   for name, options in next, wanted do
-    local path = type(name) == "string" and package.searchpath("thingsboard.collector." .. name, package.path)
+    name = tostring(name)
+    local path = package.searchpath("thingsboard.collector." .. name, package.path)
     if not path then
-      self.service.log:error("collectors: there is none called '%s'", tostring(name))
+      self.service.log:error("collectors: there is none called '%s'", name)
     elseif options ~= false then
       local new = script.new(self.service, "collector " .. name, path, type(options) == "table" and options or {})
       self.collectors[name] = new

@@ -278,12 +278,17 @@ describe("thingsboard", function()
       assert.same({ FILE, "" }, { code, out })
       local words <const> = "%s holds a secret that every user can read or write: chmod o= it, and use another secret\n"
       assert.equal(words:format("thingsboard: device: " .. token_file), err)
-      local path = command.write(directory .. "/config.lua",
-        ("return { url = %q, token = %q }"):format(e.url, e.token), "644")
-      local config_code, _, config_err = command.run { "--config", path, "send", "a=1" }
-      assert.equal(FILE, config_code)
-      assert.equal(words:format("thingsboard: " .. path .. ":"), config_err)
+      local path = directory .. "/config.lua"
+      for _, secret in ipairs { "provision = { secret = 's' }", ("token = %q"):format(e.token) } do
+        command.write(path, ("return { url = %q, %s }"):format(e.url, secret), "644")
+        local config_code, _, config_err = command.run { "--config", path, "send", "a=1" }
+        assert.equal(FILE, config_code)
+        assert.equal(words:format("thingsboard: " .. path .. ":"), config_err)
+      end
       os.execute("chmod 600 " .. path)
+      done(command.run { "--config", path, "send", "a=1" })
+      command.write(path, ("return { url = %q, token_file = 'token', provision = {} }"):format(e.url), "644")
+      command.write(token_file, e.token)
       done(command.run { "--config", path, "send", "a=1" })
     end)
 
@@ -319,8 +324,36 @@ describe("thingsboard", function()
       done(command.run({ "--config", path, "send", "a=2" }, { environment = { THINGSBOARD_URL = e.url } }))
       done(command.run({ "--config", path, "--url", e.url, "send", "a=3" },
         { environment = { THINGSBOARD_URL = "http://127.0.0.1:1" } }))
+      assert.equal(AGAIN, (command.run({ "--config", path, "send", "a=3" }, -- empty ones are none
+        { environment = { THINGSBOARD_URL = "", THINGSBOARD_TOKEN = "" } })))
       os.execute(("mkdir -p %s/.config/thingsboard; mv %s %s/.config/thingsboard"):format(directory, path, directory))
       assert.equal(AGAIN, (command.run({ "send", "a=4" }, { environment = { HOME = directory } })))
+      local xdg = directory .. "/.config"
+      assert.equal(AGAIN, (command.run({ "send", "a=5" }, { environment = { XDG_CONFIG_HOME = xdg } })))
+      assert.equal(AGAIN, (command.run({ "send", "a=6" },
+        { environment = { XDG_CONFIG_HOME = xdg }, under = "env -u HOME timeout 60" })))
+      assert.equal(USAGE, (command.run({ "send", "a=7" }, { under = "env -u HOME timeout 60" })))
+    end)
+
+    it("derives a token from a hardware id and the secret of the fleet, or says why it cannot", function()
+      local secret = command.write(directory .. "/secret", "sixteen bytes...")
+      local id = command.write(directory .. "/id", "00:11:22\nmore\n")
+      local path = command.write(directory .. "/config.lua",
+        ("return { url = %q, derive = { id_file = 'id', secret_file = 'secret' } }"):format(e.url))
+      e:create_device { token = tb.derive_token("00:11:22", "sixteen bytes...") }
+      done(command.run { "--config", path, "send", "derived=1" })
+      local function fails(said)
+        local code, _, err = command.run { "--config", path, "send", "a=1" }
+        assert.same({ FILE, "thingsboard: " .. directory .. said .. "\n" }, { code, err })
+      end
+      command.write(secret, "short")
+      fails "/secret: the secret must have at least 16 bytes"
+      command.write(id, "\n")
+      fails "/id: it holds no hardware id"
+      os.remove(id)
+      fails(("/id: %s/id: No such file or directory"):format(directory))
+      command.write(path, "return { url = 'http://h', derive = { id_file = 'id' } }")
+      fails "/config.lua: derive: option 'secret_file' is missing"
     end)
 
     it("has no function in reach, and comes to an end", function()
@@ -330,6 +363,7 @@ describe("thingsboard", function()
         ["while true do end"] = "config.lua: it takes too long\n",
         ["local a = 'a' while true do a = a .. a end"] = "config.lua: it takes too much memory\n",
         ["return 1"] = "config.lua: it returns no table: begin it with 'return {'\n",
+        [""] = "config.lua: it returns no table: begin it with 'return {'\n",
         ["return { colour = 1 }"] = "unknown option 'colour'",
         ["return {"] = "config.lua:1:", ["return { url = 1 }"] = "option 'url' must be",
         ["return { derive = { 1 } }"] = "config.lua: derive: a table expected, got number",
@@ -404,9 +438,11 @@ describe("thingsboard", function()
         { last("open").type, last("name").type, last("n").type, last("list").type, last("eq").value })
     end)
 
-    it("takes a time", function()
+    it("takes a time, and what is behind -- for values", function()
       done(run("send", "--ts", "1700000000123", "then=1"))
       assert.equal(1700000000123, last("then").ts)
+      done(run("send", "first=1", "--", "--ts=2", "-l=3"))
+      assert.same({ "1", "2", "3" }, { last("first").value, last("--ts").value, last("-l").value })
     end)
 
     it("exits by what the server says", function()
@@ -429,15 +465,22 @@ describe("thingsboard", function()
       assert.equal("thingsboard: line 7 is no JSON object with values, and is left out\n", err)
       assert.equal("2500", last("line").value)
       assert.equal(1700000000999, last("dated").ts)
-      assert.is_true(#e:requests() <= 10)
+      assert.is_true(#e:requests() >= 3 and #e:requests() <= 10)
+      e:clear()
+      for n = 1, 30 do lines[n] = ('{"wide":"%d%s"}'):format(n, ("x"):rep(20000)) end
+      done(run_with(table.concat(lines, "\n", 1, 30), "send", "-l"))
+      assert.matches("^30x", last("wide").value)
+      assert.is_true(#e:requests() >= 3 and #e:requests() <= 15)
     end)
 
     it("-l leaves out the lines that cannot be sent, with the reason, and sends the others", function()
       local code, out, err = run_with('{"odd":1}\n{"ts":1700000000,"values":{"odd":2}}\n'
         .. '{"ts":"now","values":{"odd":3}}\n{"ts":1700000000000,"odd":4}\n'
-        .. '{"odd":"1234567890123456789.5"}\n{"odd":6}\n', "send", "-l")
+        .. '{"odd":"1234567890123456789.5"}\n{"odd":6}\n{}\n[{"odd":7}]\n', "send", "-l")
       assert.same({ OTHER, "" }, { code, out })
-      assert.equal(4, select(2, err:gsub("\n", "\n")))
+      assert.equal(6, select(2, err:gsub("\n", "\n")))
+      assert.truthy(err:find("thingsboard: line 7 is no JSON object with values, and is left out\n", 1, true), err)
+      assert.truthy(err:find("thingsboard: line 8 is no JSON object with values, and is left out\n", 1, true), err)
       assert.truthy(err:find("thingsboard: line 2 is left out: ts = 1700000000 can only be seconds", 1, true), err)
       assert.truthy(err:find("thingsboard: line 3 is left out: ts must be an integer", 1, true), err)
       assert.truthy(err:find("thingsboard: line 4 is left out: ts stands beside values", 1, true), err)
@@ -551,6 +594,8 @@ describe("thingsboard", function()
     it("exits 5 when nothing came in time", function()
       e:on_client_rpc(nil)
       assert.equal(NOTHING, (run("rpc", "call", "-W", "1", "m")))
+      local path = command.write(directory .. "/config.lua", "return { timeout = 1 }")
+      assert.equal(AGAIN, (run("--config", path, "rpc", "call", "m"))) -- it was not told how long to wait
       e:fault { path = "/rpc", how = "status", status = 503, count = 1 }
       assert.equal(AGAIN, (run("rpc", "call", "m")))
     end)
@@ -590,12 +635,15 @@ describe("thingsboard", function()
       method("text", "echo 'plain words'")
       method("silent", ":")
       method("fails", "echo 'no such pin'; exit 3")
+      method("says_nothing", "exit 4")
       method("dies", "kill -9 $$")
       serve()
       assert.same({ pin = 4 }, ask("echo", '{"pin":4}'))
       assert.equal("plain words", ask "text")
       assert.equal(cjson.null, ask "silent")
+      assert.equal(cjson.null, ask("echo", "null"))
       assert.same({ error = "no such pin" }, ask "fails")
+      assert.same({ error = "it ended with code 4" }, ask "says_nothing")
       assert.same({ error = "it was ended by signal 9" }, ask "dies")
       command.write(folder .. "/no", "#!/none\n", "755")
       assert.same({ error = "it cannot be run" }, ask "no")
@@ -683,7 +731,9 @@ describe("thingsboard", function()
     local token = e:create_device {}
     command.write(token_file, token)
     local secret = command.write(directory .. "/secret", "s3cret\n")
-    done(run("claim", "--secret-file", secret, "--duration", "60"))
+    done(run("claim", "--secret-file", secret, "--duration", "60.0001"))
+    local claims = e:requests()
+    assert.same({ secretKey = "s3cret", durationMs = 60001 }, cjson.decode(claims[#claims].body))
     assert.equal("SUCCESS", e:claim_by_user(token, "s3cret"))
     os.execute("chmod 644 " .. secret)
     assert.equal(FILE, (run("claim", "--secret-file", secret)))
@@ -739,7 +789,7 @@ describe("thingsboard", function()
       command.write(token_file, token)
       assert.equal(NOTHING, (run(kind)))
       e:set { ota_delay = 0 }
-      e:assign(token, kind, { title = "t", version = "1", size = 150000 })
+      e:assign(token, kind, { title = "t", version = "1", size = 600000 })
       local path, out = directory .. "/package", nil
       until_true(function()
         local code
@@ -747,8 +797,14 @@ describe("thingsboard", function()
         return code == DONE
       end)
       local about = cjson.decode(out)
-      assert.same({ "t", "1", 150000, path }, { about.title, about.version, about.size, about.path })
-      assert.equal(150000, #io.open(path, "rb"):read "a")
+      assert.same({ "t", "1", 600000, path }, { about.title, about.version, about.size, about.path })
+      assert.equal(600000, #io.open(path, "rb"):read "a")
+      local chunks = 0 -- of 256 KiB
+      for _, request in ipairs(e:requests()) do
+        if request.target:find("/" .. kind, 1, true) then chunks = chunks + 1 end
+      end
+      assert.equal(3, chunks)
+      e:clear()
       assert.equal(FILE, (run(kind, "--output", directory .. "/none/package")))
     end
   end)
@@ -837,6 +893,9 @@ describe("thingsboard", function()
       assert.same({ title = "gateway", version = "2", state = "UPDATED" }, cjson.decode(out))
       assert.equal("QUEUED INITIATED DOWNLOADING DOWNLOADED VERIFIED UPDATING UPDATED", states())
       assert.equal(5000, #io.open(directory .. "/applied"):read "a")
+      assert.same({ NOTHING, "", "" }, { update("-W", "0.5") }) -- the end of the last one is no end of another
+      command.write(token_file, "UNKNOWN")
+      assert.equal(REFUSED, (update("-W", "20")))
     end)
 
     it("tells why one fails", function()
@@ -879,13 +938,15 @@ describe("thingsboard", function()
           "n=" .. n })
       end
       done(run_with('{"line":1}\n{"ts":1700000000000,"values":{"line":2}}\n', "put", "-l", "--outbox", path))
+      done(run("put", "--ts", "1700000000123", "--outbox", path, "then=1"))
       local before = tb.now()
       local status = cjson.decode(done(run("outbox", "status", "--outbox", path)))
-      assert.equal(5, status.records)
+      assert.equal(6, status.records)
       assert.same({}, e:telemetry(token))
       assert.equal("", done(run("outbox", "send", "--outbox", path)))
       local series = e:series(token)
       assert.same({ 3, 2 }, { #series.n, #series.line })
+      assert.equal(1700000000123, series["then"][1].ts)
       assert.is_true(series.n[1].ts >= from and series.n[3].ts <= before)
       assert.equal(0, cjson.decode(done(run("outbox", "status", "--outbox", path))).records)
     end)

@@ -21,9 +21,9 @@ local SPECS = {
     .. "outbox rpc_requests process outbox_disk",
   ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",
   ["lua/thingsboard/api"] = "options rpc_requests attribute_updates provision derive_token claim",
-  ["lua/thingsboard/command"] = "command types", ["lua/thingsboard/collector"] = "collector",
+  ["lua/thingsboard/command"] = "command types emulator_command", ["lua/thingsboard/collector"] = "collector",
   ["lua/thingsboard/service"] = "service_parts service service_scripts service_reload service_outage "
-    .. "service_blocking collector command",
+    .. "service_blocking collector command types",
   ["lua/thingsboard/http"] = "long_poll backoff answer error rpc_requests attribute_updates lies options provision"
     .. " rpc_requests_window",
   ["lua/thingsboard/json"] = "decode options telemetry numbers body", ["lua/thingsboard/loop"] = "loop process fleet",

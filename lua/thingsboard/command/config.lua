@@ -24,6 +24,12 @@ local function refuse(path, reason)
   return nil, errors.new("file", ("%s: %s"):format(path, reason))
 end
 
+-- What is wrong with options, as an error; nil if nothing.
+local function mistake_in(what, given, known)
+  local well, message = pcall(check.options, what, given, known)
+  if not well then return errors.new("file", (message:gsub("^.-:%d+: ", "", 1))) end
+end
+
 -- Runs the chunk without globals and string methods, and with limits of instructions and memory.
 local function evaluate(chunk)
   local strings = getmetatable ""
@@ -92,11 +98,11 @@ function config.read(path)
   local ok, values = evaluate(chunk)
   if not ok then return refuse(path, errors.text_of(values)) end
   if type(values) ~= "table" then return refuse(path, "it returns no table: begin it with 'return {'") end
-  local well, message = pcall(check.options, path, values, types)
-  if not well then return nil, errors.new("file", (message:gsub("^.-:%d+: ", "", 1))) end
+  local mistake = mistake_in(path, values, types)
+  if mistake then return nil, mistake end
   local exposed = has_secret(values) and secret_file.exposed(about.mode)
   if exposed then return refuse(path, exposed) end
-  well, message = pcall(resolve, values, path:match "^(.*)/[^/]*$" or ".")
+  local well, message = pcall(resolve, values, path:match "^(.*)/[^/]*$" or ".")
   if not well then return refuse(path, message) end
   return values
 end
@@ -121,8 +127,8 @@ local token_of_environment = from_environment(process.take_variable "THINGSBOARD
 
 -- A token from a hardware id, which a file of the system holds, and a secret of the fleet.
 local function derive(path, wanted)
-  local well, message = pcall(check.options, path .. ": derive", wanted, { id_file = "text!", secret_file = "text!" })
-  if not well then return nil, errors.new("file", message) end
+  local mistake = mistake_in(path .. ": derive", wanted, { id_file = "text!", secret_file = "text!" })
+  if mistake then return nil, mistake end
   local file <close>, reason = io.open(wanted.id_file, "rb")
   local id = file and file:read "l"
   if not id or id == "" then return refuse(wanted.id_file, reason or "it holds no hardware id") end

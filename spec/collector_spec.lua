@@ -1,5 +1,6 @@
 -- The collectors, in a service as a process, over a /proc and a /sys of the spec's.
 local command = require "spec.support.command"
+local core = require "thingsboard.core"
 local emulator = require "spec.support.emulator"
 local scratch = require "spec.support.scratch"
 local until_true = require "spec.support.until_true"
@@ -56,6 +57,17 @@ describe("collectors", function()
     return assert(loadfile(path))
   end
 
+  -- What a collector puts at last, of so many times.
+  local function measured(name, options, times)
+    local values
+    options.root = root
+    local module, device = setmetatable({ sleep = coroutine.yield }, { __index = tb }), {}
+    function device.put(_, taken) values = taken end
+    local run = coroutine.wrap(load_collector(name))
+    for _ = 1, times or 1 do run(module, device, options) end
+    return values
+  end
+
   it("refuse an option of another type, and name it", function()
     local kinds = {
       every = "a number above 0", root = "a non%-empty string", file = "a non%-empty string", interfaces = "a table",
@@ -108,6 +120,7 @@ describe("collectors", function()
     assert.is_true(all > 0 and last "storage_root_free" <= all)
     assert.equal(all, last "storage_overlay_total")
     assert.is_nil(e:series(token).storage_none_total)
+    assert.equal(all, measured("storage", {}).storage_root_total)
   end)
 
   it("tell rates of interfaces, and none when they count anew", function()
@@ -134,6 +147,17 @@ br-lan: %d 1 0 0 0 0 0 0 %d 1 0 0 0 0 0 0
     for _, entry in ipairs(e:series(token).network_br_lan_received) do assert.is_true(tonumber(entry.value) >= 0) end
     assert.equal(0, last "network_br_lan_sent")
     assert.is_nil(e:series(token).network_lo_received)
+    local monotonic, now = core.monotonic, 100
+    finally(function() core.monotonic = monotonic end)
+    function core.monotonic()
+      now = now + 2
+      dev(now * 500, now * 5000)
+      return now
+    end
+    local given = { interfaces = { "eth0", "br-lan" } }
+    assert.same({ network_br_lan_received = 500, network_br_lan_sent = 5000 }, measured("network", given, 2))
+    assert.same({}, measured("network", given))
+    assert.same({ network_lo_received = 500, network_lo_sent = 0 }, measured("network", { interfaces = { "lo" } }, 2))
   end)
 
   it("tell the stations of Wi-Fi, by iw or by ubus", function()
@@ -149,6 +173,12 @@ br-lan: %d 1 0 0 0 0 0 0 %d 1 0 0 0 0 0 0
     os.remove(root .. "/iw")
     until_true(function() return last "wifi_wlan0_stations" == 3 end)
     assert.is_nil(e:series(token).wifi_eth0_stations)
+    local given = { interfaces = { "wlan1", "wlan0" }, iw = root .. "/iw", ubus = root .. "/ubus" }
+    assert.same({ wifi_wlan0_stations = 3 }, measured("wifi", given))
+    for _, answer in ipairs { "nonsense", "5", "{}", '{"clients":5}' } do
+      write("/ubus", "#!/bin/sh\necho '" .. answer .. "'\n", "755")
+      assert.same({}, measured("wifi", given))
+    end
   end)
 
   it("tell temperatures", function()
@@ -156,19 +186,37 @@ br-lan: %d 1 0 0 0 0 0 0 %d 1 0 0 0 0 0 0
     write("/sys/class/thermal/thermal_zone0/temp", "48312\n")
     write("/sys/class/thermal/thermal_zone1/type", "cpu-thermal\n")
     write("/sys/class/thermal/thermal_zone1/temp", "50000\n")
+    write("/sys/class/thermal/thermal_zone2/type", "cpu-thermal\n")
+    write("/sys/class/thermal/thermal_zone2/temp", "51000\n")
+    write("/sys/class/thermal/thermal_zone3/temp", "52000\n")
     write("/sys/class/thermal/cooling_device0/type", "fan\n")
+    write("/sys/class/thermal/cooling_device0/temp", "53000\n")
     write("/sys/class/hwmon/hwmon0/name", "tmp102\n")
     write("/sys/class/hwmon/hwmon0/temp1_input", "-2500\n")
+    write("/sys/class/hwmon/hwmon0/fan1_input", "1200\n")
+    write("/sys/class/hwmon/hwmon1/temp2_input", "1000\n")
+    write("/sys/class/hwmon/hwmon1/temp3_input", "no number\n")
     start "temperature = { root = root, every = every }"
     assert.same({ 48.312, 50, -2.5 },
       { last "temperature_cpu_thermal", last "temperature_cpu_thermal_2", last "temperature_tmp102" })
+    assert.same({
+      temperature_cpu_thermal = 48.312, temperature_cpu_thermal_2 = 50, temperature_cpu_thermal_3 = 51,
+      temperature_thermal_zone3 = 52, temperature_tmp102 = -2.5, temperature_hwmon1 = 1,
+    }, measured("temperature", {}))
   end)
 
   it("tell how many leases stand", function()
+    write("/var/lib/misc/dnsmasq.leases", "0 88:99 192.168.1.4 fixed *\n")
+    assert.same({ dhcp_leases = 1 }, measured("dhcp", {})) -- Debian's
     write("/tmp/dhcp.leases", ("%d 00:11:22:33:44:55 192.168.1.2 phone *\n1000 66:77 192.168.1.3 old *\n"
       .. "0 88:99 192.168.1.4 fixed *\n"):format(os.time() + 3600))
-    start "dhcp = { root = root, every = every }"
+    start "dhcp = { root = root, every = every }, load = true, memory = false"
     assert.equal(2, last "dhcp_leases")
+    assert.is_true(last "load_1" >= 0)
+    assert.is_nil(e:series(token).memory_total)
+    write("/leases", "1000 66:77 192.168.1.3 old *\n")
+    assert.same({ dhcp_leases = 0 }, measured("dhcp", { file = "/leases" }))
+    assert.same({}, measured("dhcp", { file = "/none" }))
   end)
 
   it("do without what there is not, and name what they do not know", function()

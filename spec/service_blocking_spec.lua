@@ -41,7 +41,8 @@ describe("thingsboard service", function()
   end)
 
   it("runs finalizers of scripts that have ended, and ends those that loop", function()
-    s:write("a.lua", "kept = setmetatable({}, { __gc = function() print 'finalized' end }) error 'once'")
+    s:write("a.lua", "warn '@on'\n"
+      .. "kept = setmetatable({}, { __gc = function() print 'finalized' error 'too late' end }) error 'once'")
     s:write("b.lua", "kept = setmetatable({}, { __gc = function() print 'loops' while true do end end }) print 'b'")
     s:start_in_haste(20)
     s:wait_for_log "b.lua: b"
@@ -49,6 +50,7 @@ describe("thingsboard service", function()
     s:stop()
     assert.truthy(s:log():find("a.lua: finalized", 1, true), s:log())
     assert.truthy(s:log():find("b.lua: loops", 1, true), s:log())
+    assert.truthy(s:log():find("a.lua:2: too late", 1, true), s:log())
   end)
 
   it("ends handlers that loop, and answers", function()
@@ -72,6 +74,13 @@ describe("thingsboard service", function()
     s:write("bad.lua", "local tb = ... print 'loops' while true do pcall(function() while true do end end) end")
     s:start_in_haste(10)
     s:wait_for_log "loops"
+    s:stop()
+  end)
+
+  it("ends by SIGTERM though a script's handler of it does not end, after five seconds", function()
+    s:write("a.lua", "local tb = ... tb.on_signal('TERM', function() while true do tb.sleep(1) end end) print 'ready'")
+    s:start_in_haste(20)
+    s:wait_for_log "ready"
     s:stop()
   end)
 

@@ -29,6 +29,23 @@ describe("thingsboard service", function()
       s:stop()
     end)
 
+    it("a token, though it has no outbox: what scripts send waits for it", function()
+      local right = s:token()
+      os.remove(s.token_file)
+      s:write("a.lua", [[
+        local tb, device = ...
+        tb.spawn(function() print("sent", device:send_attributes { b = 2 }) end)
+        tb.spawn(function() print("asked", device:request_attributes { client = { "none" } } ~= nil) end)
+        print("put", device:put { a = 1 })
+      ]])
+      s:start { outbox = cjson.null }
+      s:wait_for_log "identity: "
+      command.write(s.token_file, right)
+      for _, what in ipairs { "sent", "asked", "put" } do s:wait_for_log(what .. "\ttrue\n") end
+      assert.same({ "1" }, s:values "a")
+      s:stop()
+    end)
+
     it("a token that the server knows, which comes later", function()
       local right = s:token()
       command.write(s.token_file, "WRONG_TOKEN")
@@ -140,10 +157,12 @@ describe("thingsboard service", function()
         tb.sleep(61)
         device:put { n = 13 }
       ]])
-      s:start_in_haste(100, { outbox = { path = s.directory .. "/outbox", max_records = 5 } })
+      local state = s.directory .. "/state"
+      s:start_in_haste(100, { state = state, outbox = { path = s.directory .. "/outbox", max_records = 5 } })
       s:wait_for_log "info: outbox: it has room again; 7 records were dropped since its file was made\n"
       assert.equal(1, s:count_in_log "outbox: it is full", s:log())
       assert.matches("there is none yet\n.*has room again", s:log())
+      s:wait(function() return cjson.decode(io.open(state):read "a").uptime >= 60 end) -- written each minute
       s:stop()
     end)
 
@@ -207,6 +226,9 @@ describe("thingsboard service", function()
       s:start()
       s:wait_for_log "records wait in memory\n"
       assert.matches("warning: outbox: [^\n]*/outbox: [^\n]+; records wait in memory\n", s:log())
+      s:signal "USR1"
+      s:wait_for_log "state: {"
+      assert.truthy(cjson.decode(s:log():match "state: (%b{})").outbox.trouble)
       tb.sleep(1)
       held:close()
       s:wait_for_log "outbox: the disk works again"

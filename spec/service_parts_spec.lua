@@ -14,6 +14,7 @@ local log = require "thingsboard.service.log"
 local loop = require "thingsboard.loop"
 local patience = require "thingsboard.service.patience"
 local scratch = require "spec.support.scratch"
+local state = require "thingsboard.service.state"
 local tb = require "thingsboard"
 local updates = require "thingsboard.service.updates"
 
@@ -344,5 +345,24 @@ describe("shared attributes for scripts", function()
     other:join()
     assert.same({ { { a = 1, b = 2 }, {} }, { {}, { "b" } }, { { b = 4 }, {} } }, seen)
     assert.same({ { {}, {} } }, without)
+  end)
+end)
+
+describe("the service's state", function()
+  it("is sent every five minutes, unless the configuration says otherwise", function()
+    local sent
+    local scripts = { each = function() return next, {} end }
+    local service = { began = core.monotonic(), log = {}, loop = {}, scripts = scripts }
+    function service.loop.sleep(_, seconds) coroutine.yield(seconds) end
+    function service.put(_, values) sent = values end
+    for every, seconds in pairs { [7] = 7, [false] = 300 } do
+      service.values = { report = { every = every or nil } }
+      function service.loop.spawn_background(_, body)
+        local run = coroutine.wrap(body)
+        assert.same({ seconds, seconds }, { run(), run() })
+      end
+      state.start(service)
+    end
+    assert.same({ uptime = 0, script_restarts = 0 }, sent)
   end)
 end)

@@ -61,6 +61,21 @@ describe("thingsboard service", function()
       assert.same({ error = "no such method: mine" }, s:ask "mine")
     end)
 
+    it("closes the devices that a script has made, with their outboxes", function()
+      for run = 1, 2 do
+        s:write("a.lua", ([[
+          local tb = ...
+          local own = tb.device { url = %q, token = "OWN" }
+          print(%d, own:outbox { path = %q })
+          tb.sleep(1000)
+        ]]):format(s.e.url, run, s.directory .. "/own"))
+        if run == 1 then s:start() else s:signal "HUP" end
+        s:wait_for_log(("a.lua: %d\t"):format(run))
+      end
+      assert.falsy(s:log():find("a.lua: %d\tnil"), s:log())
+      s:stop()
+    end)
+
     it("looks for the file that says that the clock is known", function()
       s:write("clock.lua", 'local tb, device = ... while true do device:put { known = tb.clock() } tb.sleep(0.2) end')
       s:start({ clock_file = s.directory .. "/clock" })
@@ -69,6 +84,21 @@ describe("thingsboard service", function()
       command.write(s.directory .. "/clock", "")
       s:signal("HUP")
       s:wait_for_log "the clock is known"
+      s:signal("HUP")
+      s:wait(function() return s:count_in_log "reload" == 2 end)
+      s:stop()
+      assert.equal(1, s:count_in_log "the clock is known")
+    end)
+
+    it("tells once that the time is not known, when that lasts, and that it is", function()
+      s:write("a.lua", "local tb, device = ... while true do device:put { a = 1 } tb.sleep(1) end")
+      s:start_in_haste(20, { url = "http://127.0.0.1:1", clock_file = s.directory .. "/clock" })
+      s:wait_for_log "warning: the time is not known; records wait for it\n"
+      command.write(s.directory .. "/clock", "")
+      s:signal("HUP")
+      s:wait_for_log "info: the time is known\n"
+      s:stop()
+      assert.equal(1, s:count_in_log "time is not known")
     end)
 
     it("in the midst of a call answers the caller", function()

@@ -10,10 +10,12 @@ describe("thingsboard service", function()
   it("opens no pipe, which would hold up all scripts", function()
     os.execute("mkfifo " .. s.scripts .. "/a.lua")
     s:write("b.lua", "local tb, device = ... device:put { b = 1 }")
+    os.execute("ln -s none " .. s.scripts .. "/c.lua")
     s:start()
     s:wait(function() return s:values("b")[1] end)
     s:wait_for_log "a.lua failed, and is started again: "
     assert.truthy(s:log():find("a.lua: not a regular file", 1, true))
+    s:wait_for_log("c.lua failed, and is started again: " .. s.scripts .. "/c.lua: No such file or directory")
     s:stop()
   end)
 
@@ -238,8 +240,15 @@ describe("thingsboard service", function()
         .. "device:put { bad = 1 }\ntb.spawn(function() tb.sleep(0.05) deep() end)\ntb.sleep(60)")
       s:write("syntax.lua", "this is no Lua")
       s:write("good.lua", "local tb, device = ... for n = 1, 1e9 do device:put { good = n } tb.sleep(0.05) end")
+      s:write("counts.lua", ([[
+        local file <close> = io.open(%q, "a+")
+        file:write "x"
+        file:seek "set"
+        error("failure " .. #file:read "a")
+      ]]):format(s.directory .. "/count"))
       s:start()
       s:wait(function() return #s:values "bad" >= 3 end, 30)
+      s:wait_for_log "counts.lua:4: failure 2"
       local text = s:log()
       assert.truthy(text:find "bad.lua failed, and is started again: [^\n]*bad.lua:2: this is wrong\n +stack")
       assert.truthy(text:find("in upvalue 'deep'", 1, true) or text:find("in function 'deep'", 1, true), text)
@@ -263,6 +272,8 @@ describe("thingsboard service", function()
         local tb, device = ...
         local last <close> = setmetatable({}, { __close = function()
           print("claims", pcall(device.on_rpc, device, "late", print))
+          print("watches", pcall(device.on_attribute, device, "key", print))
+          print("updates", pcall(device.on_update, device, print))
           print("starts", pcall(tb.spawn, print))
         end })
         device:on_rpc("blink", function() return "a" end)
@@ -277,8 +288,9 @@ describe("thingsboard service", function()
       s:wait_for_log "b.lua failed"
       s:write("a.lua", "local tb, device = ... error 'fails'")
       s:signal "HUP"
-      s:wait_for_log "claims\tfalse\tthe script has been stopped\n"
-      s:wait_for_log "starts\tfalse\tthe script has been stopped\n"
+      for _, what in ipairs { "claims", "watches", "updates", "starts" } do
+        s:wait_for_log(what .. "\tfalse\tthe script has been stopped\n")
+      end
       s:wait_for_polls()
       s:wait(function() return s:ask "blink" == "b" and s:ask "late" == "b" end)
       s:stop()
@@ -325,10 +337,19 @@ describe("thingsboard service", function()
         local held = 0
         device:on_rpc("never", function() held = held + 1 device:put { held = held } tb.sleep(1e6) end)
       ]])
-      s:write("b.lua", "local tb, device = ... device:on_rpc('well', function() return 1 end)")
+      s:write("b.lua", [[
+        local tb, device = ...
+        local naps = 0
+        device:on_rpc("nap", function() tb.sleep(0.1) naps = naps + 1 device:put { naps = naps } end)
+        device:on_rpc("well", function() return 1 end)
+      ]])
       s:start()
       s:wait_for_polls()
-      for _ = 1, 64 + 1000 do s.e:rpc(s:token(), { method = "never", params = "{}", oneway = true }) end
+      for _ = 1, 64 + 6 do s.e:rpc(s:token(), { method = "nap", params = "{}", oneway = true }) end
+      s:wait_for_values("naps", 64 + 6)
+      for _ = 1, 64 + 1000 do
+        s.e:rpc(s:token(), { method = "never", params = "{}", oneway = true, timeout = 120000 })
+      end
       s:wait_for_values("held", 64)
       assert.same({ error = "too many requests wait for this script" }, s:ask "never")
       assert.equal(1, s:ask "well")

@@ -8,7 +8,7 @@ describe("thingsboard service", function()
   local s = service.specs()
 
   it("tells its state on request: into the log, a file, and to the server", function()
-    local state = s.directory .. "/state"
+    local state, from = s.directory .. "/state", tb.now()
     s:write("a.lua", "local tb, device = ... device:put { a = 1 } tb.sleep(0.2) error 'once'")
     s:start { state = state, report = { every = 0.3 } }
     s:wait(function() return #s:values "uptime" > 1 and #s:values "last_error" > 0 end)
@@ -24,12 +24,17 @@ describe("thingsboard service", function()
     assert.equal(0, code) -- though the service has the outbox
     assert.is_true(cjson.decode(out).uptime ~= nil)
     s:stop()
+    told = cjson.decode(io.open(state):read "a")
+    assert.equal("stopped", told.scripts["a.lua"].state)
+    assert.is_true(told.uptime <= (tb.now() - from) // 1000 + 1)
     s:start { report = { every = 0.3, as = "attributes" } }
     s:wait(function() return s.e:attributes(s:token(), "client").uptime end)
     s:stop()
     os.remove(s.log_path)
-    s:start { outbox = cjson.null }
+    local reports = #s:values "uptime"
+    s:start { outbox = cjson.null, report = { every = 0.3 } }
     s:wait_for_log "a.lua failed"
+    s:wait_for_values("uptime", reports + 1)
     s:signal "USR1"
     s:wait_for_log "state: {"
     assert.is_nil(cjson.decode(s:log():match "state: (%b{})").outbox)
@@ -81,19 +86,31 @@ describe("thingsboard service", function()
       return table.concat(list, " ")
     end
 
-    it("by a function of a script", function()
+    it("by a function of a script, which may also refuse one, or fail", function()
       s:write("a.lua", [[
         local tb, device = ...
+        local outcomes = {
+          function() error "no room" end, function() return nil, "not on Sundays" end, function() return true, 5 end,
+        }
         device:on_update(function(package)
           print("applies", package.title, package.version, io.open(package.path):seek "end")
-          return true
+          return outcomes[tonumber(package.version)]()
         end)
       ]])
-      local current = { title = "gateway", version = "1" }
-      s:start { updates = { kind = "firmware", directory = s.directory, current = current } }
-      s.e:assign(s:token(), "firmware", { title = "gateway", version = "2", size = 3000 })
+      s:write("b.lua", "error 'this one alone'")
+      s:start { updates = { kind = "firmware", directory = s.directory, current = { title = "x", version = "0" } } }
+      s:wait_for_log "b.lua failed"
+      for version, said in ipairs { "a.lua:3: no room", "not on Sundays" } do
+        s.e:assign(s:token(), "firmware", { title = "gateway", version = tostring(version), size = 3000 })
+        s:wait(function()
+          local errors = s:values "fw_error"
+          return errors[version] and errors[version]:sub(-#said) == said
+        end)
+      end
+      assert.matches("error: a.lua: on_update: [^\n]*a.lua:3: no room\n", s:log())
+      s.e:assign(s:token(), "firmware", { title = "gateway", version = "3", size = 3000 })
       s:wait(function() return states():find "UPDATED" end)
-      assert.truthy(s:log():find("applies\tgateway\t2\t3000", 1, true))
+      assert.truthy(s:log():find("applies\tgateway\t3\t3000", 1, true))
     end)
 
     it("with the attribute poll that serves the scripts", function()

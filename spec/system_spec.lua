@@ -195,6 +195,7 @@ describe("when the system refuses", function()
         local exchange <close> = client:start("GET", "/attributes", nil, 10000)
         while not exchange:done() do reactor:step(1) end
         local _, code, words = exchange:result()
+        assert(code ~= "HEADERS_TOO_LARGE") -- libcurl's word for them may be the one for no memory
         if code == "CURLE_" .. number then
           assert(words == "libcurl failed")
         else

@@ -601,7 +601,7 @@ describe("updates", function()
 
     -- Something that the emulator serves without a token in the path.
     local function serve(path)
-      e:fault { path = path, how = "status", status = 200, body = ("x"):rep(5000) }
+      e:fault { path = path, how = "status", status = 200, body = ("x"):rep(70000) } -- more than a piece may have
     end
 
     it("fail without TLS, or without a checksum", function()
@@ -866,8 +866,8 @@ describe("updates", function()
       serve "/file.bin"
       run { allow_http = true }
       local sum = core.checksum "SHA256"
-      sum:update(("x"):rep(5000))
-      assign_url(e.url .. "/file.bin", { checksum = sum:hex(), checksum_algorithm = "SHA256", size = 5000 })
+      sum:update(("x"):rep(70000))
+      assign_url(e.url .. "/file.bin", { checksum = sum:hex(), checksum_algorithm = "SHA256", size = 70000 })
       await(ended)
       assert.equal(DONE, states())
       assign_url(e.url .. "/file.bin", { version = "3", checksum = ("0"):rep(64), checksum_algorithm = "SHA256" })

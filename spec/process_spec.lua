@@ -52,6 +52,8 @@ describe("a child process", function()
   it("is ended when it writes too much", function()
     local result = run { "yes", max_output = 1000 }
     assert.same({ true, 1000, 9 }, { result.too_long, #result.output, result.signal })
+    result = run { "printf", "as much", max_output = 7 }
+    assert.same({ false, "as much", 0 }, { result.too_long, result.output, result.code })
   end)
 
   it("has ended, though another keeps its output open", function()

@@ -102,6 +102,7 @@ describe("updates", function()
       apply = function(package)
         content = io.open(package.path, "rb"):read "a"
         size = package.size
+        assert.equal("DOWNLOADING DOWNLOADED VERIFIED UPDATING", states())
         return true
       end,
       progress = function(received, total)
@@ -387,6 +388,8 @@ describe("updates", function()
   end
 
   it("go on after an interruption from the last chunk, or from the first, where that is lost", function()
+    local free_space = core.free_space
+    finally(function() core.free_space = free_space end) -- luacheck: ignore 122
     for version, case in ipairs { { "2 3" }, { "0 1 2 3", "" } } do
       e:clear()
       e:fault { path = "chunk=2", how = "stall", count = 1 }
@@ -396,12 +399,39 @@ describe("updates", function()
       task:cancel()
       if case[2] then io.open(directory .. "/firmware.package", "w"):write(case[2]):close() end
       e:clear()
-      run { current = { title = "fw", version = "0" } }
+      core.free_space = function() return 1500 end -- luacheck: ignore 122
+      run { current = { title = "fw", version = "0" } } -- which needs room for the rest alone
       await(function() return select(2, states():gsub("UPDATED", "")) == version end)
       assert.equal(case[1], chunks())
+      core.free_space = free_space -- luacheck: ignore 122
       dev:close()
       dev = tb.device { url = e.url, token = e.token }
     end
+  end)
+
+  it("begin anew, once, where what came before an interruption was wrong", function()
+    e:fault { path = "chunk=0", how = "status", status = 200, body = ("x"):rep(1000), count = 1,
+      headers = { ["Content-Disposition"] = "attachment" } }
+    e:fault { path = "chunk=1", how = "status", status = 500, body = "", count = 1 }
+    run()
+    assign()
+    await(ended)
+    assert.equal(DONE, states())
+    assert.equal("0 1 1 2 3 0 1 2 3", chunks())
+    e:clear()
+    e:fault { path = "chunk=1", how = "status", status = 500, body = "", count = 1 }
+    assign { version = "3", checksum = ("0"):rep(64) }
+    await(function() return states() == DONE .. " DOWNLOADING FAILED" end)
+    assert.equal("0 1 1 2 3 0 1 2 3", chunks())
+  end)
+
+  it("take a package that is assigned by two messages", function()
+    run()
+    e:set_shared(e.token, '{"fw_title":"fw","fw_version":"2"}')
+    tb.sleep(0.5)
+    assign()
+    await(ended)
+    assert.equal(DONE, states())
   end)
 
   it("ask a few times for what the server says it does not have, and as often behind each that came", function()
@@ -411,6 +441,7 @@ describe("updates", function()
     e:fault { path = "chunk=0", how = "status", status = 404, count = 5 }
     e:fault { path = "chunk=1", how = "status", status = 400, count = 5 }
     e:fault { path = "chunk=2", how = "status", status = 404 }
+    e:fault { path = "/telemetry", how = "status", status = 401, count = 1 }
     run()
     assign()
     await(ended)
@@ -435,7 +466,7 @@ describe("updates", function()
     backoff.new = function() return new(200, 200) end -- luacheck: ignore 122
     math.random = function(...) return select("#", ...) == 0 and 0.9 or random(...) end -- luacheck: ignore 122
     e:fault { path = "chunk=1", how = "close" }
-    e:fault { path = "/telemetry", how = "close" }
+    e:fault { path = "/telemetry", how = "status", status = 502, body = "somebody else's" }
     run()
     assign()
     await(function()
@@ -814,6 +845,18 @@ describe("updates", function()
       end, "url_options: unknown option 'colour'")
     end)
 
+    it("cannot be fetched with options that make no sense, which the reason names", function()
+      for option, words in pairs {
+        client_key = "option 'client_cert' is missing beside 'client_key'",
+        ca_file = "this libcurl does not support option 'ca_file'",
+      } do
+        local task = run { unverified = "https", url_options = { [option] = ("x"):rep(8000001) } }
+        assign_url("https://127.0.0.1:9/f", { version = option })
+        await(function() return reason() == "updates: " .. words end)
+        task:cancel()
+      end
+    end)
+
     it("wait a while for the end of what a portal says without TLS", function()
       local random = math.random
       finally(function() math.random = random end) -- luacheck: ignore 122
@@ -864,12 +907,14 @@ describe("updates", function()
 
     it("verify them", function()
       serve "/file.bin"
-      run { allow_http = true }
+      local progress
+      run { allow_http = true, progress = function(received, total) progress = received .. "/" .. total end }
       local sum = core.checksum "SHA256"
       sum:update(("x"):rep(70000))
       assign_url(e.url .. "/file.bin", { checksum = sum:hex(), checksum_algorithm = "SHA256", size = 70000 })
       await(ended)
       assert.equal(DONE, states())
+      assert.equal("70000/70000", progress)
       assign_url(e.url .. "/file.bin", { version = "3", checksum = ("0"):rep(64), checksum_algorithm = "SHA256" })
       await(function() return states():find "FAILED" end)
       assert.equal(1, #applied)

@@ -119,8 +119,7 @@ local function fetch_pieces(self, package, from)
   while not package.size or self.state.received < package.size do
     local piece, last = fetch_piece(self, package, from)
     if not piece or piece == "whole" then return piece, last end
-    local ok, err = has_room(self, #piece)
-    if ok then ok, err = put(self, piece, package.size) end
+    local ok, err = put(self, piece, package.size)
     if not ok then return nil, err end
     if last then break end
   end
@@ -147,7 +146,7 @@ local function fetch_url(self, package)
   local mistake = client.mistake("updates", given)
   if mistake then return nil, errors.new("value", mistake) end
   local well, from = pcall(client.new, "updates", given, path, {})
-  if not well then return nil, errors.new("value", "updates: " .. errors.text_of(from)) end
+  if not well then return nil, errors.new("value", "updates: " .. errors.text_of(from):gsub("^.-:%d+: ", "")) end
   local ok, err = "whole", nil
   if package.checksum then ok, err = fetch_pieces(self, package, from) end
   if ok == "whole" then

@@ -582,7 +582,6 @@ int tb_sqlite_remove_shapes(struct tb_spool *spool, int64_t *count) {
 
 int tb_sqlite_date(struct tb_spool *spool, int64_t offset) {
   sqlite3_stmt *statement = spool->statements[TB_DATE];
-  forget_tails(spool);
   sqlite3_bind_int64(statement, 1, offset);
   sqlite3_bind_text(statement, 2, spool->boot, -1, SQLITE_STATIC);
   int code = run(spool, TB_DATE);

@@ -518,6 +518,20 @@ describe("the outbox's store", function()
     assert.equal(11, records(device, 11, 11)[1].values.n)
   end)
 
+  it("adds to no row that another process may have changed", function()
+    assert(store:open())
+    local device <const> = store:device "x"
+    for n = 1, 2 do assert(store:put(device, { n = n }) and store:sync()) end
+    store:shut()
+    local other <close> = new_store()
+    assert(other:open())
+    assert.equal(1, other:remove(other:device "x", 0, 0))
+    other:shut()
+    assert(store:open() and store:put(device, { n = 3 }) and store:sync())
+    reopen()
+    assert.equal(2, #records(store:device "x"))
+  end)
+
   it("tells of a device's oldest and newest, on disk and in memory", function()
     local first <const>, at <const> = 1700000000000, 1710000000000
     local one, other = store:device "one", store:device "other"

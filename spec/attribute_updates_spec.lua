@@ -106,7 +106,7 @@ describe("attributes", function()
     it("run in a plain script", function()
       e:set_shared(e.token, '{"n":1}')
       local seen = 0
-      for values in dev:attribute_updates() do
+      for values in dev:attribute_updates {} do -- which names none, and means all
         seen = seen + 1
         assert.equal(seen, values.n)
         if seen == 3 then break end

@@ -130,6 +130,8 @@ describe("options", function()
       { "outbox: option 'confirm_key' holds a comma, and the server would take it for two keys", outbox,
         { confirm_key = "a,b" } },
       { "outbox: option 'max_age' must be a number of seconds above 0 and below 1e12", outbox, { max_age = 0 } },
+      { "outbox: option 'max_age' must be a number of seconds above 0 and below 1e12", outbox, { max_age = 1e12 } },
+      { "outbox: option 'on_trouble' must be 'error' or 'memory'", outbox, { on_trouble = "error|memory" } },
       { "outbox: this file is open for this device already; devices that share one need a 'name' each", outbox,
         { path = directory .. "/box" } },
       { "an outbox expected: call its methods with a colon", box.sync, {} },

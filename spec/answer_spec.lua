@@ -44,6 +44,7 @@ local pages = {
   "<html><body><h1>%d Not here</h1>\nNo server is available to handle this request.\n</body></html>\n",
   "<html><head><title>%d</title></head><body><center><h1>%d</h1></center></body></html>",
   "<!doctype html><html lang=\"en\"><head><title>HTTP Status %d</title></head><body>firewall</body></html>",
+  "<!doctype html><html lang=\"en\"><head><title>HTTP Status %d – No</title></head><body>firewall</body></html>",
   "Web filter violation: this address is blocked by your administrator",
 }
 
@@ -78,6 +79,12 @@ describe("whose answer it is:", function()
     end
     assert.is_true(is_own(answer.package(), 400, "", false))
     assert.is_true(is_own(answer.package(), 404, "", false))
+    local tomcats <const> = "<!doctype html><html lang=\"en\"><head><title>HTTP Status %d – No</title>"
+      .. "<style type=\"text/css\">body {font-family:Tahoma,Arial,sans-serif;}</style></head></html>"
+    for _, status in ipairs { 400, 413, 414, 417, 500, 501, 505 } do
+      assert.is_true(is_own(answer.nothing, status, tomcats:format(status), false), status .. " of Tomcat")
+    end
+    assert.is_false(is_own(answer.nothing, 403, tomcats:format(403), false))
   end)
 
   it("nobody else's is, whatever its status", function()

@@ -61,6 +61,7 @@ describe("options", function()
     for n = 1, 20 do handlers["right" .. n] = print end
     for _, case in ipairs {
       { "device: a table of options expected, got number", tb.device, 5 },
+      { "device: the token cannot be a path", device, { token = "." } },
       { "device: the token cannot be a path", device, { token = ".." } },
       { "device: the token contains '/', which no URL of the server can carry", device, { token = "a/b" } },
       { "device: the token contains a control character (a line's end?), which no URL of the server can carry", device,

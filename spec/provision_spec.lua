@@ -110,6 +110,7 @@ describe("provision", function()
       assert.is_true(answered(body).retryable) -- somebody else's
     end
     for _, credentials in ipairs { '"ACCESS_TOKEN"', '"ACCESS_TOKEN","credentialsValue":5',
+      '"ACCESS_TOKEN","credentialsValue":""', '"X509_CERTIFICATE","credentialsValue":5',
       '"MQTT_BASIC","credentialsValue":"x"', '"OTHER","credentialsValue":"x"' } do
       local err = answered('{"status":"SUCCESS","credentialsType":' .. credentials .. "}")
       assert.same({ false, "provision: the answer holds credentials that this library does not know" },
@@ -162,9 +163,12 @@ describe("provision", function()
     end)
 
     it("takes no file for credentials that has none", function()
-      io.open(store(), "w"):write("no credentials"):close()
-      assert.equal("provision: " .. store() .. " holds no credentials; remove it, or provision anew",
-        refused("file", { store = store() }).message)
+      local HOLDS_NONE <const> = "provision: %s holds no credentials; remove it, or provision anew"
+      for _, text in ipairs { "no credentials", "{}", "5", '{"credentials_type":5}' } do
+        io.open(store(), "w"):write(text):close()
+        assert.equal(HOLDS_NONE:format(store()), refused("file", { store = store() }).message)
+      end
+      assert.equal(HOLDS_NONE:format(directory), refused("file", { store = directory }).message)
       assert.matches("^provision: cannot read the credentials: .*Not a directory$",
         refused("file", { store = store() .. "/below" }).message)
       assert.equal(0, #e:requests())

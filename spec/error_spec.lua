@@ -144,6 +144,7 @@ describe("an error", function()
     it("no page of HTML", function()
       quotes(": a page of HTML", "<!doctype html><html><body>" .. TOKEN)
       quotes(": a page of HTML", "\r\n  <html>")
+      quotes(": a page of HTML", "\xEF\xBB\xBF\n<html>")
     end)
 
     it("in one line, without control characters", function()
@@ -173,9 +174,19 @@ describe("an error", function()
     for _, status in ipairs { 200, 403, 500 } do
       local err = answered(status, gzip, { ["Content-Encoding"] = "gzip" })
       assert.same({ "answer", status, true }, { err.kind, err.status, err.retryable })
-      assert.truthy(err.message:find("the answer is compressed, which was not asked for", 1, true), err.message)
+      local words = "the answer is compressed, which was not asked for" .. (status == 200 and ": the answer is no J" or ";")
+      assert.truthy(err.message:find(words, 1, true), err.message)
       assert.is_nil(err.message:find("zzz", 1, true))
     end
+  end)
+
+  it("is told to whoever listens, with a status that is the server's own", function()
+    local heard = {}
+    dev:listen(function(status, err) heard[#heard + 1] = { status or "none", err and err.kind or "well" } end)
+    assert(dev:request_attributes())
+    answered(404)
+    answered(404, "blocked")
+    assert.same({ { 200, "well" }, { 404, "http" }, { "none", "answer" } }, heard)
   end)
 
   describe("never shows a token", function()

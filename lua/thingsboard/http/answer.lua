@@ -109,7 +109,6 @@ answer.file.meanings[401] = "the package's server asks for credentials, and none
 
 -- The monolith's error object, and that of the separate transport.
 local function is_error_object(status, body)
-  if not body:find("^{") then return false end
   local value = json.decode(body)
   if type(value) ~= "table" or value.status ~= status then return false end
   if math.type(value.errorCode) == "integer" then

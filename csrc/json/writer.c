@@ -169,7 +169,7 @@ static bool write_string(struct writer *w, const struct level *level, const char
   *w->at++ = '"';
   for (;;) {
     char *at = w->at;
-    while (CLASSES[*text] == 0) *at++ = (char)*text++;
+    while (!CLASSES[*text]) *at++ = (char)*text++;
     w->at = at;
     if (text == end) break;
     char class = CLASSES[*text];

@@ -682,6 +682,13 @@ describe("the outbox's store", function()
     reopen()
     assert.same({ kept = 1 }, records(store:device "x")[1].values)
     assert.same({ key5 = 2 }, records(1, 1101)[1].values)
+    local last <const> = assert(store:put(1, { gone = 1 }))
+    assert(store:sync())
+    assert.equal(1, store:remove(1, last, last))
+    assert.equal(1, store:remove_leftovers())
+    assert(store:put(1, { gone = 2 }) and store:sync()) -- the same keys again
+    reopen()
+    assert.same({ gone = 2 }, records(store:device "x", last)[1].values)
   end)
 
   it("has SQLite's settings that it relies on", function()

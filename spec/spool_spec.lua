@@ -518,16 +518,29 @@ describe("the outbox's store", function()
     assert.equal(11, records(device, 11, 11)[1].values.n)
   end)
 
-  it("adds to no row that another process may have changed", function()
-    assert(store:open())
+  it("believes nothing of its file that another process may have changed", function()
     local device <const> = store:device "x"
-    for n = 1, 2 do assert(store:put(device, { n = n }) and store:sync()) end
-    store:shut()
-    local other <close> = new_store()
-    assert(other:open())
-    assert.equal(1, other:remove(other:device "x", 0, 0))
-    other:shut()
-    assert(store:open() and store:put(device, { n = 3 }) and store:sync())
+    local function put() assert(store:open() and store:put(device, { n = 1 }) and store:sync()) end
+    local function meanwhile(change)
+      store:shut()
+      local other <close> = new_store()
+      assert(other:open())
+      change(other, other:device "x")
+    end
+    put()
+    put()
+    meanwhile(function(other, x) assert.equal(1, other:remove(x, 0, 0)) end)
+    put() -- in a row of its own: the one before it is not what it was
+    meanwhile(function(other, x)
+      assert.equal(2, other:remove(x, 0, 9))
+      assert.equal(1, other:remove_leftovers())
+    end)
+    put() -- with its keys
+    store:set_clock_policy()
+    put()
+    meanwhile(function(other) assert(other:date(1700000000000)) end)
+    put()
+    assert.is_true((select(4, store:newest(device)))) -- without a date
     reopen()
     assert.equal(2, #records(store:device "x"))
   end)

@@ -800,7 +800,7 @@ static int spool_close(lua_State *L) {
   struct tb_spool *spool = tb_check(L, 1, TYPE, sizeof *spool);
   check_free(L, spool);
   if (spool->path == NULL) return 0;
-  if (spool->forks == tb_forks()) tb_sqlite_close(spool); /* a forked child's would drop the parent's locks */
+  if (spool->forks == tb_forks()) tb_sqlite_close(spool); /* a forked child's would begin the parent's log anew */
   while (spool->first != NULL) tb_pending_pop(spool);
   for (size_t i = 0; i < spool->device_count; i++) free(spool->devices[i].name);
   free(spool->devices);

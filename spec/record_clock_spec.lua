@@ -268,7 +268,7 @@ describe("the clock of records", function()
       one:hear(text, 1000, 0, true)
       assert.equal(seconds and offset_of(seconds) - 1000, one.offset, text)
     end
-    for day = 0, 24000, 7 do check(date(day * 86400 + day % 86400), day * 86400 + day % 86400) end
+    for day = 0, 24000, 97 do check(date(day * 86400 + day % 86400), day * 86400 + day % 86400) end
     check("Thu, 29 Feb 2024 23:59:59 GMT", 1709251199)
     check("Sun, 28 Feb 2100 23:59:59 GMT", 4107542399)
     check("Mon, 01 Mar 2100 00:00:00 GMT", 4107542400) -- that is no leap year

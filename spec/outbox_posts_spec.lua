@@ -509,6 +509,112 @@ describe("an outbox", function()
     end)
   end)
 
+  it("has no error and waits no more once a post has passed, of which markers are not counted", function()
+    open()
+    backlog(1)
+    outbox.err = "any"
+    outbox.pause:next()
+    local post = pass()
+    assert.is_nil(outbox.err)
+    assert.is_true(outbox.pause:is_over())
+    assert.is_true(outbox.confirm.posts_pass)
+    local marker = batches.marker(outbox)
+    fail(marker, 429)
+    assert.is_true(outbox.confirm.posts_pass)
+    marker.breaks, marker.headers = outbox.confirm.breaks, 5
+    pass(marker)
+    assert.same({ 1, 5, true }, { outbox.sent.posts, outbox.confirm.headers, outbox.confirm.outstanding ~= nil })
+    fail(post, 400)
+    assert.is_false(outbox.confirm.posts_pass)
+  end)
+
+  it("goes on with its search wherever somebody else answers", function()
+    open()
+    backlog(8)
+    for _ = 1, 3 do fail(nil, 403, "", "answer") end
+    assert.same({ 0, 3, 4 }, range(pass()))
+    assert.same({ 4, 5, 2 }, range(fail(nil, 403, "", "answer")))
+    assert.same({ 4, 5, 1 }, { outbox.bisect:next() })
+    assert(outbox:attributes { a = 1, b = 2, c = 3, d = 4 })
+    outbox.held:add(0, 7)
+    for _ = 1, 3 do fail(nil, 403, "", "answer") end
+    assert.equal(2, outbox.most_attributes)
+    assert.equal(2, pass().points)
+    assert.equal(2, fail(nil, 403, "", "answer").points)
+    assert.equal(1, outbox.most_attributes)
+  end)
+
+  it("has nothing in doubt for limits that it meets now and then, nor for those of a marker or a trial", function()
+    open()
+    for n = 1, 4 do
+      assert(outbox:attributes { a = n })
+      fail(nil, 429)
+      pass()
+    end
+    for _ = 1, 4 do
+      fail(batches.marker(outbox), 429)
+      fail({ kind = "sample", points = 1, bytes = 30 }, 429)
+    end
+    assert.equal(0, outbox.doubts.count)
+    backlog(1)
+    fail(nil, 400)
+    for _ = 1, 4 do
+      now = now + 500
+      assert.equal("alone", fail(nil, 429).step)
+    end
+    assert.equal(1, outbox.doubts.count)
+  end)
+
+  it("counts no trial that meets a limit, or in which somebody else answers, and waits longer", function()
+    open()
+    backlog(1)
+    fail(nil, 400)
+    local entry = outbox.doubts:list()[1]
+    outbox.doubts:keep_sample({ text = '{"n":1}', records = 1, points = 1, bytes = 7 }, now)
+    for _, case in ipairs { { 429, "http", true, 2 }, { 403, "answer", true, 2 }, { 503, "http", false, 1 } } do
+      entry.disturbed, entry.wait = false, 1
+      now = math.max(now, outbox.doubts:due())
+      while next_post().step == "before" do pass() end
+      fail({ kind = "records", first = 0, last = 0, records = 1, points = 1, bytes = 30, doubt = entry }, case[1], "",
+        case[2])
+      assert.same({ case[3], case[4] }, { entry.disturbed, entry.wait })
+      assert.is_nil(outbox.doubts.trial)
+    end
+  end)
+
+  it("tries what has no sample at once where the server takes anything else", function()
+    open()
+    local entry = outbox.doubts:add("records", 9, 1, 30, "no", now)
+    assert(outbox:attributes { a = 1 })
+    pass()
+    assert.equal(now, entry.at)
+  end)
+
+  it("sets aside attributes, too, and nothing that the disk cannot keep", function()
+    open { confirm = false }
+    assert(outbox:attributes { a = "bad" })
+    backlog(2)
+    outbox.held:add(1, 1)
+    outbox.turn = 2
+    fail(nil, 400)
+    assert.equal("attributes", outbox.doubts:list()[1].kind)
+    pass()
+    outbox.doubts:add("records", 1, 1, 30, "no", now)
+    outbox.doubts:keep_sample({ text = '{"n":1}', records = 1, points = 1, bytes = 7 }, now)
+    assert(outbox.spool:query "PRAGMA query_only = 1")
+    local before, posts = outbox.doubts.disturbances, 0
+    repeat
+      now, posts = math.max(now, outbox.doubts:due()), posts + 1
+      local post = next_post()
+      if post.step == "itself" then fail(post, 400) else pass(post) end
+    until outbox.doubts.disturbances > before or posts > 40
+    assert.equal(2 * 14, posts) -- of two proofs
+    assert.same({ 1, 1 }, { outbox.doubts.count, (outbox.spool:counts(outbox.number)) })
+    assert.is_nil(outbox.doubts.trial)
+    assert.equal(1, outbox:stats().lost.rejected)
+    assert.equal(0, outbox:stats().attributes)
+  end)
+
   it("weighs the refusal of a marker by its cause, and suspects no record", function()
     open()
     for status, refusals in pairs { [400] = 2, [500] = 4, [503] = 0 } do

@@ -104,6 +104,7 @@ end
 
 local function attributes_passed(outbox, post, now)
   outbox.sent.attributes = outbox.sent.attributes + post.points
+  if outbox.stuck_at == "attributes" then outbox.stuck_at = nil end -- records have other places
   for key, version in next, post.versions do
     local attribute = outbox.pending[key]
     if attribute and attribute.version == version then attribute.sent = true end

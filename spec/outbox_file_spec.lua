@@ -145,6 +145,19 @@ describe("the file of an outbox", function()
     fill(outbox, 1003, 1003)
     assert.is_false(outbox:reject(1003, 1003, 1, "[1003]", "no"))
     assert.equal(1003, outbox:stats().lost.rejected)
+    fail(outbox, false)
+    assert(outbox.spool:query "ALTER TABLE rejected RENAME TO hidden")
+    local rows, err = outbox:rejected()
+    assert.same({ nil, "file" }, { rows, err.kind })
+    assert.matches("^rejected: .*rejected", err.message)
+  end)
+
+  it("refuses attributes that are too large for its room, and counts each", function()
+    local outbox <close> = open { max_bytes = 65536 }
+    local ok, err = outbox:attributes { a = ("x"):rep(70000), b = 1 }
+    assert.same({ nil, "full", true, { refused = 2 } }, { ok, err.kind, err.retryable, outbox:stats().lost })
+    assert.matches("^attributes: .*too large", err.message)
+    assert.equal(0, outbox:stats().attributes)
   end)
 
   it("has what is in doubt, a thousand at most, as far as its trials have come", function()
@@ -201,13 +214,32 @@ describe("the file of an outbox", function()
     assert.same({ 0, 777 }, { again.confirm.waited, again.confirm.seen })
   end)
 
-  it("has the last time that was known", function()
-    local outbox = open()
-    outbox:close()
-    local store <close> = spool.spool(path)
-    assert(store:open())
-    local last = store:query "SELECT count FROM counters WHERE cause = 'last known time'"[1][1]
-    assert.near(tb.now(), last, 60000)
+  it("has the last time that was known, and none while nobody knows it", function()
+    local function last()
+      local store <close> = spool.spool(path)
+      assert(store:open())
+      local rows = assert(store:query "SELECT count FROM counters WHERE cause = 'last known time'")
+      return rows[1] and rows[1][1]
+    end
+    tb.clock(false)
+    for n = 1, 2 do
+      local outbox <close> = open { server_time = false }
+      fill(outbox, n, n)
+    end
+    assert.is_nil(last())
+    tb.clock(true)
+    open():close()
+    assert.near(tb.now(), last(), 60000)
+  end)
+
+  it("goes on behind the newest record in it", function()
+    local outbox <close> = open()
+    outbox.file.clock:follow(tb.now() + 50000)
+    fill(outbox, 1, 1)
+    assert(outbox.spool:query "DELETE FROM counters")
+    assert(os.execute(("cp '%s' '%s-copy' && cp '%s-wal' '%s-copy-wal'"):format(path, path, path, path)))
+    local other <close> = assert(dev:outbox { path = path .. "-copy" })
+    assert.equal(outbox.file.clock:ahead(), other.file.clock:ahead())
   end)
 
   it("has times reserved that lie ahead of the clock, so that no later process gives them again", function()

@@ -145,6 +145,11 @@ describe("an outbox sends", function()
 
   it("no more than a plan allows", function()
     local outbox <close> = open { plan = "cloud-free", batch_records = 1 }
+    local limits = {}
+    for _, name in ipairs { "messages", "points" } do
+      for _, band in ipairs(outbox[name]) do limits[#limits + 1] = band.most .. ":" .. band.seconds end
+    end
+    assert.equal("50:1 600:60 7000:3600 100:1 2000:60 15000:3600", table.concat(limits, " "))
     fill(outbox, 1, 70)
     local from = tb.now()
     assert.is_true(outbox:drain { deadline = 30 })

@@ -651,6 +651,15 @@ describe("the outbox's store", function()
     assert.is_nil((put { a = ("x"):rep(10000) })) -- the log lacks room for it
   end)
 
+  it("writes more than its log has room for, if it came record by record", function()
+    store:set_limit(0)
+    assert(store:open())
+    local device <const> = store:device "x"
+    for n = 1, 15 do assert(store:put(device, { n = n, text = ("x"):rep(1000) })) end
+    assert(store:sync())
+    assert.equal(15, #records(device))
+  end)
+
   it("packs what is written one by one as closely as what comes together", function()
     assert(store:open())
     local device <const> = store:device "x"

@@ -284,6 +284,24 @@ describe("an outbox", function()
       assert.same({ 3, 1 }, { outbox.sent.confirmed, (outbox.spool:counts(outbox.number)) })
     end)
 
+    it("removes all that is sent, and later what the disk cannot remove", function()
+      open()
+      backlog(6)
+      pass()
+      outcome.send_again(outbox, { { first = 1, last = 1, records = 1 }, { first = 4, last = 5, records = 2 } })
+      assert.same({ 1, 1, 1 }, range(batches.next(outbox)))
+      outbox.held:add(1, 1)
+      assert.same({ 4, 5, 2 }, range(batches.next(outbox)))
+      assert(outbox.spool:query "PRAGMA query_only = 1")
+      outcome.confirmed(outbox, { { first = 0, last = 0, records = 1 }, { first = 2, last = 3, records = 2 } })
+      assert.same({ 6, 2, 3 },
+        { (outbox.spool:counts(outbox.number)), #outbox.sent_undeleted, outbox.sent.confirmed })
+      assert.truthy(outbox:stats().trouble)
+      assert(outbox.spool:query "PRAGMA query_only = 0")
+      outcome.remove_sent(outbox)
+      assert.same({ 3, 0 }, { (outbox.spool:counts(outbox.number)), #outbox.sent_undeleted })
+    end)
+
     it("keeps what they make for a sample, where anything is searched for or in doubt", function()
       open()
       backlog(20)
@@ -314,14 +332,19 @@ describe("an outbox", function()
       assert.same({ "records", 0, 1, "not this one" },
         { entry.kind, entry.id, entry.points, entry.said:match "(not.*)" })
       assert.is_true(entry.bytes > 30)
+      assert.same({ 3, 0 }, { outbox.pace.in_row, outbox.doubts.disturbances })
       assert.same({ 1, 1, 1 }, range(pass()))
+      assert.equal(0, outbox.pace.in_row)
       assert.same({ 2, 3, 2 }, range(pass()))
       assert.is_nil(outbox:stats().limits) -- it was none
     end)
 
     it("takes refusals without words for accidents, one, or four once one has passed as it was", function()
       open()
-      backlog(8)
+      fill(outbox, 0, 7)
+      assert.same({ 0, 7, 8 }, range(fail(nil, 500, ""))) -- fresh ones
+      assert.is_nil((outbox.bisect:next()))
+      outbox.backlog_end, outbox.pace.in_row = 8, 0
       assert.same({ 0, 7, 8 }, range(fail(nil, 500, "")))
       assert.is_nil((outbox.bisect:next()))
       assert.same({ 0, 7, 8 }, range(fail(nil, 500, "")))
@@ -358,7 +381,8 @@ describe("an outbox", function()
       for n = 1, 3 do
         assert.equal(0, outbox.doubts.count)
         fail(nil, 500, ": Rate limits reached!")
-        assert.same({ 10 / 2 ^ (n - 1), true }, { outbox.pace.rate, outbox.pace.proved })
+        assert.same({ 10 / 2 ^ (n - 1), true, n },
+          { outbox.pace.rate, outbox.pace.proved, outbox.doubts.disturbances })
       end
       assert.equal(1, outbox.doubts.count)
       assert.same({ 1, 1, 1 }, range(fail(nil, 429)))

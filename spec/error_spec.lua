@@ -174,7 +174,8 @@ describe("an error", function()
     for _, status in ipairs { 200, 403, 500 } do
       local err = answered(status, gzip, { ["Content-Encoding"] = "gzip" })
       assert.same({ "answer", status, true }, { err.kind, err.status, err.retryable })
-      local words = "the answer is compressed, which was not asked for" .. (status == 200 and ": the answer is no J" or ";")
+      local words = "the answer is compressed, which was not asked for"
+        .. (status == 200 and ": the answer is no JSON: " or "; ")
       assert.truthy(err.message:find(words, 1, true), err.message)
       assert.is_nil(err.message:find("zzz", 1, true))
     end

@@ -131,6 +131,11 @@ describe("RPC", function()
       local requests <close> = small:rpc_requests()
       for n = 1, 20 do ask("m", tostring(n), { oneway = true }) end
       tb.sleep(0.3) -- as many come as may wait
+      local came = 0
+      for _, request in ipairs(e:requests()) do
+        if request.target:find "/rpc%?" and request.status == 200 then came = came + 1 end
+      end
+      assert.is_true(came < 10, "came: " .. came)
       take(requests, 20)
     end)
 
@@ -453,6 +458,13 @@ describe("RPC", function()
       local tries = 0
       for _, request in ipairs(e:requests()) do tries = tries + (request.target:find "/rpc/0$" and 1 or 0) end
       assert.equal(4, tries)
+    end)
+
+    it("does not try again what would be in vain", function()
+      e:fault { path = "/rpc/7", how = "status", status = 404 }
+      local asked <const> = { reply = function(_, value) return dev:reply_rpc(7, value) end }
+      local ok, err = require("thingsboard.api.rpc_answer").send(nil, asked, "answer")
+      assert.same({ nil, 404, 1 }, { ok, err.status, #e:requests() })
     end)
   end)
 

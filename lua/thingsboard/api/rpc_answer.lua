@@ -19,7 +19,7 @@ function answer.send(loop, asked, value)
   local sendable, ok, err
   for try = 1, TRIES do
     sendable, ok, err = pcall(asked.reply, asked, value)
-    if not sendable then return asked:reply { error = tostring(ok):gsub("^.-:%d+: ", "") } end -- a function, a cycle
+    if not sendable then return asked:reply { error = tostring(ok) } end -- a function, a cycle
     if ok or not err.retryable then break end
     if try < TRIES then loop:sleep(pause:next()) end
   end

@@ -25,8 +25,8 @@ describe("the host in C", function()
     local run = { output = directory .. "/output", pid_file = directory .. "/pid" }
     os.remove(run.output)
     os.remove(run.output .. ".status")
-    os.execute(("{ timeout 60 %s %s %s & echo $! >%s; wait $!; echo $? >%s.status; } >%s 2>&1 &"):format(command, script,
-      table.concat({ ... }, " "), run.pid_file, run.output, run.output))
+    os.execute(("{ timeout 60 %s %s %s & echo $! >%s; wait $!; echo $? >%s.status; } >%s 2>&1 &"):format(command,
+      script, table.concat({ ... }, " "), run.pid_file, run.output, run.output))
     return run
   end
 

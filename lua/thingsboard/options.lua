@@ -31,8 +31,8 @@ options.connection = {
   { name = "proxy", type = "text", core = true, shared = true,
     doc = "like `http://host:port` or `socks5h://host:port`; the environment's proxies are ignored" },
   { name = "interface", type = "text", core = true, shared = true,
-    doc = "name or address of the network interface to send from; without libcurl's `if!` or `host!`, with which some " ..
-      "releases (8.14) use connections of other devices" },
+    doc = "name or address of the network interface to send from; without libcurl's `if!` or `host!`, with which "
+      .. "some releases (8.14) use connections of other devices" },
   { name = "max_response", type = "positive integer", default = 4 * 1024 * 1024,
     doc = "the largest answer that is kept in memory, in bytes" },
   { name = "user_agent", type = "text", shared = true, default = "thingsboard-lua",

@@ -293,7 +293,8 @@ describe("an outbox", function()
       outbox.held:add(1, 1)
       assert.same({ 4, 5, 2 }, range(batches.next(outbox)))
       assert(outbox.spool:query "PRAGMA query_only = 1")
-      outcome.confirmed(outbox, { { first = 0, last = 0, records = 1 }, { first = 2, last = 3, records = 2 } })
+      outcome.confirmed(outbox, { { versions = {}, attributes = 0 }, { first = 0, last = 0, records = 1 },
+        { first = 2, last = 3, records = 2 } })
       assert.same({ 6, 2, 3 },
         { (outbox.spool:counts(outbox.number)), #outbox.sent_undeleted, outbox.sent.confirmed })
       assert.truthy(outbox:stats().trouble)
@@ -538,7 +539,11 @@ describe("an outbox", function()
     backlog(1)
     outbox.err = "any"
     outbox.pause:next()
-    local post = pass()
+    local post = next_post()
+    post.headers = 7
+    pass(post)
+    local open_one = outbox.confirm.open
+    assert.same({ post.bytes, now, 7 }, { open_one.bytes, outbox.confirm.passed_at, open_one.items[1].headers })
     assert.is_nil(outbox.err)
     assert.is_true(outbox.pause:is_over())
     assert.is_true(outbox.confirm.posts_pass)

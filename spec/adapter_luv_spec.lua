@@ -40,6 +40,21 @@ describe("in luv", function()
     assert.error_matches(function() closed:pollfd() end, "closed")
   end)
 
+  it("what a coroutine raises after a call reaches luv, with a traceback", function()
+    local process = io.popen(("env LUA_PATH='%s' LUA_CPATH='%s' lua5.4 - 2>&1 <<'END'\n%s\nEND"):format(package.path,
+      package.cpath, [[
+        require "thingsboard.adapter.luv".attach()
+        coroutine.wrap(function()
+          require "thingsboard".sleep(0.01)
+          error "raised here"
+        end)()
+        require "luv".run()
+      ]]))
+    local told = process:read "a"
+    process:close()
+    assert.matches("stdin:4: raised here\nstack traceback:\n", told)
+  end)
+
   it("a coroutine that has been woken may be closed by another", function()
     require "thingsboard.adapter.luv".attach()
     local went_on

@@ -56,7 +56,7 @@ describe("thingsboard service", function()
   end)
 
   it("lets scripts say their last words on SIGTERM and SIGINT, and keeps what they put", function()
-    s:write("a.lua", "local tb, device = ... print 'ready'\n"
+    s:write("a.lua", "local tb, device = ... print 'ready' for _ = 1, 9 do tb.on_signal('TERM', print) end\n"
       .. "tb.on_signal('TERM', function() tb.sleep(0.3) device:put { last = 'word' } end)")
     s.e:fault { path = "/telemetry", how = "close" }
     s:start { outbox = { path = s.directory .. "/outbox", sync_every = 60 } }

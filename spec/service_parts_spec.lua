@@ -12,6 +12,8 @@ local handler = require "thingsboard.service.handler"
 local link = require "thingsboard.service.link"
 local log = require "thingsboard.service.log"
 local loop = require "thingsboard.loop"
+local outage = require "thingsboard.service.outage"
+local service_outbox = require "thingsboard.service.outbox"
 local patience = require "thingsboard.service.patience"
 local scratch = require "spec.support.scratch"
 local state = require "thingsboard.service.state"
@@ -76,6 +78,27 @@ describe("the service's log", function()
       hear(heard[2], heard[4])
       assert.equal(heard[3], lines(), n)
       assert.equal(n, looks)
+    end
+  end)
+
+  it("tells of an outbox when it has waited for the time for half a minute, and for room at once", function()
+    local clock, known, to = tb.clock, nil, log.new()
+    finally(function() tb.clock = clock end)
+    function tb.clock() return known end
+    local box = setmetatable({
+      open = { file = {}, lost = {} }, service = { began = 1000 }, dropped_at = 0,
+      disk = outage.new(to), clock = outage.new(to), full = outage.new(to),
+    }, service_outbox)
+    for _, seen in ipairs {
+      { 0, "" }, { 30, "" }, { 30.5, "warning: the time is not known; records wait for it\n" }, { 40, "" },
+      { 50, "info: the time is known\n", true },
+      { 51, "warning: outbox: it is full; the oldest records are dropped\n", true, 1 }, { 52, "", true, 2 },
+      { 112, "", true, 2 },
+      { 112.5, "info: outbox: it has room again; 2 records were dropped since its file was made\n", true, 2 },
+    } do
+      now, known, box.open.lost.full = 1000 + seen[1], seen[3], seen[4]
+      box:look()
+      assert.equal(seen[2], lines(), seen[1])
     end
   end)
 

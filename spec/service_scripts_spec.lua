@@ -335,17 +335,24 @@ describe("thingsboard service", function()
       s:write("a.lua", [[
         local tb, device = ...
         local held = 0
+        device:on_rpc("ping", function() return 2 end)
         device:on_rpc("never", function() held = held + 1 device:put { held = held } tb.sleep(1e6) end)
       ]])
       s:write("b.lua", [[
         local tb, device = ...
         local naps = 0
-        device:on_rpc("nap", function() tb.sleep(0.1) naps = naps + 1 device:put { naps = naps } end)
+        device:on_rpc("nap", function()
+          while not device.attributes.wake do tb.sleep(0.05) end
+          naps = naps + 1
+          device:put { naps = naps }
+        end)
         device:on_rpc("well", function() return 1 end)
       ]])
       s:start()
       s:wait_for_polls()
-      for _ = 1, 64 + 6 do s.e:rpc(s:token(), { method = "nap", params = "{}", oneway = true }) end
+      for _ = 1, 64 + 6 do s.e:rpc(s:token(), { method = "nap", params = "{}", oneway = true, timeout = 120000 }) end
+      assert.equal(2, s:ask "ping") -- behind them
+      s.e:set_shared(s:token(), '{"wake":true}')
       s:wait_for_values("naps", 64 + 6)
       for _ = 1, 64 + 1000 do
         s.e:rpc(s:token(), { method = "never", params = "{}", oneway = true, timeout = 120000 })

@@ -16,7 +16,7 @@ local SPECS = {
     .. "body download idle",
   ["csrc/process"] = "process leaks descriptors system loop collector broken_pipe",
   ["csrc/spool"] = "spool record_clock leaks outbox outbox_disk outbox_clock outbox_small_disk allocations "
-    .. "outbox_migration fork",
+    .. "outbox_migration outbox_clock_restarts fork",
   ["lua/thingsboard"] = "loop telemetry error options claim attribute_updates fleet token_file types adapter_luv "
     .. "outbox rpc_requests process outbox_disk",
   ["lua/thingsboard/adapter"] = "adapter_copas adapter_cqueues adapter_luv",

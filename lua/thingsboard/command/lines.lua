@@ -5,7 +5,7 @@ local errors = require "thingsboard.error"
 local json = require "thingsboard.json.decode"
 local payload = require "thingsboard.json.payload"
 
-local MOST_LINES, MOST_BYTES = 1000, 200 * 1024 -- of a batch
+local MOST_LINES <const> = 1000 -- of a batch; its bytes are what one read gives, with the rest of the last one
 local LONGEST_LINE <const> = 1024 * 1024
 
 local lines = {}
@@ -60,8 +60,8 @@ end
 function lines.each_batch(handle)
   local reader, number, code = new_reader(), 0, context.codes.done
   while true do
-    local batch, bytes = {}, 0
-    while #batch < MOST_LINES and bytes < MOST_BYTES and (batch[1] == nil or reader:has_one()) do
+    local batch = {}
+    while #batch < MOST_LINES and (batch[1] == nil or reader:has_one()) do
       local line = reader:next()
       if line == nil then break end
       number = number + 1
@@ -69,7 +69,6 @@ function lines.each_batch(handle)
         local value = decode(line, number)
         if not value then code = context.codes.other end
         batch[#batch + 1] = value
-        bytes = bytes + #line
       end
     end
     if batch[1] == nil then return reader.err and context.fail(reader.err) or code end

@@ -655,9 +655,18 @@ describe("the outbox's store", function()
     store:set_limit(0)
     assert(store:open())
     local device <const> = store:device "x"
-    for n = 1, 15 do assert(store:put(device, { n = n, text = ("x"):rep(1000) })) end
+    local function put(count)
+      for n = 1, count do assert(store:put(device, { n = n, text = ("x"):rep(1000) })) end
+    end
+    put(15)
     assert(store:sync())
     assert.equal(15, #records(device))
+    put(30)
+    assert.equal("FULL", select(3, store:sync())) -- with some of them written
+    assert(store:put(device, { other = 1 }))
+    store:set_limit(1 << 20)
+    assert(store:sync())
+    assert.equal(46, #records(device))
   end)
 
   it("packs what is written one by one as closely as what comes together", function()

@@ -48,7 +48,7 @@ describe("the host in C", function()
   end
 
   local function wait_for_telemetry(token, count)
-    local deadline = socket.gettime() + 20
+    local deadline = socket.gettime() + 60
     while #e:telemetry(token) < count do
       assert(socket.gettime() < deadline, "no telemetry comes")
       socket.sleep(0.02)

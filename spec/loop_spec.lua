@@ -405,6 +405,9 @@ describe("tasks", function()
     own:attach(nil)
     own:spawn(function() end)
     assert.same({ 2, 2 }, { starts, stops })
+    attach() -- while there is something to do
+    assert.same({ 3, 2 }, { starts, stops })
+    assert.is_false(own:serve())
     own:close()
     own:close() -- once more
     assert.error_matches(function() own:spawn(function() end) end, "^the loop is closed$")

@@ -237,6 +237,19 @@ describe("thingsboard service", function()
       s:stop()
     end)
 
+    it("records that the server takes: an outbox that ended begins again", function()
+      local said = '{"status":404,"message":"no way","errorCode":32,"timestamp":1700000000000}'
+      s.e:fault { path = "/telemetry$", how = "status", status = 404, body = said, count = 1 }
+      s:write("a.lua", putting)
+      s:start()
+      s:wait_for_log("warning: outbox: outbox: the server has no such path; check the url (status 404): no way; "
+        .. "it is tried again\n")
+      s:wait_for_log "info: outbox: works again\n"
+      s:wait(function() return #s:values "n" > 20 end, 30)
+      for n, value in ipairs(s:values "n") do assert.equal(n, tonumber(value)) end
+      s:stop()
+    end)
+
     it("a disk, though it has none in the end: it says what is lost", function()
       s:write("a.lua", "local tb, device = ... tb.sleep(0.1) device:put { n = 1 } os.execute 'rm -f "
         .. s.directory .. "/outbox*; mkdir " .. s.directory .. "/outbox' device:put { n = 2 } print 'put'")

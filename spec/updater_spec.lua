@@ -121,6 +121,19 @@ describe("updates", function()
     assert.equal("firmware.state\n", io.popen("ls " .. directory):read "a")
   end)
 
+  it("have each state on the disk, though it cannot be told yet", function()
+    e:fault { path = "/telemetry", how = "close" }
+    run()
+    assign()
+    await(function()
+      local file <close> = io.open(directory .. "/firmware.state")
+      return file and file:read "a":find('"VERIFIED"', 1, true)
+    end)
+    e:clear_faults()
+    await(ended)
+    assert.equal(DONE, states())
+  end)
+
   it("give each state a time of its own, later than the one before, though the clock is set back", function()
     local now, ahead = core.now, core.now() + 3600000
     finally(function()

@@ -1,4 +1,5 @@
 -- core.file: a file that appears whole or not at all.
+local child = require "spec.support.child"
 local core = require "thingsboard.core"
 local lfs = require "lfs"
 local scratch = require "spec.support.scratch"
@@ -26,6 +27,12 @@ describe("file", function()
     assert.equal("one two\0", content())
     assert.equal("file\n", listing())
     assert.equal("600", io.popen("stat -c %a " .. path()):read "l")
+  end)
+
+  it("is synced by a process without a standard input, too", function()
+    local said = child.run('print(require "thingsboard.core".sync(os.getenv "DIRECTORY"))', { DIRECTORY = directory },
+      "exec <&-;")
+    assert.equal("true\n", said)
   end)
 
   it("tells the free space of a path, or why it cannot", function()

@@ -1,4 +1,5 @@
 -- In libuv's loop.
+local child = require "spec.support.child"
 local hosts = require "spec.support.hosts"
 local uv = hosts.require("luv", "lua-luv")
 
@@ -41,18 +42,15 @@ describe("in luv", function()
   end)
 
   it("what a coroutine raises after a call reaches luv, with a traceback", function()
-    local process = io.popen(("env LUA_PATH='%s' LUA_CPATH='%s' lua5.4 - 2>&1 <<'END'\n%s\nEND"):format(package.path,
-      package.cpath, [[
-        require "thingsboard.adapter.luv".attach()
-        coroutine.wrap(function()
-          require "thingsboard".sleep(0.01)
-          error "raised here"
-        end)()
-        require "luv".run()
-      ]]))
-    local told = process:read "a"
-    process:close()
-    assert.matches("stdin:4: raised here\nstack traceback:\n", told)
+    local told = child.run [[
+      require "thingsboard.adapter.luv".attach()
+      coroutine.wrap(function()
+        require "thingsboard".sleep(0.01)
+        error "raised here"
+      end)()
+      require "luv".run()
+    ]]
+    assert.matches("%(command line%):4: raised here\nstack traceback:\n", told)
   end)
 
   it("a coroutine that has been woken may be closed by another", function()

@@ -4,6 +4,7 @@ local recording = require "spec.support.recording"
 local scratch = require "spec.support.scratch"
 local spool = require "thingsboard.spool"
 local tb = require "thingsboard"
+local until_true = require "spec.support.until_true"
 
 local fill = recording.fill
 
@@ -26,6 +27,12 @@ describe("the file of an outbox", function()
     given = given or {}
     given.path = path
     return assert(dev:outbox(given))
+  end
+
+  -- An outbox with the file as it is now, as where this process is killed.
+  local function open_copy()
+    assert(os.execute(("cp '%s' '%s-copy' && cp '%s-wal' '%s-copy-wal'"):format(path, path, path, path)))
+    return assert(dev:outbox { path = path .. "-copy" })
   end
 
   -- As where the disk fails, though what was written can be read.
@@ -54,14 +61,9 @@ describe("the file of an outbox", function()
     local outbox <close> = open { sync_every = 0.05, on_trouble = "memory" }
     fill(outbox, 1, 1)
     fail(outbox, true)
-    local function await(has_trouble)
-      local deadline = tb.now() + 10000
-      while (outbox:stats().trouble ~= nil) ~= has_trouble and tb.now() < deadline do tb.sleep(0.01) end
-      assert.equal(has_trouble, outbox:stats().trouble ~= nil)
-    end
-    await(true)
+    until_true(function() return outbox:stats().trouble ~= nil end, 10)
     fail(outbox, false)
-    await(false)
+    until_true(function() return outbox:stats().trouble == nil end, 10)
     outbox:close()
     local again <close> = open()
     assert.equal(1, again:stats().records)
@@ -237,8 +239,7 @@ describe("the file of an outbox", function()
     outbox.file.clock:follow(tb.now() + 50000)
     fill(outbox, 1, 1)
     assert(outbox.spool:query "DELETE FROM counters")
-    assert(os.execute(("cp '%s' '%s-copy' && cp '%s-wal' '%s-copy-wal'"):format(path, path, path, path)))
-    local other <close> = assert(dev:outbox { path = path .. "-copy" })
+    local other <close> = open_copy()
     assert.equal(outbox.file.clock:ahead(), other.file.clock:ahead())
   end)
 
@@ -250,9 +251,7 @@ describe("the file of an outbox", function()
     local last = outbox.file.clock:ahead()
     assert.is_true(last > ahead)
     assert(outbox.spool:remove(outbox.number, 0, 0)) -- it has been sent
-    -- As where this process is killed.
-    assert(os.execute(("cp '%s' '%s-copy' && cp '%s-wal' '%s-copy-wal'"):format(path, path, path, path)))
-    local other <close> = assert(dev:outbox { path = path .. "-copy" })
+    local other <close> = open_copy()
     local reserved = other.file.clock:ahead()
     assert.is_true(reserved > last and reserved < last + 1000)
     assert(outbox:close()) -- in order: what was not given is free again

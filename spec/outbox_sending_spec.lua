@@ -6,6 +6,7 @@ local emulator = require "spec.support.emulator"
 local recording = require "spec.support.recording"
 local sender = require "thingsboard.outbox.sender"
 local tb = require "thingsboard"
+local until_true = require "spec.support.until_true"
 
 local fill = recording.fill
 
@@ -183,12 +184,10 @@ describe("an outbox sends", function()
     local sending = tb.spawn(function() outbox:run() end)
     assert(outbox.spool:query "PRAGMA query_only = 1")
     fill(outbox, 1, 3)
-    local deadline = tb.now() + 10000
-    while outbox:stats().sent.records < 3 and tb.now() < deadline do tb.sleep(0.01) end
+    until_true(function() return outbox:stats().sent.records == 3 end, 10)
     assert.truthy(outbox:stats().trouble)
     assert(outbox.spool:query "PRAGMA query_only = 0")
-    while outbox:stats().trouble and tb.now() < deadline do tb.sleep(0.01) end
-    assert.is_nil(outbox:stats().trouble)
+    until_true(function() return outbox:stats().trouble == nil end, 10)
     outbox:close()
     sending:join()
     assert_arrived(3)

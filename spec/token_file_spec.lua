@@ -2,6 +2,7 @@
 local emulator = require "spec.support.emulator"
 local scratch = require "spec.support.scratch"
 local tb = require "thingsboard"
+local until_true = require "spec.support.until_true"
 
 describe("token_file", function()
   local e, directory, path
@@ -107,11 +108,11 @@ describe("token_file", function()
     local ends = {}
     local stalled = tb.spawn(function() return select(2, dev:request_attributes()) end)
     e:clear()
-    while not e:requests()[1] do tb.sleep(0.01) end
+    until_true(function() return e:requests()[1] end)
     e:change_token(token, "NEXT_TOKEN")
     write "NEXT_TOKEN"
     for n = 1, 2 do tb.spawn(function() ends[n] = dev:send_telemetry { n = n } or false end) end
-    while #ends < 2 do tb.sleep(0.01) end
+    until_true(function() return #ends == 2 end)
     e:fault { how = "status", status = 407, body = "some:S3CRET " .. token, count = 1 }
     assert.matches("%(status 407%): %*%*%* %*%*%*$", select(2, dev:send_telemetry { n = 3 }).message)
     dev:close()
@@ -132,22 +133,15 @@ describe("token_file", function()
     local watching = tb.spawn(function()
       for told in dev:attribute_updates({ "a" }, { period = 1 }) do values = told.a or values end
     end)
-    local function until_true(condition)
-      local deadline = tb.now() + 10000
-      while not condition() do
-        assert(tb.now() < deadline, "in vain")
-        tb.sleep(0.02)
-      end
-    end
     e:set_shared(token, '{"a":1}')
     e:rpc(token, { method = "first", params = "{}" })
-    until_true(function() return heard.first and values == 1 end)
+    until_true(function() return heard.first and values == 1 end, 10)
     write "RENEWED_TOKEN"
     e:change_token(token, "RENEWED_TOKEN")
     e:set_shared("RENEWED_TOKEN", '{"a":2}')
-    until_true(function() return values == 2 end)
+    until_true(function() return values == 2 end, 10)
     e:rpc("RENEWED_TOKEN", { method = "second", params = "{}" })
-    until_true(function() return heard.second end)
+    until_true(function() return heard.second end, 10)
     assert.is_false(server:done() or watching:done())
     server:cancel()
     watching:cancel()

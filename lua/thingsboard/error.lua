@@ -169,6 +169,13 @@ function M.text_of(raised)
   return ok and text or ("a %s that cannot be shown"):format(type(raised))
 end
 
+--- The text of a raised value, without the place in the code that `error` puts in front.
+-- @param raised anything
+-- @treturn string
+function M.words_of(raised)
+  return (M.text_of(raised):gsub("^.-:%d+: ", "", 1))
+end
+
 --- A text that can be sent: of one that is not valid UTF-8, the bytes above 127 become `?`.
 -- @tparam string text
 -- @treturn string

@@ -27,7 +27,7 @@ end
 -- What is wrong with options, as an error; nil if nothing.
 local function mistake_in(what, given, known)
   local well, message = pcall(check.options, what, given, known)
-  if not well then return errors.new("file", (message:gsub("^.-:%d+: ", "", 1))) end
+  if not well then return errors.new("file", errors.words_of(message)) end
 end
 
 -- Runs the chunk without globals and string methods, and with limits of instructions and memory.

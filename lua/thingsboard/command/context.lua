@@ -199,7 +199,7 @@ end
 
 --- The seconds of `-W` as a moment of the monotonic clock; nil if absent.
 function context:deadline()
-  return self.given.wait and core.monotonic() + self.given.wait or nil
+  return self.given.wait and core.monotonic() + self.given.wait
 end
 
 --- Reads what is available from the standard input; waits, while other tasks go on, until there is something.

@@ -146,7 +146,7 @@ local function fetch_url(self, package)
   local mistake = client.mistake("updates", given)
   if mistake then return nil, errors.new("value", mistake) end
   local well, from = pcall(client.new, "updates", given, path, {})
-  if not well then return nil, errors.new("value", "updates: " .. errors.text_of(from):gsub("^.-:%d+: ", "")) end
+  if not well then return nil, errors.new("value", "updates: " .. errors.words_of(from)) end
   local ok, err = "whole", nil
   if package.checksum then ok, err = fetch_pieces(self, package, from) end
   if ok == "whole" then
